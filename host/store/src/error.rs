@@ -1,0 +1,79 @@
+//! What can go wrong in storage. A variant exists where a caller acts on the difference.
+
+use ambit_types::{Error, ErrorKind};
+use std::time::Duration;
+
+type Source = Box<dyn std::error::Error + Send + Sync>;
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The row the operation is about is not there (or belongs to another tenant).
+    #[error("there is no such {what}")]
+    NotFound { what: &'static str },
+    /// It is already there, or has changed meanwhile.
+    #[error("the {what} is already there or has changed meanwhile")]
+    Conflict { what: &'static str },
+    /// The value cannot be stored.
+    #[error("{what} {why}")]
+    Invalid {
+        what: &'static str,
+        why: &'static str,
+    },
+    /// A stored value cannot be read back: somebody else wrote it, or the file is damaged.
+    #[error("unreadable data from {statement}, column {column}")]
+    Corrupt {
+        statement: &'static str,
+        column: usize,
+        source: Source,
+    },
+    /// A session's events do not chain.
+    #[error("session {session} is broken at event {seq}: {why}")]
+    BrokenChain {
+        session: String,
+        seq: i64,
+        why: &'static str,
+    },
+    /// The disk or the database's quota is full. Nothing of the operation was written.
+    #[error("the database is full")]
+    Full(#[source] Source),
+    /// The database cannot be written.
+    #[error("the database is read-only")]
+    ReadOnly(#[source] Source),
+    /// The database cannot be reached, is closed, or did not answer in time. A write may or may not have happened.
+    #[error("the database is not available")]
+    Unavailable(#[source] Source),
+    /// The schema cannot be brought to, or is not at, the version of this program.
+    #[error("migration failed: {0}")]
+    Migration(String, #[source] Option<Source>),
+    /// A PostgreSQL login has rights that would switch row-level security off.
+    #[error("unsafe database role: {0}")]
+    Role(String),
+    #[error("the database refused {statement}")]
+    Database {
+        statement: &'static str,
+        source: Source,
+    },
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::NotFound { .. } => Self::not_found(error.to_string()),
+            StoreError::Conflict { .. } => Self::new(ErrorKind::Conflict, error.to_string()),
+            StoreError::Invalid { .. } => {
+                Self::new(ErrorKind::Invalid { param: None }, error.to_string())
+            }
+            StoreError::Full(_) | StoreError::ReadOnly(_) | StoreError::Unavailable(_) => {
+                Self::new(
+                    ErrorKind::Unavailable {
+                        retry_after: Duration::from_secs(1),
+                    },
+                    "storage is not available; try again",
+                )
+                .because(error)
+            }
+            _ => Self::internal(error),
+        }
+    }
+}

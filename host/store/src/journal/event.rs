@@ -1,0 +1,248 @@
+//! What is written to the journal, what comes back, and the hash that chains it.
+//!
+//! The content hash of an event is SHA-256 over these bytes, integers big-endian, `bytes(x)` = length as u32, then `x`:
+//!
+//! ```text
+//! "ambit-event-1"  u32 schema version  bytes(tenant id)  bytes(session id)  i64 seq  bytes(kind)  i64 time in ms
+//! bytes(header JSON exactly as stored)  32 bytes previous hash  u64 body length  32 bytes SHA-256 of the body
+//! ```
+//!
+//! `previous hash` is the content hash of the event before (32 zero bytes for the first), so one hash covers the session up to there.
+//! The body enters by its own hash: that is computed by whoever appends, not by the one writer, and a chain can still be followed when
+//! a body is gone.
+
+use crate::{Digest, Result, StoreError, records::text_enum};
+use ambit_types::{SessionId, TenantId};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
+use std::{borrow::Cow, sync::Arc};
+
+/// Version of the envelope and of the hash over it.
+pub const SCHEMA_VERSION: i64 = 1;
+
+/// Everything that is to become durable together, for one session.
+#[derive(Debug, Clone)]
+pub struct Append {
+    pub(crate) tenant: TenantId,
+    pub(crate) session: SessionId,
+    pub(crate) open: Option<NewSession>,
+    pub(crate) events: Vec<NewEvent>,
+    pub(crate) state: Option<SessionState>,
+}
+
+impl Append {
+    #[must_use]
+    pub fn new(tenant: TenantId, session: SessionId) -> Self {
+        Self {
+            tenant,
+            session,
+            open: None,
+            events: Vec::new(),
+            state: None,
+        }
+    }
+
+    /// Opens the session; its first append must.
+    #[must_use]
+    pub fn open(mut self, session: NewSession) -> Self {
+        self.open = Some(session);
+        self
+    }
+
+    #[must_use]
+    pub fn event(mut self, event: NewEvent) -> Self {
+        self.events.push(event);
+        self
+    }
+
+    #[must_use]
+    pub fn events(mut self, events: impl IntoIterator<Item = NewEvent>) -> Self {
+        self.events.extend(events);
+        self
+    }
+
+    /// The session's state from here on.
+    #[must_use]
+    pub fn state(mut self, state: SessionState) -> Self {
+        self.state = Some(state);
+        self
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewSession {
+    pub agent: Arc<str>,
+    pub principal: Arc<str>,
+}
+
+/// An event before the journal gave it its place.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    /// At most 64 bytes.
+    pub kind: Cow<'static, str>,
+    pub time_ms: i64,
+    pub header: Header,
+    pub body: Vec<u8>,
+}
+
+impl NewEvent {
+    /// Happening now.
+    #[must_use]
+    pub fn new(kind: impl Into<Cow<'static, str>>, header: Header, body: Vec<u8>) -> Self {
+        Self {
+            kind: kind.into(),
+            time_ms: crate::now_ms(),
+            header,
+            body,
+        }
+    }
+}
+
+/// The clear part of an event, readable without the session's key: no text of a person belongs here.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Header {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// Millionths of the installation's currency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_micros: Option<i64>,
+    /// Whatever else the kind of event says in clear: provider, model, tool, verdict.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub facts: Map<String, Value>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Usage {
+    pub input_tokens: u64,
+    pub output_tokens: u64,
+}
+
+/// Where an append landed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Sequence number of the first event appended; the others follow without a gap.
+    pub first_seq: i64,
+    pub last_seq: i64,
+    /// Content hash of the last one: covers the session up to there.
+    pub head: Digest,
+}
+
+/// A stored event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// 1 for the first of a session.
+    pub seq: i64,
+    pub schema_version: i64,
+    pub kind: String,
+    pub time_ms: i64,
+    pub header: Header,
+    pub body: Vec<u8>,
+    pub content_hash: Digest,
+    pub previous_hash: Digest,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    pub tenant: TenantId,
+    pub id: SessionId,
+    pub agent: String,
+    pub principal: String,
+    pub state: SessionState,
+    pub created_ms: i64,
+    /// When the state last changed.
+    pub updated_ms: i64,
+    /// The last event when the state last changed.
+    pub head_seq: i64,
+    pub head_hash: Digest,
+}
+
+/// A chain that holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerifiedChain {
+    pub events: i64,
+    pub head: Digest,
+}
+
+text_enum! {
+    /// Where a session stands.
+    SessionState {
+        Open = "open",
+        /// Waits for a person or a timer.
+        Suspended = "suspended",
+        Finished = "finished",
+        Failed = "failed",
+        /// The process died while it was open.
+        Interrupted = "interrupted",
+    }
+}
+
+impl SessionState {
+    /// Whether nothing more happens in it: such sessions are removed after the retention time.
+    #[must_use]
+    pub fn is_closed(self) -> bool {
+        matches!(self, Self::Finished | Self::Failed | Self::Interrupted)
+    }
+}
+
+/// The envelope as it is hashed; see the module's doc.
+pub(crate) struct Envelope<'a> {
+    pub(crate) schema_version: i64,
+    pub(crate) tenant: &'a str,
+    pub(crate) session: &'a str,
+    pub(crate) seq: i64,
+    pub(crate) kind: &'a str,
+    pub(crate) time_ms: i64,
+    pub(crate) header: &'a str,
+    pub(crate) previous_hash: Digest,
+    pub(crate) body_length: u64,
+    pub(crate) body_hash: Digest,
+}
+
+impl Envelope<'_> {
+    pub(crate) fn hash(&self) -> Digest {
+        let mut hash = Sha256::new();
+        let text = |hash: &mut Sha256, text: &str| {
+            hash.update(u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes());
+            hash.update(text);
+        };
+        hash.update(b"ambit-event-1");
+        hash.update(
+            u32::try_from(self.schema_version)
+                .unwrap_or(u32::MAX)
+                .to_be_bytes(),
+        );
+        text(&mut hash, self.tenant);
+        text(&mut hash, self.session);
+        hash.update(self.seq.to_be_bytes());
+        text(&mut hash, self.kind);
+        hash.update(self.time_ms.to_be_bytes());
+        text(&mut hash, self.header);
+        hash.update(self.previous_hash.0);
+        hash.update(self.body_length.to_be_bytes());
+        hash.update(self.body_hash.0);
+        Digest(hash.finalize().into())
+    }
+}
+
+/// SHA-256 of a body.
+pub(crate) fn body_hash(body: &[u8]) -> Digest {
+    Digest(Sha256::digest(body).into())
+}
+
+/// Refuses what cannot be stored on both databases or would not be read back.
+pub(crate) fn check(event: &NewEvent) -> Result<()> {
+    if event.kind.is_empty() || event.kind.len() > 64 {
+        return Err(StoreError::Invalid {
+            what: "event kind",
+            why: "must have 1 to 64 bytes",
+        });
+    }
+    if event.time_ms < 0 {
+        return Err(StoreError::Invalid {
+            what: "event time",
+            why: "must not be before 1970",
+        });
+    }
+    Ok(())
+}
