@@ -1,0 +1,13 @@
+//! `ambit:types`, generated once; every kind's bindings refer to it.
+
+wasmtime::component::bindgen!({
+    path: "../../wit/types",
+    inline: "
+        package ambit:host-types;
+        world shared { import ambit:types/types@0.1.0; }
+    ",
+    world: "ambit:host-types/shared",
+    additional_derives: [PartialEq, serde::Serialize, serde::Deserialize],
+});
+
+pub use ambit::types::types;

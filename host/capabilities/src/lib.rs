@@ -1,0 +1,44 @@
+//! One module per kind of component: the imports it is granted, the typed call into its export, and what its answer means.
+//!
+//! Pure kinds (`auth`, `routing`, `guardrail`, `agent`) read immutable snapshots and run on the executor's threads; effectful
+//! kinds (`tool`, `retrieval`) run on the async engine. Each module offers a handle that is cheap to clone and made from an
+//! [`Admitted`] component; nothing of wasmtime is in its signatures, so that a caller neither builds a store nor forgets a limit.
+//!
+//! A guest's answer is data from outside: every module checks what its contract promises (offsets, sizes, names) and answers a
+//! typed error where it does not hold. Guardrails fail closed.
+
+pub mod agent;
+pub mod auth;
+mod bindings;
+pub mod guardrail;
+pub mod retrieval;
+pub mod routing;
+pub mod tool;
+
+/// What is known of an HTTP request before anybody is authenticated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestFacts {
+    /// Upper case, for example `POST`.
+    pub method: String,
+    /// The `Host` header or `:authority` exactly as the client sent it.
+    pub host: String,
+    /// Path without the query string.
+    pub path: String,
+}
+
+/// A name and a value; names are unique within a list.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Attribute {
+    pub name: String,
+    pub value: String,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    Low,
+    Medium,
+    High,
+    Critical,
+}

@@ -1,0 +1,18 @@
+//! Ids, names, errors and the call context: the words every other crate shares.
+//!
+//! Parse once: each name has a private field and one validating constructor behind `FromStr` and `Deserialize`, so a value of the
+//! type is proof that it is well formed.
+
+mod context;
+mod error;
+mod id;
+mod name;
+mod secret;
+mod trace;
+
+pub use context::{CallContext, Principal, Scope};
+pub use error::{Error, ErrorKind};
+pub use id::{DocumentId, IdError, KeyId, RequestId, SessionId, TenantId};
+pub use name::{AgentName, CollectionName, ComponentName, NameError, ProviderName, TenantSlug, ToolName};
+pub use secret::Secret;
+pub use trace::{TraceContext, TraceError};
