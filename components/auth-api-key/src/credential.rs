@@ -58,15 +58,26 @@ pub fn authenticate(credential: &str, now: u64, keys: &impl Keys) -> Result<Prin
     if key.expires_at.is_some_and(|end| now >= end) {
         return Err(AuthError::Expired);
     }
-    Ok(Principal { id: key.principal, scopes: key.scopes, expires_at: key.expires_at })
+    Ok(Principal {
+        id: key.principal,
+        scopes: key.scopes,
+        expires_at: key.expires_at,
+    })
 }
 
 /// Public id and secret of `<16 digits>_<64 digits>`, lower case only: one key, one spelling.
 fn parse(rest: &str) -> Result<(&str, [u8; 32]), AuthError> {
-    let (public_id, secret) = rest.split_once('_').ok_or(AuthError::Malformed("expected two parts after `amb_`"))?;
-    let lower_hex = |part: &str| part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let (public_id, secret) = rest
+        .split_once('_')
+        .ok_or(AuthError::Malformed("expected two parts after `amb_`"))?;
+    let lower_hex = |part: &str| {
+        part.bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
     if public_id.len() != ID_DIGITS || !lower_hex(public_id) {
-        return Err(AuthError::Malformed("the public id is not 16 lower-case hexadecimal digits"));
+        return Err(AuthError::Malformed(
+            "the public id is not 16 lower-case hexadecimal digits",
+        ));
     }
     let malformed = AuthError::Malformed("the secret is not 64 lower-case hexadecimal digits");
     if secret.len() != SECRET_DIGITS || !lower_hex(secret) {
@@ -116,9 +127,15 @@ mod tests {
 
     #[test]
     fn expires_at_its_second_and_only_who_knows_the_secret_learns_it() {
-        assert_eq!(authenticate(&good(), 100, &one(Some(100))), Err(AuthError::Expired));
+        assert_eq!(
+            authenticate(&good(), 100, &one(Some(100))),
+            Err(AuthError::Expired)
+        );
         let wrong = format!("amb_{ID}_{}", hex::encode([8; 32]));
-        assert_eq!(authenticate(&wrong, 100, &one(Some(100))), Err(AuthError::WrongSecret));
+        assert_eq!(
+            authenticate(&wrong, 100, &one(Some(100))),
+            Err(AuthError::WrongSecret)
+        );
     }
 
     #[test]
@@ -128,21 +145,40 @@ mod tests {
             (String::new(), AuthError::NotMine),
             ("sk-abc".to_owned(), AuthError::NotMine),
             (good().to_uppercase(), AuthError::NotMine),
-            ("amb_".to_owned(), AuthError::Malformed("expected two parts after `amb_`")),
+            (
+                "amb_".to_owned(),
+                AuthError::Malformed("expected two parts after `amb_`"),
+            ),
             (
                 format!("amb_{}_{secret}", ID.to_uppercase()),
                 AuthError::Malformed("the public id is not 16 lower-case hexadecimal digits"),
             ),
-            (format!("amb_{ID}0_{secret}"), AuthError::Malformed("the public id is not 16 lower-case hexadecimal digits")),
-            (format!("amb_{ID}_{secret}0"), AuthError::Malformed("the secret is not 64 lower-case hexadecimal digits")),
-            (format!("amb_{ID}_{secret}\n"), AuthError::Malformed("the secret is not 64 lower-case hexadecimal digits")),
+            (
+                format!("amb_{ID}0_{secret}"),
+                AuthError::Malformed("the public id is not 16 lower-case hexadecimal digits"),
+            ),
+            (
+                format!("amb_{ID}_{secret}0"),
+                AuthError::Malformed("the secret is not 64 lower-case hexadecimal digits"),
+            ),
+            (
+                format!("amb_{ID}_{secret}\n"),
+                AuthError::Malformed("the secret is not 64 lower-case hexadecimal digits"),
+            ),
             (
                 format!("amb_{ID}_{}", "é".repeat(32)),
                 AuthError::Malformed("the secret is not 64 lower-case hexadecimal digits"),
             ),
-            (format!("amb_{}_{secret}", "0".repeat(16)), AuthError::Unknown("0".repeat(16))),
+            (
+                format!("amb_{}_{secret}", "0".repeat(16)),
+                AuthError::Unknown("0".repeat(16)),
+            ),
         ] {
-            assert_eq!(authenticate(&credential, 0, &one(None)), Err(expected), "{credential}");
+            assert_eq!(
+                authenticate(&credential, 0, &one(None)),
+                Err(expected),
+                "{credential}"
+            );
         }
     }
 
@@ -154,7 +190,10 @@ mod tests {
                 None
             }
         }
-        assert_eq!(authenticate(&good(), 0, &Nobody), Err(AuthError::Unknown(ID.to_owned())));
+        assert_eq!(
+            authenticate(&good(), 0, &Nobody),
+            Err(AuthError::Unknown(ID.to_owned()))
+        );
     }
 
     proptest! {
