@@ -17,7 +17,7 @@ pub use route::{Directory, Route, RouteError, route};
 mod guest {
     use crate::route::{self, Directory};
     use ambit::routing::directory;
-    use exports::ambit::routing::router::{Guest as Router, RequestFacts, Route, RouteError};
+    use exports::ambit::routing::router::{Destination, Guest as Router, RequestFacts, RouteError};
 
     wit_bindgen::generate!({
         inline: "
@@ -58,9 +58,9 @@ mod guest {
     }
 
     impl Router for Component {
-        fn route(facts: RequestFacts) -> Result<Route, RouteError> {
+        fn route(facts: RequestFacts) -> Result<Destination, RouteError> {
             match route::route(&facts.host, &Snapshot) {
-                Ok(route) => Ok(Route {
+                Ok(route) => Ok(Destination {
                     tenant: route.tenant,
                     canonical_host: route.canonical_host,
                 }),
