@@ -1,0 +1,326 @@
+//! What remains: the stack of layers, and the questions asked of it.
+
+use ambit_types::CollectionName;
+use std::{fmt, sync::Arc};
+use url::Url;
+
+use crate::{
+    Access, Class, CollectionUse, ConfigRead, HttpUse, KeyUse, ModelUse, Permissions, Permit,
+    SecretUse, origin::Target, rule::Rule,
+};
+
+/// The effective permissions of one component: author ∩ operator, narrowed by tenant and token.
+///
+/// A value of this type exists only with an author's request and an operator's grant; there is no way to take a layer off. Clones
+/// share their layers.
+#[derive(Debug, Clone)]
+pub struct Ambit {
+    layers: Vec<(Layer, Arc<Permissions>)>,
+    links: [Link; Class::ALL.len()],
+}
+
+/// Who narrowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Layer {
+    Author,
+    Operator,
+    Tenant,
+    Token,
+}
+
+/// What the linker does with the imports of one class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Link {
+    /// The author does not ask for it: not linked.
+    Absent,
+    /// Asked for and not granted: linked to a denial. Unless every such request is optional, [`Ambit::missing`] refuses first.
+    Denial,
+    /// Something of it may be allowed: linked, and each call checked.
+    Granted,
+}
+
+/// A request of the manifest for which the operator grants nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    pub class: Class,
+    /// The request as the manifest has it.
+    pub request: String,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "permissions.{}: {}", self.class, self.request)
+    }
+}
+
+/// An action that is not allowed. Says what was asked for as the component asked it, without query strings, and which layer refused;
+/// fit for guest and log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denied {
+    pub class: Class,
+    /// What was asked for.
+    pub asked: String,
+    pub refusal: Refusal,
+}
+
+/// Why an action is not allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The first layer, from the author on, with no rule for it.
+    NotCovered(Layer),
+    /// No rule can cover such a thing.
+    Never(&'static str),
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.asked)?;
+        f.write_str(match self.refusal {
+            Refusal::NotCovered(Layer::Author) => "the component's manifest does not ask for it",
+            Refusal::NotCovered(Layer::Operator) => "the operator's grant does not cover it",
+            Refusal::NotCovered(Layer::Tenant) => "the tenant's grant does not cover it",
+            Refusal::NotCovered(Layer::Token) => "the caller's token does not cover it",
+            Refusal::Never(why) => why,
+        })
+    }
+}
+
+impl std::error::Error for Denied {}
+
+impl Ambit {
+    /// Author ∩ operator. An operator who granted nothing is an empty `Permissions`: everything is denied.
+    #[must_use]
+    pub fn new(author: Arc<Permissions>, operator: Arc<Permissions>) -> Self {
+        let mut links = [Link::Absent; Class::ALL.len()];
+        for_each_request(&author, &operator, |class, _, _, granted| {
+            let link = &mut links[class as usize];
+            if granted {
+                *link = Link::Granted;
+            } else if *link == Link::Absent {
+                *link = Link::Denial;
+            }
+        });
+        Self {
+            layers: vec![(Layer::Author, author), (Layer::Operator, operator)],
+            links,
+        }
+    }
+
+    /// What the tenant leaves. A grant, once there, lists everything it allows; no grant does not narrow.
+    #[must_use]
+    pub fn narrowed_by_tenant(self, grant: Option<Arc<Permissions>>) -> Self {
+        self.narrowed(Layer::Tenant, grant)
+    }
+
+    /// What the caller's capability token leaves; called once for each delegation.
+    #[must_use]
+    pub fn narrowed_by_token(self, grant: Option<Arc<Permissions>>) -> Self {
+        self.narrowed(Layer::Token, grant)
+    }
+
+    fn narrowed(mut self, layer: Layer, grant: Option<Arc<Permissions>>) -> Self {
+        self.layers.extend(grant.map(|grant| (layer, grant)));
+        self
+    }
+
+    /// How the imports of a class are linked: decided by author and operator alone, so one linker serves all tenants and callers.
+    #[must_use]
+    pub fn link(&self, class: Class) -> Link {
+        self.links[class as usize]
+    }
+
+    /// The requests that are not optional and for which the operator grants nothing. A component with any is not admitted.
+    #[must_use]
+    pub fn missing(&self) -> Vec<Missing> {
+        let mut missing = Vec::new();
+        if let [(_, author), (_, operator), ..] = self.layers.as_slice() {
+            for_each_request(author, operator, |class, request, optional, granted| {
+                if !optional && !granted {
+                    missing.push(Missing {
+                        class,
+                        request: request.to_string(),
+                    });
+                }
+            });
+        }
+        missing
+    }
+
+    /// May this request be sent? `method` in upper case, as it will be sent; it and the URL are the only things to send.
+    ///
+    /// # Errors
+    /// The refusal, by the outermost layer that has no rule for it.
+    pub fn http<'a>(&self, method: &'a str, url: &'a Url) -> Result<Permit<HttpUse<'a>>, Denied> {
+        let asked = || format!("{} {}", method.escape_debug(), show_url(url));
+        let target = Target::new(url).map_err(|why| Denied {
+            class: Class::Http,
+            asked: asked(),
+            refusal: Refusal::Never(why),
+        })?;
+        let path = url.path();
+        self.every_layer(Class::Http, asked, |layer| {
+            any(&layer.http, |rule| rule.matches(method, &target, path))
+        })?;
+        Ok(Permit::new(HttpUse { method, url }))
+    }
+
+    /// May this model be called?
+    ///
+    /// # Errors
+    /// As for [`Ambit::http`].
+    pub fn model<'a>(
+        &self,
+        provider: &'a str,
+        model: &'a str,
+    ) -> Result<Permit<ModelUse<'a>>, Denied> {
+        let asked = || format!("model {}/{}", provider.escape_debug(), model.escape_debug());
+        self.every_layer(Class::Models, asked, |layer| {
+            any(&layer.models, |rule| rule.matches(provider, model))
+        })?;
+        Ok(Permit::new(ModelUse { provider, model }))
+    }
+
+    /// May this collection be read, or written?
+    ///
+    /// # Errors
+    /// As for [`Ambit::http`].
+    pub fn collection(
+        &self,
+        access: Access,
+        name: &CollectionName,
+    ) -> Result<Permit<CollectionUse>, Denied> {
+        let asked = || format!("{access}:{name}");
+        self.every_layer(Class::Collections, asked, |layer| {
+            any(&layer.collections, |rule| rule.matches(access, name))
+        })?;
+        Ok(Permit::new(CollectionUse {
+            access,
+            name: name.clone(),
+        }))
+    }
+
+    /// May this key of the tenant's key-value store be used?
+    ///
+    /// # Errors
+    /// As for [`Ambit::http`].
+    pub fn key<'a>(&self, key: &'a str) -> Result<Permit<KeyUse<'a>>, Denied> {
+        let asked = || format!("key {}", key.escape_debug());
+        self.every_layer(Class::KeyValue, asked, |layer| {
+            any(&layer.keyvalue, |rule| rule.matches(key))
+        })?;
+        Ok(Permit::new(KeyUse { key }))
+    }
+
+    /// May this configuration value be read?
+    ///
+    /// # Errors
+    /// As for [`Ambit::http`].
+    pub fn config<'a>(&self, key: &'a str) -> Result<Permit<ConfigRead<'a>>, Denied> {
+        let asked = || format!("config {}", key.escape_debug());
+        self.every_layer(Class::Config, asked, |layer| {
+            any(&layer.config, |rule| rule.matches(key))
+        })?;
+        Ok(Permit::new(ConfigRead { key }))
+    }
+
+    /// May this secret go into `header` of a request to `url`?
+    ///
+    /// # Errors
+    /// As for [`Ambit::http`].
+    pub fn secret<'a>(
+        &self,
+        name: &'a str,
+        header: &'a str,
+        url: &'a Url,
+    ) -> Result<Permit<SecretUse<'a>>, Denied> {
+        let asked = || {
+            format!(
+                "secret {} in header {} to {}",
+                name.escape_debug(),
+                header.escape_debug(),
+                show_url(url)
+            )
+        };
+        let target = Target::new(url).map_err(|why| Denied {
+            class: Class::Secrets,
+            asked: asked(),
+            refusal: Refusal::Never(why),
+        })?;
+        self.every_layer(Class::Secrets, asked, |layer| {
+            any(&layer.secrets, |rule| rule.matches(name, header, &target))
+        })?;
+        Ok(Permit::new(SecretUse { name, header, url }))
+    }
+
+    /// Names of the secrets for which the guest gets a handle: those that author and operator agree on somewhere.
+    pub fn secret_names(&self) -> impl Iterator<Item = &str> {
+        let operator = self
+            .layers
+            .get(1)
+            .map(|(_, operator)| operator.secrets.as_slice())
+            .unwrap_or_default();
+        let author = self
+            .layers
+            .first()
+            .map(|(_, author)| author.secrets.as_slice())
+            .unwrap_or_default();
+        author
+            .iter()
+            .filter(|asked| {
+                operator
+                    .iter()
+                    .any(|granted| asked.pattern.overlaps(&granted.pattern))
+            })
+            .map(|asked| asked.pattern.name())
+    }
+
+    fn every_layer(
+        &self,
+        class: Class,
+        asked: impl FnOnce() -> String,
+        mut allows: impl FnMut(&Permissions) -> bool,
+    ) -> Result<(), Denied> {
+        match self
+            .layers
+            .iter()
+            .find(|(_, permissions)| !allows(permissions))
+        {
+            None => Ok(()),
+            Some((layer, _)) => Err(Denied {
+                class,
+                asked: asked(),
+                refusal: Refusal::NotCovered(*layer),
+            }),
+        }
+    }
+}
+
+fn any<P>(rules: &[Rule<P>], matches: impl Fn(&P) -> bool) -> bool {
+    rules.iter().any(|rule| matches(&rule.pattern))
+}
+
+/// Origin and path: the query may hold what is nobody's business.
+fn show_url(url: &Url) -> String {
+    let host = url.host_str().unwrap_or("-");
+    match url.port() {
+        Some(port) => format!("{}://{host}:{port}{}", url.scheme(), url.path()),
+        None => format!("{}://{host}{}", url.scheme(), url.path()),
+    }
+}
+
+/// Visits each request of the author with its class, its text, whether it is optional and whether some grant overlaps it.
+fn for_each_request(
+    author: &Permissions,
+    operator: &Permissions,
+    mut visit: impl FnMut(Class, &dyn fmt::Display, bool, bool),
+) {
+    macro_rules! visit_class {
+        ($($class:ident $field:ident)*) => {$(
+            for asked in &author.$field {
+                let granted = any(&operator.$field, |rule| rule.overlaps(&asked.pattern));
+                visit(Class::$class, &asked.pattern, asked.optional, granted);
+            }
+        )*};
+    }
+    visit_class! { Http http Models models Collections collections KeyValue keyvalue Config config Secrets secrets }
+}

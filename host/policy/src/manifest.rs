@@ -1,0 +1,169 @@
+//! What a component's author writes: `component.toml`, or the same table in a `spin.toml`.
+
+use ambit_types::ComponentName;
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::{Class, Kind, Limits, Permissions, Problem, Reuse, problem::Reader};
+
+/// A component's manifest, valid. It serialises to JSON of the same shape with every limit written out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub component: ComponentInfo,
+    /// What the author asks for.
+    #[serde(default)]
+    pub permissions: Permissions,
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// What a component is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ComponentInfo {
+    pub name: ComponentName,
+    /// Semantic version, checked for its form only.
+    pub version: String,
+    pub kind: Kind,
+    #[serde(default = "fresh")]
+    pub reuse: Reuse,
+    /// One line for people.
+    #[serde(default)]
+    pub description: String,
+}
+
+fn fresh() -> Reuse {
+    Reuse::Fresh
+}
+
+impl Manifest {
+    /// Reads a `component.toml`.
+    ///
+    /// # Errors
+    /// Every mistake together, unknown keys included.
+    pub fn parse(text: &str) -> Result<Self, Vec<Problem>> {
+        Self::from_table(parse_toml(text)?, "")
+    }
+
+    /// Reads the table `[component.<id>.tool.ambit]` of a `spin.toml`; whatever else stands in that file is Spin's.
+    ///
+    /// # Errors
+    /// Every mistake together; one if there is no such table.
+    pub fn parse_spin(text: &str, id: &str) -> Result<Self, Vec<Problem>> {
+        let mut value = Value::Table(parse_toml(text)?);
+        for step in ["component", id, "tool", "ambit"] {
+            let inner = value.as_table_mut().and_then(|table| table.remove(step));
+            value = inner.ok_or_else(|| {
+                let expected = "a table as in component.toml".to_owned();
+                vec![Problem {
+                    key: format!("component.{id}.tool.ambit"),
+                    value: String::new(),
+                    expected,
+                }]
+            })?;
+        }
+        let table = value.try_into().unwrap_or_default();
+        Self::from_table(table, &format!("component.{id}.tool.ambit"))
+    }
+
+    fn from_table(table: Table, path: &str) -> Result<Self, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let mut root = Reader::new(table, path, &mut problems);
+        let component = read_component(root.table("component"));
+        let permissions = Permissions::read(root.table("permissions"));
+        let limits = Limits::read(root.table("limits"));
+        if let Some(component) = &component {
+            for class in Class::ALL
+                .iter()
+                .filter(|class| !permissions.is_empty(**class) && !component.kind.may_ask(**class))
+            {
+                root.unexpected(
+                    &format!("permissions.{class}"),
+                    "a list",
+                    &format!(
+                        "nothing: a component of kind `{}` cannot use it",
+                        component.kind
+                    ),
+                );
+            }
+        }
+        root.finish("component, permissions, limits");
+        match component {
+            Some(component) if problems.is_empty() => Ok(Self {
+                component,
+                permissions,
+                limits,
+            }),
+            _ => Err(problems),
+        }
+    }
+}
+
+fn read_component(mut table: Reader<'_>) -> Option<ComponentInfo> {
+    let name = table.required("name", "`namespace:name`", str::parse::<ComponentName>);
+    let version = table.required("version", VERSION, |text| {
+        if is_version(text) {
+            Ok(text.to_owned())
+        } else {
+            Err(VERSION)
+        }
+    });
+    let kind = table.required("kind", "what the component provides", str::parse::<Kind>);
+    let reuse = table.parsed("reuse", "how instances are reused", str::parse::<Reuse>);
+    let description = table.text("description", "a text");
+    table.finish("name, version, kind, reuse, description");
+    Some(ComponentInfo {
+        name: name?,
+        version: version?,
+        kind: kind?,
+        reuse: reuse.unwrap_or(Reuse::Fresh),
+        description: description.unwrap_or_default(),
+    })
+}
+
+const VERSION: &str = "a semantic version, such as `0.1.0`";
+
+/// `MAJOR.MINOR.PATCH` with optional `-pre` and `+build` of the characters semver.org allows.
+fn is_version(text: &str) -> bool {
+    let (text, build) = text
+        .split_once('+')
+        .map_or((text, None), |(text, build)| (text, Some(build)));
+    let (core, pre) = text
+        .split_once('-')
+        .map_or((text, None), |(core, pre)| (core, Some(pre)));
+    let number = |part: &str| {
+        part.parse::<u32>()
+            .is_ok_and(|number| number.to_string() == part)
+    };
+    let tags = |tags: &str| {
+        tags.split('.').all(|tag| {
+            !tag.is_empty()
+                && tag
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        })
+    };
+    core.split('.').count() == 3
+        && core.split('.').all(number)
+        && pre.is_none_or(tags)
+        && build.is_none_or(tags)
+        && text.len() <= 64
+}
+
+pub(crate) fn parse_toml(text: &str) -> Result<Table, Vec<Problem>> {
+    toml::from_str(text).map_err(|error| {
+        let line = error
+            .span()
+            .map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        let value = line.map_or_else(
+            || "text".to_owned(),
+            |line| format!("a mistake in line {line} ({})", error.message()),
+        );
+        vec![Problem {
+            key: String::new(),
+            value,
+            expected: "TOML".to_owned(),
+        }]
+    })
+}
