@@ -3,10 +3,19 @@
 /// Converts `(start, end)` byte ranges of `text` in one pass over the text, however many ranges there are. An offset inside a
 /// character moves outward to that character's border, one past the end to the end, so that a range never shows less than was meant.
 pub(crate) fn from_bytes(text: &str, ranges: &[(u64, u64)]) -> Vec<(usize, usize)> {
-    let clamp = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
+    let clamp = |offset: u64| {
+        usize::try_from(offset)
+            .unwrap_or(usize::MAX)
+            .min(text.len())
+    };
     let mut offsets: Vec<usize> = ranges
         .iter()
-        .flat_map(|&(start, end)| [text.floor_char_boundary(clamp(start)), text.ceil_char_boundary(clamp(end))])
+        .flat_map(|&(start, end)| {
+            [
+                text.floor_char_boundary(clamp(start)),
+                text.ceil_char_boundary(clamp(end)),
+            ]
+        })
         .collect();
     let as_bytes = offsets.clone();
     offsets.sort_unstable();
@@ -21,7 +30,10 @@ pub(crate) fn from_bytes(text: &str, ranges: &[(u64, u64)]) -> Vec<(usize, usize
         })
         .collect();
     let points_at = |byte: usize| offsets.binary_search(&byte).map_or(0, |i| counted[i]);
-    as_bytes.chunks_exact(2).map(|pair| (points_at(pair[0]), points_at(pair[1]))).collect()
+    as_bytes
+        .chunks_exact(2)
+        .map(|pair| (points_at(pair[0]), points_at(pair[1])))
+        .collect()
 }
 
 #[cfg(test)]
@@ -51,11 +63,26 @@ mod tests {
     #[test]
     fn agrees_with_counting_each_offset_alone() {
         let text = "a\u{200b}ß🦀日本 e\u{301}".repeat(50);
-        let boundaries: Vec<usize> = text.char_indices().map(|(i, _)| i).chain([text.len()]).collect();
+        let boundaries: Vec<usize> = text
+            .char_indices()
+            .map(|(i, _)| i)
+            .chain([text.len()])
+            .collect();
         // Out of order on purpose: findings of several detectors need not be sorted.
-        let ranges: Vec<(u64, u64)> = boundaries.iter().rev().zip(&boundaries).map(|(a, b)| (*a.min(b) as u64, *a.max(b) as u64)).collect();
+        let ranges: Vec<(u64, u64)> = boundaries
+            .iter()
+            .rev()
+            .zip(&boundaries)
+            .map(|(a, b)| (*a.min(b) as u64, *a.max(b) as u64))
+            .collect();
         for (&(start, end), got) in ranges.iter().zip(from_bytes(&text, &ranges)) {
-            assert_eq!(got, (text[..start as usize].chars().count(), text[..end as usize].chars().count()));
+            assert_eq!(
+                got,
+                (
+                    text[..start as usize].chars().count(),
+                    text[..end as usize].chars().count()
+                )
+            );
         }
     }
 }

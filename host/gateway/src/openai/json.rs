@@ -25,12 +25,19 @@ pub(crate) struct Bad {
 
 impl Bad {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { path: String::new(), message: message.into() }
+        Self {
+            path: String::new(),
+            message: message.into(),
+        }
     }
 
     /// The mistake seen from the object that holds it under `key`.
     pub(crate) fn in_field(mut self, key: &str) -> Self {
-        let joint = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
+        let joint = if self.path.is_empty() || self.path.starts_with('[') {
+            ""
+        } else {
+            "."
+        };
         self.path = format!("{key}{joint}{}", self.path);
         self
     }
@@ -58,7 +65,9 @@ impl From<Bad> for Error {
 pub(crate) fn object(body: &[u8]) -> Result<Map<String, Value>, Bad> {
     let count = Cell::new(0);
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value = Strict(&count).deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
+    let value = Strict(&count)
+        .deserialize(&mut deserializer)
+        .and_then(|value| deserializer.end().map(|()| value));
     match value {
         Ok(Value::Object(map)) => Ok(map),
         Ok(_) => Err(Bad::new("the body has to be a JSON object")),
@@ -68,10 +77,16 @@ pub(crate) fn object(body: &[u8]) -> Result<Map<String, Value>, Bad> {
 
 /// Takes a field out. Absent and null are the same, as OpenAI's clients send either.
 pub(crate) fn take(map: &mut Map<String, Value>, key: &str) -> Option<Value> {
-    map.get_mut(key).map(Value::take).filter(|value| !value.is_null())
+    map.get_mut(key)
+        .map(Value::take)
+        .filter(|value| !value.is_null())
 }
 
-pub(crate) fn required<T>(map: &mut Map<String, Value>, key: &str, read: impl FnOnce(Value) -> Result<T, Bad>) -> Result<T, Bad> {
+pub(crate) fn required<T>(
+    map: &mut Map<String, Value>,
+    key: &str,
+    read: impl FnOnce(Value) -> Result<T, Bad>,
+) -> Result<T, Bad> {
     optional(map, key, read)?.ok_or_else(|| Bad::new("is missing").in_field(key))
 }
 
@@ -80,16 +95,32 @@ pub(crate) fn optional<T>(
     key: &str,
     read: impl FnOnce(Value) -> Result<T, Bad>,
 ) -> Result<Option<T>, Bad> {
-    take(map, key).map(read).transpose().map_err(|bad| bad.in_field(key))
+    take(map, key)
+        .map(read)
+        .transpose()
+        .map_err(|bad| bad.in_field(key))
 }
 
 /// Every element of an array of at most `most`.
-pub(crate) fn array<T>(value: Value, most: usize, mut read: impl FnMut(Value) -> Result<T, Bad>) -> Result<Vec<T>, Bad> {
-    let Value::Array(items) = value else { return Err(wrong(&value, "an array")) };
+pub(crate) fn array<T>(
+    value: Value,
+    most: usize,
+    mut read: impl FnMut(Value) -> Result<T, Bad>,
+) -> Result<Vec<T>, Bad> {
+    let Value::Array(items) = value else {
+        return Err(wrong(&value, "an array"));
+    };
     if items.len() > most {
-        return Err(Bad::new(format!("has {} elements, at most {most} are allowed", items.len())));
+        return Err(Bad::new(format!(
+            "has {} elements, at most {most} are allowed",
+            items.len()
+        )));
     }
-    items.into_iter().enumerate().map(|(i, item)| read(item).map_err(|bad| bad.at(i))).collect()
+    items
+        .into_iter()
+        .enumerate()
+        .map(|(i, item)| read(item).map_err(|bad| bad.at(i)))
+        .collect()
 }
 
 pub(crate) fn map(value: Value) -> Result<Map<String, Value>, Bad> {
@@ -107,17 +138,25 @@ pub(crate) fn string(value: Value) -> Result<String, Bad> {
 }
 
 pub(crate) fn boolean(value: Value) -> Result<bool, Bad> {
-    value.as_bool().ok_or_else(|| wrong(&value, "true or false"))
+    value
+        .as_bool()
+        .ok_or_else(|| wrong(&value, "true or false"))
 }
 
 /// A whole number from `least` to `most`.
 pub(crate) fn integer(value: &Value, least: i64, most: i64) -> Result<i64, Bad> {
-    value.as_i64().filter(|n| (least..=most).contains(n)).ok_or_else(|| wrong(value, &format!("a whole number from {least} to {most}")))
+    value
+        .as_i64()
+        .filter(|n| (least..=most).contains(n))
+        .ok_or_else(|| wrong(value, &format!("a whole number from {least} to {most}")))
 }
 
 /// A number from `least` to `most`.
 pub(crate) fn number(value: &Value, least: f64, most: f64) -> Result<f64, Bad> {
-    value.as_f64().filter(|n| (least..=most).contains(n)).ok_or_else(|| wrong(value, &format!("a number from {least} to {most}")))
+    value
+        .as_f64()
+        .filter(|n| (least..=most).contains(n))
+        .ok_or_else(|| wrong(value, &format!("a number from {least} to {most}")))
 }
 
 /// Names what was expected and, in few words, what came. Never repeats a text: it may be a prompt.
@@ -178,7 +217,9 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("a number out of range"))
+        Number::from_f64(value)
+            .map(Value::Number)
+            .ok_or_else(|| E::custom("a number out of range"))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
@@ -202,7 +243,9 @@ impl<'de> Visitor<'de> for Strict<'_> {
         while let Some(key) = access.next_key::<String>()? {
             let value = access.next_value_seed(Strict(self.0))?;
             if map.insert(key, value).is_some() {
-                return Err(serde::de::Error::custom("a name stands twice in one object"));
+                return Err(serde::de::Error::custom(
+                    "a name stands twice in one object",
+                ));
             }
         }
         Ok(Value::Object(map))
@@ -220,22 +263,42 @@ mod tests {
     #[test]
     fn keeps_what_is_valid() {
         let text = r#"{"a":[1,-2,3.5,18446744073709551615,null,true,"ä\u0000"],"b":{}}"#;
-        assert_eq!(serde_json::to_string(&object(text.as_bytes()).unwrap()).unwrap(), text);
+        assert_eq!(
+            serde_json::to_string(&object(text.as_bytes()).unwrap()).unwrap(),
+            text
+        );
     }
 
     #[test]
     fn refuses_what_two_parsers_could_read_differently() {
         assert!(refused(br#"{"a":1,"a":2}"#).contains("twice"));
         assert!(refused(br#"{"x":[{"a":1,"\u0061":2}]}"#).contains("twice"));
-        for bad in [&b"{\"a\":\"\xff\"}"[..], br#"{"a":"\ud800"}"#, br#"{"a":1}{"b":2}"#, br#"{"a":NaN}"#, br#"{"a":1e999}"#, b"\xef\xbb\xbf{}", b""] {
-            assert!(refused(bad).contains("not valid JSON"), "{}", String::from_utf8_lossy(bad));
+        for bad in [
+            &b"{\"a\":\"\xff\"}"[..],
+            br#"{"a":"\ud800"}"#,
+            br#"{"a":1}{"b":2}"#,
+            br#"{"a":NaN}"#,
+            br#"{"a":1e999}"#,
+            b"\xef\xbb\xbf{}",
+            b"",
+        ] {
+            assert!(
+                refused(bad).contains("not valid JSON"),
+                "{}",
+                String::from_utf8_lossy(bad)
+            );
         }
         assert!(refused(b"[]").contains("object"));
     }
 
     #[test]
     fn bounds_depth_and_number_of_values() {
-        let deep = [r#"{"a":"#.repeat(100_000), "1".to_owned(), "}".repeat(100_000)].concat();
+        let deep = [
+            r#"{"a":"#.repeat(100_000),
+            "1".to_owned(),
+            "}".repeat(100_000),
+        ]
+        .concat();
         assert!(refused(deep.as_bytes()).contains("recursion limit"));
         let wide = format!(r#"{{"a":[{}1]}}"#, "1,".repeat(MAX_VALUES));
         assert!(refused(wide.as_bytes()).contains("more than"));
@@ -243,7 +306,12 @@ mod tests {
 
     #[test]
     fn names_the_field() {
-        let bad = Bad::new("x").in_field("text").at(2).in_field("content").at(0).in_field("messages");
+        let bad = Bad::new("x")
+            .in_field("text")
+            .at(2)
+            .in_field("content")
+            .at(0)
+            .in_field("messages");
         assert_eq!(bad.path, "messages[0].content[2].text");
     }
 }

@@ -1,0 +1,338 @@
+//! Prometheus families of the gateway, by tenant and agent, with bounded cardinality.
+//!
+//! A label value counts under its own name only once it is known to exist (a tenant that was routed, an agent that was found) and while
+//! fewer than [`MAX_NAMES`] names were seen; everything later counts as `other`. So nobody can fill memory or the scraper by inventing
+//! names, and a sum over the label stays right. Other crates register their own families in the same [`Registry`].
+
+use ambit_types::Error;
+use parking_lot::RwLock;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+/// Names per label. A family of (tenant, agent) then has some thousands of series at most in practice; each costs about 200 bytes.
+const MAX_NAMES: usize = 500;
+
+/// From a pass-through to the slowest model call.
+const SECONDS: [f64; 14] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0,
+];
+
+type Seconds<L> = Family<L, Histogram, fn() -> Histogram>;
+
+#[derive(Debug)]
+pub struct Metrics {
+    registry: RwLock<Registry>,
+    tenants: Names,
+    agents: Names,
+    requests: Family<RequestLabels, Counter>,
+    latency: Seconds<RouteLabels>,
+    first_chunk: Seconds<AgentLabels>,
+    tokens: Family<TokenLabels, Counter>,
+    verdicts: Family<VerdictLabels, Counter>,
+    provider_errors: Family<ErrorLabels, Counter>,
+    connections: Gauge,
+    in_flight: Gauge,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    tenant: Arc<str>,
+    agent: Arc<str>,
+    route: &'static str,
+    status: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    tenant: Arc<str>,
+    route: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AgentLabels {
+    tenant: Arc<str>,
+    agent: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TokenLabels {
+    tenant: Arc<str>,
+    agent: Arc<str>,
+    direction: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VerdictLabels {
+    tenant: Arc<str>,
+    stage: &'static str,
+    action: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ErrorLabels {
+    tenant: Arc<str>,
+    code: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let seconds: fn() -> Histogram = || Histogram::new(SECONDS);
+        let metrics = Self {
+            registry: RwLock::new(Registry::with_prefix("ambit")),
+            tenants: Names::default(),
+            agents: Names::default(),
+            requests: Family::default(),
+            latency: Family::new_with_constructor(seconds),
+            first_chunk: Family::new_with_constructor(seconds),
+            tokens: Family::default(),
+            verdicts: Family::default(),
+            provider_errors: Family::default(),
+            connections: Gauge::default(),
+            in_flight: Gauge::default(),
+        };
+        metrics.register(|r| {
+            r.register(
+                "requests",
+                "Requests answered, by status class",
+                metrics.requests.clone(),
+            );
+            r.register(
+                "request_seconds",
+                "Time from request head to the last byte of the answer",
+                metrics.latency.clone(),
+            );
+            r.register(
+                "first_chunk_seconds",
+                "Time to the first text of a streamed answer",
+                metrics.first_chunk.clone(),
+            );
+            r.register(
+                "tokens",
+                "Tokens of model calls, as providers reported them",
+                metrics.tokens.clone(),
+            );
+            r.register(
+                "verdicts",
+                "Verdicts of the guardrail on moderation requests",
+                metrics.verdicts.clone(),
+            );
+            r.register(
+                "failed_answers",
+                "Requests that failed, by stable code",
+                metrics.provider_errors.clone(),
+            );
+            r.register(
+                "connections",
+                "Open connections",
+                metrics.connections.clone(),
+            );
+            r.register(
+                "requests_in_flight",
+                "Requests being answered",
+                metrics.in_flight.clone(),
+            );
+        });
+        metrics
+    }
+}
+
+impl Metrics {
+    /// Lets another part add its families, for example the runtime's component calls and limit hits.
+    pub fn register(&self, add: impl FnOnce(&mut Registry)) {
+        add(&mut self.registry.write());
+    }
+
+    /// Everything registered, in the OpenMetrics text format.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        // Writing into a String does not fail; an encoder that does leaves what it wrote so far.
+        if text::encode(&mut out, &self.registry.read()).is_err() {
+            tracing::error!("metrics could not be encoded");
+        }
+        out
+    }
+
+    pub(crate) fn request(
+        &self,
+        tenant: Option<&str>,
+        agent: Option<&str>,
+        route: &'static str,
+        status: u16,
+        took: Duration,
+    ) {
+        let (tenant, agent) = (
+            self.tenant(tenant),
+            self.agents.get(agent.unwrap_or("none")),
+        );
+        self.latency
+            .get_or_create(&RouteLabels {
+                tenant: tenant.clone(),
+                route,
+            })
+            .observe(took.as_secs_f64());
+        self.requests
+            .get_or_create(&RequestLabels {
+                tenant,
+                agent,
+                route,
+                status: class(status),
+            })
+            .inc();
+    }
+
+    pub(crate) fn first_chunk(&self, tenant: &str, agent: &str, took: Duration) {
+        let labels = AgentLabels {
+            tenant: self.tenant(Some(tenant)),
+            agent: self.agents.get(agent),
+        };
+        self.first_chunk
+            .get_or_create(&labels)
+            .observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn tokens(&self, tenant: &str, agent: &str, input: u64, output: u64) {
+        let (tenant, agent) = (self.tenant(Some(tenant)), self.agents.get(agent));
+        for (direction, tokens) in [("input", input), ("output", output)] {
+            let labels = TokenLabels {
+                tenant: tenant.clone(),
+                agent: agent.clone(),
+                direction,
+            };
+            self.tokens.get_or_create(&labels).inc_by(tokens);
+        }
+    }
+
+    pub(crate) fn verdict(&self, tenant: &str, stage: &'static str, action: &'static str) {
+        self.verdicts
+            .get_or_create(&VerdictLabels {
+                tenant: self.tenant(Some(tenant)),
+                stage,
+                action,
+            })
+            .inc();
+    }
+
+    pub(crate) fn failed(&self, tenant: Option<&str>, error: &Error) {
+        self.provider_errors
+            .get_or_create(&ErrorLabels {
+                tenant: self.tenant(tenant),
+                code: error.code(),
+            })
+            .inc();
+    }
+
+    pub(crate) fn connection(&self) -> Counted {
+        Counted::new(&self.connections)
+    }
+
+    pub(crate) fn in_flight(&self) -> Counted {
+        Counted::new(&self.in_flight)
+    }
+
+    fn tenant(&self, tenant: Option<&str>) -> Arc<str> {
+        self.tenants.get(tenant.unwrap_or("none"))
+    }
+}
+
+fn class(status: u16) -> &'static str {
+    match status {
+        100..=199 => "1xx",
+        200..=299 => "2xx",
+        300..=399 => "3xx",
+        400..=499 => "4xx",
+        _ => "5xx",
+    }
+}
+
+/// Counts in a gauge while it lives.
+#[derive(Debug)]
+pub(crate) struct Counted(Gauge);
+
+impl Counted {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// The names seen so far, each kept once.
+#[derive(Debug, Default)]
+struct Names(RwLock<HashSet<Arc<str>>>);
+
+impl Names {
+    fn get(&self, name: &str) -> Arc<str> {
+        if let Some(known) = self.0.read().get(name) {
+            return known.clone();
+        }
+        let mut names = self.0.write();
+        let name = if names.len() < MAX_NAMES {
+            name
+        } else {
+            "other"
+        };
+        if let Some(known) = names.get(name) {
+            return known.clone();
+        }
+        let name: Arc<str> = name.into();
+        names.insert(name.clone());
+        name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_what_happened() {
+        let metrics = Metrics::default();
+        metrics.request(
+            Some("acme"),
+            Some("assistant"),
+            "chat",
+            200,
+            Duration::from_millis(3),
+        );
+        metrics.request(Some("acme"), None, "chat", 429, Duration::from_millis(1));
+        metrics.tokens("acme", "assistant", 7, 11);
+        let counted = metrics.connection();
+        let text = metrics.render();
+        for line in [
+            r#"ambit_requests_total{tenant="acme",agent="assistant",route="chat",status="2xx"} 1"#,
+            r#"ambit_requests_total{tenant="acme",agent="none",route="chat",status="4xx"} 1"#,
+            r#"ambit_tokens_total{tenant="acme",agent="assistant",direction="output"} 11"#,
+            r#"ambit_request_seconds_count{tenant="acme",route="chat"} 2"#,
+            "ambit_connections 1",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+        drop(counted);
+        assert!(metrics.render().contains("ambit_connections 0"));
+    }
+
+    #[test]
+    fn names_are_bounded() {
+        let metrics = Metrics::default();
+        for i in 0..10 * MAX_NAMES {
+            metrics.verdict(&format!("tenant-{i}"), "input", "allow");
+        }
+        let series = metrics
+            .render()
+            .lines()
+            .filter(|line| line.starts_with("ambit_verdicts_total"))
+            .count();
+        assert!(series <= MAX_NAMES + 1, "{series}");
+        assert!(metrics.render().contains(r#"tenant="other""#));
+    }
+}
