@@ -1,7 +1,7 @@
 //! The decision about a token: is it of a trusted issuer, meant for us, and valid now (RFC 7519 §4.1, RFC 8725 §3)?
 
 use crate::{
-    json::Json,
+    json::{self, Json},
     token::{self, Header, ReadError},
 };
 use std::collections::BTreeMap;
@@ -75,7 +75,10 @@ pub fn authenticate(credential: &str, now: u64, host: &impl Host) -> Result<Prin
         ReadError::NotMine => AuthError::NotMine,
         ReadError::Malformed(what) => AuthError::Malformed(what.to_owned()),
     })?;
-    let name = required_text(&token.claims, "iss")?;
+    let claims = json::object(&token.payload).ok_or_else(|| {
+        AuthError::Malformed("the claims are not a JSON object with unique names".to_owned())
+    })?;
+    let name = required_text(&claims, "iss")?;
     if name.contains('#') {
         return refused("`iss` has a fragment (RFC 8414 §2)");
     }
@@ -100,12 +103,12 @@ pub fn authenticate(credential: &str, now: u64, host: &impl Host) -> Result<Prin
         }
         Err(VerifyError::Other(what)) => return Err(AuthError::Other(what)),
     }
-    check_audience(&token.claims, &issuer)?;
-    let expires_at = check_times(&token.claims, now, u64::from(issuer.leeway))?;
-    let subject = required_text(&token.claims, "sub")?;
+    check_audience(&claims, &issuer)?;
+    let expires_at = check_times(&claims, now, u64::from(issuer.leeway))?;
+    let subject = required_text(&claims, "sub")?;
     Ok(Principal {
         id: format!("jwt:{name}#{subject}"),
-        scopes: scopes(&token.claims, issuer.scopes)?,
+        scopes: scopes(&claims, issuer.scopes)?,
         issuer: name.to_owned(),
         expires_at,
     })

@@ -9,7 +9,7 @@ mod json;
 mod token;
 
 pub use claims::{AuthError, Host, Issuer, Principal, VerifyError, authenticate};
-pub use token::TOKEN_CAP;
+pub use token::{Header, ReadError, Signed, TOKEN_CAP, read};
 
 #[cfg(target_family = "wasm")]
 #[allow(

@@ -9,36 +9,37 @@ pub const TOKEN_CAP: usize = 16 * 1024;
 /// Longest `kid`: it is a name, and it goes into the host's lookup.
 const KEY_ID_CAP: usize = 256;
 
-/// A token taken apart. Nothing in it is true yet.
+/// A signed text taken apart. Nothing in it is true yet.
 #[derive(Debug)]
-pub(crate) struct Token<'a> {
-    pub(crate) header: Header,
-    pub(crate) claims: BTreeMap<String, Json>,
+pub struct Signed<'a> {
+    pub header: Header,
+    pub payload: Vec<u8>,
     /// What was signed: the first two parts with the dot between them, as sent.
-    pub(crate) message: &'a [u8],
-    pub(crate) signature: Vec<u8>,
+    pub message: &'a [u8],
+    pub signature: Vec<u8>,
 }
 
+/// The members of the header that count.
 #[derive(Debug)]
-pub(crate) struct Header {
-    pub(crate) algorithm: String,
-    pub(crate) key_id: Option<String>,
+pub struct Header {
+    pub algorithm: String,
+    pub key_id: Option<String>,
     /// Lower case, without `application/`.
-    pub(crate) media_type: Option<String>,
+    pub media_type: Option<String>,
 }
 
-/// Why a text is not a token.
+/// Why a text is not of this form.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum ReadError {
+pub enum ReadError {
     /// Not of this form at all.
     NotMine,
     Malformed(&'static str),
 }
 
-/// Reads `credential`. Everything that is not the one way to write it is refused, so that two readers cannot differ.
-pub(crate) fn read(credential: &str) -> Result<Token<'_>, ReadError> {
+/// Takes `credential` apart. Everything that is not the one way to write it is refused, so that two readers cannot differ.
+pub fn read(credential: &str) -> Result<Signed<'_>, ReadError> {
     let mut parts = credential.split('.');
-    let (Some(header), Some(claims), Some(signature), None) =
+    let (Some(header), Some(payload), Some(signature), None) =
         (parts.next(), parts.next(), parts.next(), parts.next())
     else {
         return Err(ReadError::NotMine);
@@ -46,19 +47,16 @@ pub(crate) fn read(credential: &str) -> Result<Token<'_>, ReadError> {
     if credential.len() > TOKEN_CAP {
         return Err(ReadError::Malformed("the token is longer than 16 KiB"));
     }
-    let message = &credential.as_bytes()[..header.len() + 1 + claims.len()];
+    let message = &credential.as_bytes()[..header.len() + 1 + payload.len()];
     let header = part(header, "the header is not base64url")?;
-    let claims = part(claims, "the claims are not base64url")?;
+    let payload = part(payload, "the claims are not base64url")?;
     let signature = part(signature, "the signature is not base64url")?;
     let header = json::object(&header).ok_or(ReadError::Malformed(
         "the header is not a JSON object with unique names",
     ))?;
-    let claims = json::object(&claims).ok_or(ReadError::Malformed(
-        "the claims are not a JSON object with unique names",
-    ))?;
-    Ok(Token {
+    Ok(Signed {
         header: read_header(header)?,
-        claims,
+        payload,
         message,
         signature,
     })
