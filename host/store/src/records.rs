@@ -198,7 +198,7 @@ pub struct Deleted {
 macro_rules! text_enum {
     ($($(#[$doc:meta])* $name:ident { $($(#[$case_doc:meta])* $case:ident = $text:literal,)* })*) => {$(
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
         pub enum $name { $($(#[$case_doc])* #[serde(rename = $text)] $case,)* }
 
         impl $name {
@@ -208,11 +208,11 @@ macro_rules! text_enum {
             }
         }
 
-        impl FromStr for $name {
-            type Err = UnknownWord;
+        impl std::str::FromStr for $name {
+            type Err = $crate::records::UnknownWord;
 
-            fn from_str(value: &str) -> Result<Self, UnknownWord> {
-                match value { $($text => Ok(Self::$case),)* _ => Err(UnknownWord(value.chars().take(80).collect())) }
+            fn from_str(value: &str) -> Result<Self, $crate::records::UnknownWord> {
+                match value { $($text => Ok(Self::$case),)* _ => Err($crate::records::UnknownWord(value.chars().take(80).collect())) }
             }
         }
     )*};
