@@ -1,11 +1,12 @@
 //! What can go wrong in storage. A variant exists where a caller acts on the difference.
 
 use ambit_types::{Error, ErrorKind};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-type Source = Box<dyn std::error::Error + Send + Sync>;
+/// Shared, because one failed commit is the answer to every append that was in it.
+type Source = Arc<dyn std::error::Error + Send + Sync>;
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// The row the operation is about is not there (or belongs to another tenant).

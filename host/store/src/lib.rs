@@ -9,8 +9,8 @@
 //! - A change that other processes must notice bumps an epoch in the same transaction ([`EpochKind`]).
 //! - The [`Journal`] is the only writer of events: it assigns sequence numbers, chains hashes, and many appends share one `fsync`.
 //!
-//! Why not `sqlx::Any`: it cannot read a `BOOLEAN` column of SQLite, copies every blob twice, accepts connection settings only as a
-//! URL and panics on a shared text. `db` does the same job on the two concrete drivers in one small file.
+//! Why not `sqlx::Any`: it takes connection settings only as a URL, copies every text and blob twice, cannot read a `BOOLEAN` column of
+//! SQLite and panics on a shared text. `db` does the same job on the two concrete drivers in one small file.
 //!
 //! ```
 //! # use ambit_store::{NewSession, Append, NewEvent, Header, Store, StoreConfig};
@@ -29,10 +29,15 @@
 //! ```
 
 mod config;
+mod db;
 mod error;
 mod journal;
+mod migrations;
+mod operator;
 mod records;
+mod retention;
 mod store;
+mod tenant;
 
 pub use config::{Database, JournalConfig, PostgresConfig, StoreConfig};
 pub use error::StoreError;
@@ -40,12 +45,14 @@ pub use journal::{
     Append, Appended, Event, Header, Journal, NewEvent, NewSession, SCHEMA_VERSION, Session,
     SessionState, Usage, VerifiedChain,
 };
+pub use operator::Operator;
 pub use records::{
     Agent, ApiKey, Chunk, Collection, CollectionStats, Component, Deleted, Digest, Document, Epoch,
     EpochKind, Grant, GuardrailRule, HostName, InstallationEpochKind, Issuer, SlotBinding, Tenant,
     TenantEpoch,
 };
-pub use store::{Operator, Store, TenantStore};
+pub use store::Store;
+pub use tenant::TenantStore;
 
 /// The crate's result.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;

@@ -1,272 +1,164 @@
-//! API skeleton; each method answers `Unavailable` until its part lands.
-#![allow(unused_variables, clippy::unused_async, reason = "skeleton")]
+//! Opening a database and closing it again.
 
 use crate::{
-    Agent, ApiKey, Collection, CollectionStats, Component, Deleted, Digest, Document, Epoch, Event,
-    Grant, GuardrailRule, HostName, InstallationEpochKind, Issuer, Journal, Result, Session,
-    SessionState, SlotBinding, StoreConfig, StoreError, Tenant, TenantEpoch, VerifiedChain,
+    Database, Journal, Operator, PostgresConfig, Result, StoreConfig, StoreError, TenantStore,
+    db::{Access, Db, failed, statements},
+    migrations,
 };
-use ambit_types::{AgentName, CollectionName, ComponentName, SessionId, TenantId, TenantSlug};
-use serde_json::Value;
+use ambit_types::TenantId;
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use std::{path::Path, str::FromStr as _, time::Duration};
 
-fn pending<T>() -> Result<T> {
-    Err(StoreError::Unavailable("not built yet".into()))
-}
+/// Long enough for a checkpoint or a backup that holds the file; after it the caller hears that the database is not available.
+const BUSY: Duration = Duration::from_secs(10);
 
+/// Readers of SQLite: each is a thread with its own page cache, and reads of the hot path come from snapshots in memory.
+const SQLITE_READERS: u32 = 4;
+
+/// The open database with its journal. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
+    pub(crate) db: Db,
     journal: Journal,
-}
-
-#[derive(Debug, Clone)]
-pub struct Operator {}
-
-#[derive(Debug, Clone)]
-pub struct TenantStore {
-    tenant: TenantId,
 }
 
 impl Store {
     /// Opens, migrates (SQLite always; PostgreSQL when an owner is configured) and checks that the logins are harmless.
+    ///
+    /// # Errors
+    /// [`StoreError::Migration`] when the schema is not this program's, [`StoreError::Role`] for a login that row-level security does not
+    /// bind, [`StoreError::ReadOnly`], [`StoreError::Full`] and [`StoreError::Unavailable`] when the database cannot be used.
     pub async fn open(config: &StoreConfig) -> Result<Self> {
-        pending()
+        let db = match &config.database {
+            Database::Sqlite { path } => open_sqlite(path).await?,
+            Database::Postgres(postgres) => open_postgres(postgres).await?,
+        };
+        let journal = Journal::start(db.clone(), &config.journal);
+        Ok(Self { db, journal })
     }
+
     /// Everything of one tenant. Does not check that the tenant exists: an unknown one has no rows.
     #[must_use]
     pub fn tenant(&self, tenant: TenantId) -> TenantStore {
-        TenantStore { tenant }
+        TenantStore::new(self.db.clone(), tenant)
     }
+
     /// What crosses tenants: for the operator's commands and for the host's own snapshots, never for a request.
     #[must_use]
     pub fn operator(&self) -> Operator {
-        Operator {}
+        Operator::new(self.db.clone())
     }
+
     #[must_use]
     pub fn journal(&self) -> &Journal {
         &self.journal
     }
+
     /// Whether the database answers; for `/readyz`.
     pub async fn check(&self) -> Result<()> {
-        pending()
+        let mut tx = self.db.read(Access::Operator).await?;
+        ANSWER.query().optional(&mut tx).await.map(drop)
     }
-    /// Writes what the journal has accepted, then closes every connection.
-    pub async fn close(&self) {}
-}
-impl Operator {
-    pub async fn create_tenant(&self, slug: TenantSlug, display_name: &str) -> Result<Tenant> {
-        pending()
-    }
-    pub async fn tenants(&self) -> Result<Vec<Tenant>> {
-        pending()
-    }
-    pub async fn tenant_by_slug(&self, slug: &TenantSlug) -> Result<Option<Tenant>> {
-        pending()
-    }
-    /// Gives a name to a tenant. [`StoreError::Conflict`] when another tenant has it.
-    pub async fn add_host_name(&self, host_name: &HostName) -> Result<()> {
-        pending()
-    }
-    pub async fn remove_host_name(&self, host_name: &HostName) -> Result<bool> {
-        pending()
-    }
-    pub async fn host_names(&self) -> Result<Vec<HostName>> {
-        pending()
-    }
-    /// Records a component version; the same digest twice is one row.
-    pub async fn install_component(&self, component: &Component) -> Result<()> {
-        pending()
-    }
-    pub async fn components(&self) -> Result<Vec<Component>> {
-        pending()
-    }
-    pub async fn component(&self, digest: Digest) -> Result<Option<Component>> {
-        pending()
-    }
-    pub async fn put_grant(&self, grant: &Grant) -> Result<()> {
-        pending()
-    }
-    pub async fn grants(&self) -> Result<Vec<Grant>> {
-        pending()
-    }
-    pub async fn grant(&self, component: &ComponentName) -> Result<Option<Grant>> {
-        pending()
-    }
-    pub async fn remove_grant(&self, component: &ComponentName) -> Result<bool> {
-        pending()
-    }
-    /// The component of a slot for tenants that bind none themselves.
-    pub async fn bind_default_slot(&self, binding: &SlotBinding) -> Result<()> {
-        pending()
-    }
-    pub async fn unbind_default_slot(&self, slot: &str) -> Result<bool> {
-        pending()
-    }
-    pub async fn default_slots(&self) -> Result<Vec<SlotBinding>> {
-        pending()
-    }
-    /// Every tenant's epochs that ever moved, to find what to reload.
-    pub async fn tenant_epochs(&self) -> Result<Vec<TenantEpoch>> {
-        pending()
-    }
-    /// 0 until the first change.
-    pub async fn installation_epoch(&self, kind: InstallationEpochKind) -> Result<i64> {
-        pending()
-    }
-    /// Sessions of any tenant in this state, oldest change first.
-    pub async fn sessions_in_state(&self, state: SessionState, limit: u32) -> Result<Vec<Session>> {
-        pending()
-    }
-    /// Removes whole sessions that are closed and unchanged since `before_ms`; the number removed.
-    pub async fn prune_sessions(&self, before_ms: i64) -> Result<u64> {
-        pending()
+
+    /// Writes what the journal has accepted, then closes every connection. Later operations fail.
+    pub async fn close(&self) {
+        self.journal.stop().await;
+        self.db.close().await;
     }
 }
-impl TenantStore {
-    #[must_use]
-    pub fn id(&self) -> TenantId {
-        self.tenant
+
+async fn open_sqlite(path: &Path) -> Result<Db> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .foreign_keys(true)
+        .busy_timeout(BUSY)
+        .journal_mode(SqliteJournalMode::Wal)
+        // FULL: a commit is on disk when it returns. NORMAL would lose the last ones with the power, and the journal promises them.
+        .synchronous(SqliteSynchronous::Full)
+        // 16 MiB of log between checkpoints, each of which rewrites every touched page once and stops the writer meanwhile.
+        .pragma("wal_autocheckpoint", "4096")
+        .pragma("cache_size", "-16384");
+    let writer = SqlitePoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(BUSY)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .connect_with(options.clone())
+        .await
+        .map_err(|e| failed("OPEN", e))?;
+    let mut connection = writer.acquire().await.map_err(|e| failed("OPEN", e))?;
+    migrations::run_sqlite(&mut connection).await?;
+    drop(connection);
+    let readers = SqlitePoolOptions::new()
+        .max_connections(SQLITE_READERS)
+        .acquire_timeout(BUSY)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .connect_lazy_with(options.pragma("query_only", "on"));
+    Ok(Db::Sqlite { writer, readers })
+}
+
+async fn open_postgres(config: &PostgresConfig) -> Result<Db> {
+    if let Some(owner) = &config.owner {
+        migrations::run_postgres(owner.expose()).await?;
     }
-    pub async fn tenant(&self) -> Result<Option<Tenant>> {
-        pending()
-    }
-    pub async fn create_key(&self, key: &ApiKey) -> Result<()> {
-        pending()
-    }
-    /// All, revoked ones too, oldest first.
-    pub async fn keys(&self) -> Result<Vec<ApiKey>> {
-        pending()
-    }
-    pub async fn key(&self, id: &str) -> Result<Option<ApiKey>> {
-        pending()
-    }
-    /// False when there is none or it is revoked already.
-    pub async fn revoke_key(&self, id: &str, at_ms: i64) -> Result<bool> {
-        pending()
-    }
-    pub async fn put_issuer(&self, issuer: &Issuer) -> Result<()> {
-        pending()
-    }
-    pub async fn issuers(&self) -> Result<Vec<Issuer>> {
-        pending()
-    }
-    pub async fn remove_issuer(&self, issuer: &str) -> Result<bool> {
-        pending()
-    }
-    pub async fn put_grant(&self, grant: &Grant) -> Result<()> {
-        pending()
-    }
-    pub async fn grants(&self) -> Result<Vec<Grant>> {
-        pending()
-    }
-    pub async fn remove_grant(&self, component: &ComponentName) -> Result<bool> {
-        pending()
-    }
-    pub async fn bind_slot(&self, binding: &SlotBinding) -> Result<()> {
-        pending()
-    }
-    pub async fn unbind_slot(&self, slot: &str) -> Result<bool> {
-        pending()
-    }
-    pub async fn slots(&self) -> Result<Vec<SlotBinding>> {
-        pending()
-    }
-    /// Puts these rules in place of all earlier ones.
-    pub async fn replace_rules(&self, rules: &[GuardrailRule]) -> Result<()> {
-        pending()
-    }
-    pub async fn rules(&self) -> Result<Vec<GuardrailRule>> {
-        pending()
-    }
-    /// Creates or changes an agent; the same definition again is no change.
-    pub async fn apply_agent(&self, name: &AgentName, definition: &Value) -> Result<Agent> {
-        pending()
-    }
-    pub async fn agents(&self) -> Result<Vec<Agent>> {
-        pending()
-    }
-    pub async fn agent(&self, name: &AgentName) -> Result<Option<Agent>> {
-        pending()
-    }
-    pub async fn remove_agent(&self, name: &AgentName) -> Result<bool> {
-        pending()
-    }
-    /// Creates it when absent.
-    pub async fn ensure_collection(
-        &self,
-        name: &CollectionName,
-        retrieval: Option<Digest>,
-    ) -> Result<Collection> {
-        pending()
-    }
-    pub async fn collections(&self) -> Result<Vec<Collection>> {
-        pending()
-    }
-    pub async fn collection(&self, name: &CollectionName) -> Result<Option<Collection>> {
-        pending()
-    }
-    /// Removes it with all its documents.
-    pub async fn remove_collection(&self, name: &CollectionName) -> Result<bool> {
-        pending()
-    }
-    /// The stored content hash of each id, in the same order.
-    pub async fn content_hashes(
-        &self,
-        collection: &CollectionName,
-        ids: &[String],
-    ) -> Result<Vec<Option<Vec<u8>>>> {
-        pending()
-    }
-    /// Stores these documents in place of whatever stood under their ids, all or none; the collection's new revision.
-    /// One call is one transaction and, on SQLite, holds the only writer: pass at most some hundred documents.
-    pub async fn put_documents(
-        &self,
-        collection: &CollectionName,
-        documents: &[Document],
-    ) -> Result<i64> {
-        pending()
-    }
-    /// Removes every document whose id starts with `prefix` (empty: all).
-    pub async fn delete_documents(
-        &self,
-        collection: &CollectionName,
-        prefix: &str,
-    ) -> Result<Deleted> {
-        pending()
-    }
-    /// Documents with their chunks in order of id, from after `after`: for rebuilding an index.
-    pub async fn documents(
-        &self,
-        collection: &CollectionName,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Result<Vec<Document>> {
-        pending()
-    }
-    pub async fn stats(&self, collection: &CollectionName) -> Result<CollectionStats> {
-        pending()
-    }
-    /// Every kind, 0 where nothing changed yet.
-    pub async fn epochs(&self) -> Result<Vec<Epoch>> {
-        pending()
-    }
-    pub async fn session(&self, session: SessionId) -> Result<Option<Session>> {
-        pending()
-    }
-    /// Newest first; `before`: only sessions whose id is smaller (ids sort by age).
-    pub async fn sessions(&self, before: Option<SessionId>, limit: u32) -> Result<Vec<Session>> {
-        pending()
-    }
-    /// Events in order, from after `after_seq` (0: from the first).
-    pub async fn events(
-        &self,
-        session: SessionId,
-        after_seq: i64,
-        limit: u32,
-    ) -> Result<Vec<Event>> {
-        pending()
-    }
-    /// Recomputes every hash of the session's chain: [`StoreError::BrokenChain`] names the first event that does not fit.
-    pub async fn verify_chain(&self, session: SessionId) -> Result<VerifiedChain> {
-        pending()
-    }
+    let app = connect(config.app.expose(), config.max_connections).await?;
+    let operator = connect(config.operator.expose(), config.max_connections).await?;
+    check_role(&app, "ambit_app").await?;
+    check_role(&operator, "ambit_operator").await?;
+    migrations::check_postgres(&app).await?;
+    Ok(Db::Postgres { app, operator })
+}
+
+async fn connect(url: &str, max_connections: u32) -> Result<PgPool> {
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|e| failed("CONNECT", e))?
+        .application_name("ambit");
+    PgPoolOptions::new()
+        .max_connections(max_connections.max(1))
+        .acquire_timeout(BUSY)
+        .test_before_acquire(false)
+        .connect_with(options)
+        .await
+        .map_err(|e| failed("CONNECT", e))
+}
+
+/// Row-level security does not bind superusers, `BYPASSRLS` roles and (without `FORCE`) owners; and a login in both groups would have the
+/// sum of their policies.
+async fn check_role(pool: &PgPool, group: &'static str) -> Result<()> {
+    let (user, unbound, owned, member, other): (String, bool, i64, bool, bool) = sqlx::query_as(
+        "SELECT current_user::text, (rolsuper OR rolbypassrls), \
+            (SELECT count(*) FROM pg_class WHERE relowner = pg_roles.oid), \
+            pg_has_role(current_user, $1, 'USAGE'), pg_has_role(current_user, $2, 'USAGE') \
+         FROM pg_roles WHERE rolname = current_user",
+    )
+    .bind(group)
+    .bind(if group == "ambit_app" {
+        "ambit_operator"
+    } else {
+        "ambit_app"
+    })
+    .fetch_one(pool)
+    .await
+    .map_err(|e| failed("CHECK ROLE", e))?;
+    let fault = match (unbound, owned, member, other) {
+        (true, ..) => "is a superuser or bypasses row-level security",
+        (_, 1.., ..) => "owns relations",
+        (_, _, false, _) => "is not a member of its group",
+        (_, _, _, true) => "is a member of both groups",
+        _ => return Ok(()),
+    };
+    Err(StoreError::Role(
+        [&user, " (for ", group, ") ", fault].concat(),
+    ))
+}
+
+statements! {
+    ANSWER = "SELECT 1";
 }

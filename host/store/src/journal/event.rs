@@ -11,7 +11,7 @@
 //! The body enters by its own hash: that is computed by whoever appends, not by the one writer, and a chain can still be followed when
 //! a body is gone.
 
-use crate::{Digest, Result, StoreError, records::text_enum};
+use crate::{Digest, Result, StoreError, db::Row, records::text_enum};
 use ambit_types::{SessionId, TenantId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -245,4 +245,79 @@ pub(crate) fn check(event: &NewEvent) -> Result<()> {
         });
     }
     Ok(())
+}
+
+/// A row of `events` with the header's exact text, which the hash covers.
+pub(crate) struct Stored {
+    pub(crate) seq: i64,
+    schema_version: i64,
+    kind: String,
+    time_ms: i64,
+    header: String,
+    body: Vec<u8>,
+    pub(crate) content_hash: Digest,
+    pub(crate) previous_hash: Digest,
+}
+
+impl Stored {
+    pub(crate) fn from_row(row: &Row) -> Result<Self> {
+        Ok(Self {
+            seq: row.int(0)?,
+            schema_version: row.int(1)?,
+            kind: row.text(2)?,
+            time_ms: row.int(3)?,
+            header: row.text(4)?,
+            body: row.blob(5)?,
+            content_hash: row.digest(6)?,
+            previous_hash: row.digest(7)?,
+        })
+    }
+
+    pub(crate) fn hash(&self, tenant: TenantId, session: SessionId) -> Digest {
+        Envelope {
+            schema_version: self.schema_version,
+            tenant: &tenant.to_string(),
+            session: &session.to_string(),
+            seq: self.seq,
+            kind: &self.kind,
+            time_ms: self.time_ms,
+            header: &self.header,
+            previous_hash: self.previous_hash,
+            body_length: self.body.len() as u64,
+            body_hash: body_hash(&self.body),
+        }
+        .hash()
+    }
+
+    pub(crate) fn into_event(self) -> Result<Event> {
+        let header = serde_json::from_str(&self.header).map_err(|e| StoreError::Corrupt {
+            statement: "EVENT_PAGE",
+            column: 4,
+            source: std::sync::Arc::new(e),
+        })?;
+        Ok(Event {
+            seq: self.seq,
+            schema_version: self.schema_version,
+            kind: self.kind,
+            time_ms: self.time_ms,
+            header,
+            body: self.body,
+            content_hash: self.content_hash,
+            previous_hash: self.previous_hash,
+        })
+    }
+}
+
+pub(crate) fn session_from(row: &Row) -> Result<Session> {
+    Ok(Session {
+        tenant: row.parsed(0)?,
+        id: row.parsed(1)?,
+        agent: row.text(2)?,
+        principal: row.text(3)?,
+        state: row.parsed(4)?,
+        created_ms: row.int(5)?,
+        updated_ms: row.int(6)?,
+        head_seq: row.int(7)?,
+        head_hash: row.digest(8)?,
+    })
 }

@@ -1,21 +1,142 @@
-//! The journal: one append-only, hash-chained log per session.
+//! The journal: one append-only, hash-chained log per session, with one writer.
+//!
+//! `event` says what an event is and how it is hashed, `writer` commits, `rows` holds the writer's multi-row statements; reading is
+//! [`crate::TenantStore::events`] and [`crate::TenantStore::verify_chain`].
 
 mod event;
+mod rows;
+mod writer;
 
 pub use event::{
     Append, Appended, Event, Header, NewEvent, NewSession, SCHEMA_VERSION, Session, SessionState,
     Usage, VerifiedChain,
 };
 
-use crate::{Result, StoreError};
+pub(crate) use event::{Stored, session_from};
 
-/// Handle of the writer. Cheap to clone.
+use crate::{
+    JournalConfig, Result, StoreError,
+    db::{Db, json},
+};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    task::JoinHandle,
+};
+use writer::{Message, Waiting, WaitingEvent, Writer};
+
+/// Handle of the writer. Cheap to clone; the writer ends when all handles are gone or the store is closed.
 #[derive(Debug, Clone)]
-pub struct Journal {}
+pub struct Journal {
+    queue: mpsc::Sender<Message>,
+    /// Kibibytes that may still wait.
+    room: Arc<Semaphore>,
+    most: u32,
+    task: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
 
 impl Journal {
-    /// Resolves when everything in `append` is durable, or nothing of it is. A caller that stops waiting does not take it back.
-    pub async fn append(&self, append: Append) -> Result<Appended> {
-        Err(StoreError::Unavailable("not built yet".into()))
+    pub(crate) fn start(db: Db, config: &JournalConfig) -> Self {
+        let most = u32::try_from(config.queue_bytes / 1024)
+            .unwrap_or(u32::MAX)
+            .max(1);
+        let (queue, waiting) = mpsc::channel(config.queue.max(1));
+        let task = tokio::spawn(Writer::new(db, config.batch).run(waiting));
+        Self {
+            queue,
+            room: Arc::new(Semaphore::new(most as usize)),
+            most,
+            task: Arc::new(Mutex::new(Some(task))),
+        }
     }
+
+    /// Resolves when everything in `append` is durable, or nothing of it is. A caller that stops waiting does not take it back.
+    ///
+    /// While the queue is full this waits: the caller is slowed down, nothing is dropped.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] for a session that was not opened, [`StoreError::Conflict`] for one opened twice or continued by another
+    /// process meanwhile, [`StoreError::Full`] and [`StoreError::ReadOnly`] when nothing was written, [`StoreError::Unavailable`] when
+    /// that is not known.
+    pub async fn append(&self, append: Append) -> Result<Appended> {
+        if append.events.is_empty() {
+            return Err(StoreError::Invalid {
+                what: "append",
+                why: "must hold an event",
+            });
+        }
+        let mut bytes = 0;
+        let mut events = Vec::with_capacity(append.events.len());
+        for event in append.events {
+            event::check(&event)?;
+            let header = json(&event.header)?;
+            bytes += header.len() + event.body.len();
+            events.push(WaitingEvent {
+                kind: event.kind.into(),
+                time_ms: event.time_ms,
+                header: header.into(),
+                body_hash: event::body_hash(&event.body),
+                body: event.body.into(),
+            });
+        }
+        let share = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
+        if share > self.most {
+            return Err(StoreError::Invalid {
+                what: "append",
+                why: "is bigger than the journal's queue",
+            });
+        }
+        let share = Arc::clone(&self.room)
+            .acquire_many_owned(share)
+            .await
+            .map_err(|_| closed())?;
+        let (done, outcome) = oneshot::channel();
+        let waiting = Waiting {
+            key: (append.tenant, append.session),
+            tenant: append.tenant.to_string().into(),
+            session: append.session.to_string().into(),
+            open: append.open,
+            state: append.state,
+            events,
+            done,
+            _share: share,
+        };
+        self.queue
+            .send(Message::Append(waiting))
+            .await
+            .map_err(|_| closed())?;
+        outcome.await.map_err(|_| closed())?
+    }
+
+    /// Writes what was accepted and ends the writer.
+    pub(crate) async fn stop(&self) {
+        // It may have ended already.
+        let _ = self.queue.send(Message::Stop).await;
+        let task = self
+            .task
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(task) = task
+            && let Err(error) = task.await
+        {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the journal's writer broke"
+            );
+        }
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError::Unavailable(Arc::from(Box::from("the journal is closed")))
+}
+
+#[cfg(test)]
+pub(crate) fn statements() -> Vec<crate::db::Statement> {
+    let multi_row = rows::EVENT_INSERT
+        .iter()
+        .chain(&rows::SESSION_PUT)
+        .map(|(_, statement)| *statement);
+    writer::ALL.iter().copied().chain(multi_row).collect()
 }

@@ -1,0 +1,374 @@
+//! The one writer of events: takes what waits, gives it its places and hashes, commits it in one transaction, answers everybody.
+//!
+//! One task, because a sequence number and a hash chain have one next place, and because a batch is then simply whatever arrived
+//! during the last commit: alone, an append costs one `fsync`; at 256 sessions, a few hundred share one. No timer waits for company.
+//!
+//! When a commit fails, the batch is tried append by append, so that a bad one (a session another process went on with) fails alone. When
+//! the database itself fails (full, read-only, gone), all of the batch is told so and nothing is tried again: the caller knows what it
+//! may repeat. The next append starts from what the database says.
+
+use super::{
+    event::{Appended, Envelope, NewSession, SCHEMA_VERSION, SessionState},
+    rows::{EVENT_INSERT, SESSION_PUT},
+    session_from,
+};
+use crate::{
+    Digest, Result, StoreError,
+    db::{Access, Db, Query, Statement, Tx, Value, statements},
+    now_ms,
+};
+use ambit_types::{SessionId, TenantId};
+use std::{collections::HashMap, sync::Arc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+/// Sessions whose head is remembered; some 200 bytes each. Beyond it all are forgotten and read again when they go on.
+const REMEMBERED: usize = 16_384;
+
+/// An append on its way, with everything its caller could compute for it.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) key: (TenantId, SessionId),
+    pub(super) tenant: Arc<str>,
+    pub(super) session: Arc<str>,
+    pub(super) open: Option<NewSession>,
+    pub(super) state: Option<SessionState>,
+    pub(super) events: Vec<WaitingEvent>,
+    pub(super) done: oneshot::Sender<Result<Appended>>,
+    /// Its share of the queue's bytes.
+    pub(super) _share: OwnedSemaphorePermit,
+}
+
+#[derive(Debug)]
+pub(super) struct WaitingEvent {
+    pub(super) kind: Arc<str>,
+    pub(super) time_ms: i64,
+    pub(super) header: Arc<str>,
+    pub(super) body: Arc<[u8]>,
+    pub(super) body_hash: Digest,
+}
+
+#[derive(Debug)]
+pub(super) enum Message {
+    Append(Waiting),
+    Stop,
+}
+
+/// Where a session's chain ends, and its row.
+#[derive(Debug, Clone)]
+struct Head {
+    seq: i64,
+    hash: Digest,
+    agent: Arc<str>,
+    principal: Arc<str>,
+    state: SessionState,
+    created_ms: i64,
+    updated_ms: i64,
+}
+
+pub(super) struct Writer {
+    db: Db,
+    heads: HashMap<(TenantId, SessionId), Head>,
+    batch: usize,
+}
+
+impl Writer {
+    pub(super) fn new(db: Db, batch: usize) -> Self {
+        Self {
+            db,
+            heads: HashMap::new(),
+            batch: batch.max(1),
+        }
+    }
+
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Message>) {
+        let mut messages = Vec::with_capacity(self.batch);
+        let mut stopping = false;
+        while !stopping && queue.recv_many(&mut messages, self.batch).await > 0 {
+            let mut batch = Vec::with_capacity(messages.len());
+            for message in messages.drain(..) {
+                match message {
+                    Message::Append(waiting) => batch.push(waiting),
+                    Message::Stop => stopping = true,
+                }
+            }
+            self.settle(batch).await;
+        }
+    }
+
+    /// Commits the batch and answers each of its appends.
+    async fn settle(&mut self, batch: Vec<Waiting>) {
+        if batch.is_empty() {
+            return;
+        }
+        match self.commit(&batch).await {
+            Ok(outcomes) => answer(batch, outcomes),
+            Err(
+                error
+                @ (StoreError::Full(_) | StoreError::ReadOnly(_) | StoreError::Unavailable(_)),
+            ) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    appends = batch.len(),
+                    "the journal cannot be written"
+                );
+                self.forget(&batch);
+                let outcomes = batch.iter().map(|_| Err(error.clone())).collect();
+                answer(batch, outcomes);
+            }
+            Err(error) => {
+                self.forget(&batch);
+                if batch.len() == 1 {
+                    answer(batch, vec![Err(conflict(error))]);
+                    return;
+                }
+                for waiting in batch {
+                    let alone = vec![waiting];
+                    match self.commit(&alone).await {
+                        Ok(outcomes) => answer(alone, outcomes),
+                        Err(error) => {
+                            self.forget(&alone);
+                            answer(alone, vec![Err(conflict(error))]);
+                        }
+                    }
+                }
+            }
+        }
+        if self.heads.len() > REMEMBERED {
+            self.heads.clear();
+        }
+    }
+
+    fn forget(&mut self, batch: &[Waiting]) {
+        for waiting in batch {
+            self.heads.remove(&waiting.key);
+        }
+    }
+
+    /// One transaction for all; what one append did wrong by itself is its own outcome.
+    async fn commit(&mut self, batch: &[Waiting]) -> Result<Vec<Result<Appended>>> {
+        let mut tx = self.db.write(Access::EachTenant).await?;
+        let mut outcomes = Vec::with_capacity(batch.len());
+        let mut events = Vec::new();
+        let mut changed = Vec::new();
+        for waiting in batch {
+            let outcome = self.place(&mut tx, waiting, &mut events).await?;
+            if outcome.is_ok() && (waiting.open.is_some() || waiting.state.is_some()) {
+                changed.push(waiting);
+            }
+            outcomes.push(outcome);
+        }
+        // A session that changed twice in a batch is written once, as it is in the end.
+        changed.sort_by(|a, b| (&a.tenant, &a.session).cmp(&(&b.tenant, &b.session)));
+        changed.dedup_by_key(|waiting| waiting.key);
+        let sessions: Vec<_> = changed
+            .iter()
+            .filter_map(|waiting| Some(session_row(waiting, self.heads.get(&waiting.key)?)))
+            .collect();
+        insert(&mut tx, &SESSION_PUT, sessions).await?;
+        insert(&mut tx, &EVENT_INSERT, events).await?;
+        tx.commit().await?;
+        for waiting in changed {
+            if self
+                .heads
+                .get(&waiting.key)
+                .is_some_and(|head| head.state.is_closed())
+            {
+                self.heads.remove(&waiting.key);
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// Gives an append its sequence numbers and hashes. The outer error is the database's and spoils the transaction.
+    async fn place(
+        &mut self,
+        tx: &mut Tx,
+        waiting: &Waiting,
+        events: &mut Vec<InsertRow>,
+    ) -> Result<Result<Appended>> {
+        if !self.heads.contains_key(&waiting.key) {
+            let head = match &waiting.open {
+                Some(session) => Some(Head::first(session)),
+                None => load(tx, waiting).await?,
+            };
+            let Some(head) = head else {
+                return Ok(Err(StoreError::NotFound { what: "session" }));
+            };
+            self.heads.insert(waiting.key, head);
+        } else if waiting.open.is_some() {
+            return Ok(Err(StoreError::Conflict { what: "session" }));
+        }
+        let Some(head) = self.heads.get_mut(&waiting.key) else {
+            return Ok(Err(StoreError::NotFound { what: "session" }));
+        };
+        let first_seq = head.seq + 1;
+        for event in &waiting.events {
+            let seq = head.seq + 1;
+            let previous_hash = head.hash;
+            let content_hash = Envelope {
+                schema_version: SCHEMA_VERSION,
+                tenant: &waiting.tenant,
+                session: &waiting.session,
+                seq,
+                kind: &event.kind,
+                time_ms: event.time_ms,
+                header: &event.header,
+                previous_hash,
+                body_length: event.body.len() as u64,
+                body_hash: event.body_hash,
+            }
+            .hash();
+            events.push(InsertRow {
+                tenant: Arc::clone(&waiting.tenant),
+                values: vec![
+                    Value::from(Arc::clone(&waiting.tenant)),
+                    Value::from(Arc::clone(&waiting.session)),
+                    Value::from(seq),
+                    Value::from(SCHEMA_VERSION),
+                    Value::from(Arc::clone(&event.kind)),
+                    Value::from(event.time_ms),
+                    Value::from(Arc::clone(&event.header)),
+                    Value::from(Arc::clone(&event.body)),
+                    Value::from(content_hash),
+                    Value::from(previous_hash),
+                ],
+            });
+            head.seq = seq;
+            head.hash = content_hash;
+        }
+        if let Some(state) = waiting.state {
+            head.state = state;
+            head.updated_ms = now_ms();
+        }
+        Ok(Ok(Appended {
+            first_seq,
+            last_seq: head.seq,
+            head: head.hash,
+        }))
+    }
+}
+
+impl Head {
+    fn first(session: &NewSession) -> Self {
+        let now = now_ms();
+        Self {
+            seq: 0,
+            hash: Digest::default(),
+            agent: Arc::clone(&session.agent),
+            principal: Arc::clone(&session.principal),
+            state: SessionState::Open,
+            created_ms: now,
+            updated_ms: now,
+        }
+    }
+}
+
+/// The head of a session that this process has not written lately.
+async fn load(tx: &mut Tx, waiting: &Waiting) -> Result<Option<Head>> {
+    tx.enter(&waiting.tenant).await?;
+    let query = |statement: Statement| {
+        statement
+            .query()
+            .bind(Arc::clone(&waiting.tenant))
+            .bind(Arc::clone(&waiting.session))
+    };
+    let Some(row) = query(SESSION_OF_HEAD).optional(tx).await? else {
+        return Ok(None);
+    };
+    let session = session_from(&row)?;
+    let last = query(LAST_EVENT).optional(tx).await?;
+    let (seq, hash) = last.map_or(Ok((0, Digest::default())), |row| {
+        Ok((row.int(0)?, row.digest(1)?))
+    })?;
+    Ok(Some(Head {
+        seq,
+        hash,
+        agent: session.agent.into(),
+        principal: session.principal.into(),
+        state: session.state,
+        created_ms: session.created_ms,
+        updated_ms: session.updated_ms,
+    }))
+}
+
+/// A row for one of the multi-row statements.
+struct InsertRow {
+    tenant: Arc<str>,
+    values: Vec<Value>,
+}
+
+fn session_row(waiting: &Waiting, head: &Head) -> InsertRow {
+    InsertRow {
+        tenant: Arc::clone(&waiting.tenant),
+        values: vec![
+            Value::from(Arc::clone(&waiting.tenant)),
+            Value::from(Arc::clone(&waiting.session)),
+            Value::from(Arc::clone(&head.agent)),
+            Value::from(Arc::clone(&head.principal)),
+            Value::from(head.state.as_str()),
+            Value::from(head.created_ms),
+            Value::from(head.updated_ms),
+            Value::from(head.seq),
+            Value::from(head.hash),
+        ],
+    }
+}
+
+/// Inserts the rows with as few statements as the fixed sizes allow; on PostgreSQL tenant by tenant, as row-level security wants it.
+async fn insert(tx: &mut Tx, sizes: &[(usize, Statement)], mut rows: Vec<InsertRow>) -> Result<()> {
+    if tx.has_row_security() {
+        // Stable: within a tenant the order of sequence numbers stays.
+        rows.sort_by(|a, b| a.tenant.cmp(&b.tenant));
+        let mut rows = rows.into_iter().peekable();
+        while let Some(first) = rows.next() {
+            let tenant = Arc::clone(&first.tenant);
+            let mut group = vec![first];
+            while let Some(row) = rows.next_if(|row| row.tenant == tenant) {
+                group.push(row);
+            }
+            tx.enter(&tenant).await?;
+            insert_group(tx, sizes, group).await?;
+        }
+        Ok(())
+    } else {
+        insert_group(tx, sizes, rows).await
+    }
+}
+
+async fn insert_group(
+    tx: &mut Tx,
+    sizes: &[(usize, Statement)],
+    rows: Vec<InsertRow>,
+) -> Result<()> {
+    let mut rows = rows.into_iter();
+    // The sizes descend to 1, so nothing is left at the end.
+    for (size, statement) in sizes {
+        while rows.len() >= *size {
+            let values: Vec<Value> = rows
+                .by_ref()
+                .take(*size)
+                .flat_map(|row| row.values)
+                .collect();
+            Query::with_values(*statement, values).execute(tx).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The chain went on elsewhere: the place this append was to take is taken.
+fn conflict(error: StoreError) -> StoreError {
+    crate::operator::conflict(error, "session")
+}
+
+/// A caller that stopped waiting is no fault.
+fn answer(batch: Vec<Waiting>, outcomes: Vec<Result<Appended>>) {
+    for (waiting, outcome) in batch.into_iter().zip(outcomes) {
+        let _ = waiting.done.send(outcome);
+    }
+}
+
+statements! {
+    SESSION_OF_HEAD = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash FROM sessions \
+        WHERE tenant = $1 AND session = $2";
+    LAST_EVENT = "SELECT seq, content_hash FROM events WHERE tenant = $1 AND session = $2 ORDER BY seq DESC LIMIT 1";
+}

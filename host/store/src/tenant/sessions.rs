@@ -1,0 +1,121 @@
+//! What a tenant's agents did: reading the journal.
+
+use super::TenantStore;
+use crate::{
+    Digest, Event, Result, Session, StoreError, VerifiedChain,
+    db::statements,
+    journal::{Stored, session_from},
+};
+use ambit_types::SessionId;
+
+/// Events that a verification holds in memory at once.
+const PAGE: u32 = 256;
+
+impl TenantStore {
+    pub async fn session(&self, session: SessionId) -> Result<Option<Session>> {
+        let row = self
+            .query(SESSION_GET)
+            .bind(session.to_string())
+            .optional(&mut self.read().await?)
+            .await?;
+        row.as_ref().map(session_from).transpose()
+    }
+
+    /// Newest first; `before`: only sessions whose id is smaller (ids sort by age).
+    pub async fn sessions(&self, before: Option<SessionId>, limit: u32) -> Result<Vec<Session>> {
+        // `ses_` and hexadecimal digits: every id is smaller than "ses_g".
+        let before = before.map_or_else(|| "ses_g".to_owned(), |session| session.to_string());
+        let rows = self
+            .query(SESSION_PAGE)
+            .bind(before)
+            .bind(i64::from(limit))
+            .all(&mut self.read().await?)
+            .await?;
+        rows.iter().map(session_from).collect()
+    }
+
+    /// Events in order, from after `after_seq` (0: from the first).
+    pub async fn events(
+        &self,
+        session: SessionId,
+        after_seq: i64,
+        limit: u32,
+    ) -> Result<Vec<Event>> {
+        self.stored(session, after_seq, limit)
+            .await?
+            .into_iter()
+            .map(Stored::into_event)
+            .collect()
+    }
+
+    /// Recomputes every hash of the session's chain, and compares it with the head kept when the session's state last changed.
+    ///
+    /// # Errors
+    /// [`StoreError::BrokenChain`] names the first event that does not fit; [`StoreError::NotFound`] without such a session.
+    pub async fn verify_chain(&self, session: SessionId) -> Result<VerifiedChain> {
+        let known = self
+            .session(session)
+            .await?
+            .ok_or(StoreError::NotFound { what: "session" })?;
+        let broken = |seq, why| StoreError::BrokenChain {
+            session: session.to_string(),
+            seq,
+            why,
+        };
+        let mut chain = VerifiedChain {
+            events: 0,
+            head: Digest::default(),
+        };
+        loop {
+            let page = self.stored(session, chain.events, PAGE).await?;
+            for event in &page {
+                if event.seq != chain.events + 1 {
+                    return Err(broken(chain.events + 1, "it is missing"));
+                }
+                if event.previous_hash != chain.head {
+                    return Err(broken(event.seq, "it does not follow the one before"));
+                }
+                if event.hash(self.id(), session) != event.content_hash {
+                    return Err(broken(event.seq, "its content is not what was recorded"));
+                }
+                chain = VerifiedChain {
+                    events: event.seq,
+                    head: event.content_hash,
+                };
+                if chain.events == known.head_seq && chain.head != known.head_hash {
+                    return Err(broken(event.seq, "it is not the recorded head"));
+                }
+            }
+            if page.is_empty() {
+                break;
+            }
+        }
+        if chain.events < known.head_seq {
+            return Err(broken(chain.events + 1, "it is missing"));
+        }
+        Ok(chain)
+    }
+
+    async fn stored(&self, session: SessionId, after_seq: i64, limit: u32) -> Result<Vec<Stored>> {
+        let query = self
+            .query(EVENT_PAGE)
+            .bind(session.to_string())
+            .bind(after_seq)
+            .bind(i64::from(limit));
+        query
+            .all(&mut self.read().await?)
+            .await?
+            .iter()
+            .map(Stored::from_row)
+            .collect()
+    }
+}
+
+statements! {
+    SESSION_GET = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash FROM sessions \
+        WHERE tenant = $1 AND session = $2";
+    SESSION_PAGE = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash FROM sessions \
+        WHERE tenant = $1 AND session < $2 ORDER BY session DESC LIMIT $3";
+    EVENT_PAGE = "SELECT seq, schema_version, kind, time_ms, header, body, content_hash, previous_hash FROM events \
+        WHERE tenant = $1 AND session = $2 AND seq > $3 ORDER BY seq LIMIT $4";
+}
