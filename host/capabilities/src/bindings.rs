@@ -10,4 +10,4 @@ wasmtime::component::bindgen!({
     additional_derives: [PartialEq, serde::Serialize, serde::Deserialize],
 });
 
-pub use ambit::types::types;
+pub(crate) use ambit::types::types;

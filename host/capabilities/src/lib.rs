@@ -10,10 +10,13 @@
 pub mod agent;
 pub mod auth;
 mod bindings;
+mod failure;
 pub mod guardrail;
 pub mod retrieval;
 pub mod routing;
 pub mod tool;
+
+pub use failure::{Failure, LoadError};
 
 /// What is known of an HTTP request before anybody is authenticated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +27,12 @@ pub struct RequestFacts {
     pub host: String,
     /// Path without the query string.
     pub path: String,
+}
+
+impl From<&RequestFacts> for bindings::types::RequestFacts {
+    fn from(facts: &RequestFacts) -> Self {
+        Self { method: facts.method.clone(), host: facts.host.clone(), path: facts.path.clone() }
+    }
 }
 
 /// A name and a value; names are unique within a list.
