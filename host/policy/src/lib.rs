@@ -37,6 +37,7 @@
 //! ```
 
 mod ambit;
+mod http_rule;
 mod kind;
 mod limits;
 mod manifest;
@@ -46,8 +47,10 @@ mod permissions;
 mod permit;
 mod problem;
 mod rule;
+mod secret_rule;
 
 pub use ambit::{Ambit, Denied, Layer, Link, Missing, Refusal};
+pub use http_rule::HttpRule;
 pub use kind::{Kind, Reuse};
 pub use limits::Limits;
 pub use manifest::{ComponentInfo, Manifest};
@@ -55,6 +58,5 @@ pub use origin::{OriginPattern, PatternError, names_loopback};
 pub use permissions::{Class, Permissions};
 pub use permit::{CollectionUse, ConfigRead, HttpUse, KeyUse, ModelUse, Permit, SecretUse};
 pub use problem::{Problem, Problems};
-pub use rule::{
-    Access, CollectionRule, ConfigRule, HttpRule, KeyRule, ModelRule, Rule, SecretRule,
-};
+pub use rule::{Access, CollectionRule, ConfigRule, KeyRule, ModelRule, Rule};
+pub use secret_rule::SecretRule;

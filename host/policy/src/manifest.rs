@@ -101,7 +101,9 @@ impl Manifest {
 }
 
 fn read_component(mut table: Reader<'_>) -> Option<ComponentInfo> {
-    let name = table.required("name", "`namespace:name`", str::parse::<ComponentName>);
+    let name = table.required("name", NAME, |text| {
+        text.parse::<ComponentName>().map_err(|_| NAME)
+    });
     let version = table.required("version", VERSION, |text| {
         if is_version(text) {
             Ok(text.to_owned())
@@ -122,6 +124,7 @@ fn read_component(mut table: Reader<'_>) -> Option<ComponentInfo> {
     })
 }
 
+const NAME: &str = "`namespace:name`, each of 1 to 64 lower-case letters, digits and inner hyphens";
 const VERSION: &str = "a semantic version, such as `0.1.0`";
 
 /// `MAJOR.MINOR.PATCH` with optional `-pre` and `+build` of the characters semver.org allows.

@@ -4,13 +4,14 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 use toml::Table;
+use url::Url;
 
 use crate::{
+    HttpRule, OriginPattern, PatternError,
     kind::words,
     problem::{Problem, Problems, Reader},
-    rule::{
-        CollectionRule, ConfigRule, HttpRule, KeyRule, ModelRule, Rule, SecretRule, read_text_rule,
-    },
+    rule::{CollectionRule, ConfigRule, KeyRule, ModelRule, Rule, read_text_rule},
+    secret_rule::SecretRule,
 };
 
 words! {
@@ -65,6 +66,22 @@ impl Permissions {
         } else {
             Err(problems)
         }
+    }
+
+    /// One method on the origin of one URL and nothing else: for requests the host itself decides on, such as a key set's. Use it as
+    /// author and operator of an [`Ambit`](crate::Ambit).
+    ///
+    /// # Errors
+    /// The URL's origin cannot be granted.
+    pub fn for_origin_of(method: &str, url: &Url) -> Result<Self, PatternError> {
+        let origin = url
+            .origin()
+            .ascii_serialization()
+            .parse::<OriginPattern>()?;
+        Ok(Self {
+            http: vec![HttpRule::new(origin, &[method], "/")?.into()],
+            ..Self::default()
+        })
     }
 
     /// Whether nothing of `class` is listed.

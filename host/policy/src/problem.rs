@@ -87,8 +87,11 @@ impl<'p> Reader<'p> {
         }
     }
 
-    pub(crate) fn contains(&self, name: &str) -> bool {
-        self.table.contains_key(name)
+    /// Whether `name` is there and is not an empty list.
+    pub(crate) fn lists(&self, name: &str) -> bool {
+        self.table
+            .get(name)
+            .is_some_and(|value| value.as_array().is_none_or(|items| !items.is_empty()))
     }
 
     pub(crate) fn missing(&mut self, name: &str, expected: impl Into<String>) {

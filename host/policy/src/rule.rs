@@ -1,12 +1,11 @@
-//! The rules of each class of permission. Each can say whether it covers one concrete action, and whether it and another rule could
-//! ever cover the same one.
+//! What all rules share, and the rules that are one text. Each rule can say whether it covers one concrete action, and whether it and
+//! another rule could ever cover the same one.
 
-use ambit_types::CollectionName;
+use ambit_types::{CollectionName, ProviderName};
 use serde::{Deserialize, Serialize, Serializer};
 use std::{fmt, str::FromStr};
-use url::Url;
 
-use crate::{OriginPattern, PatternError, kind::words, origin::Target, path, problem::Item};
+use crate::{PatternError, kind::words, problem::Item};
 
 /// A rule and whether the component can do without it.
 ///
@@ -71,132 +70,6 @@ impl fmt::Display for Prefix {
     }
 }
 
-// === HTTP ===
-
-/// Requests that may be sent: origin, method and path prefix must all match.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HttpRule {
-    origin: OriginPattern,
-    /// Upper case, not empty.
-    methods: Vec<String>,
-    /// Without a trailing `/`; the root is empty.
-    path: String,
-}
-
-impl HttpRule {
-    /// `path` starts with `/`; a trailing `/` makes no difference.
-    ///
-    /// # Errors
-    /// Says what was expected of the first part that is wrong.
-    pub fn new(origin: OriginPattern, methods: &[&str], path: &str) -> Result<Self, PatternError> {
-        if methods.is_empty() {
-            return Err(PatternError(METHODS.to_owned()));
-        }
-        let methods = methods
-            .iter()
-            .map(|method| parse_method(method))
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
-            origin,
-            methods,
-            path: parse_path(path)?,
-        })
-    }
-
-    #[must_use]
-    pub fn origin(&self) -> &OriginPattern {
-        &self.origin
-    }
-
-    pub(crate) fn matches(&self, method: &str, target: &Target<'_>, path: &str) -> bool {
-        self.origin.matches(target)
-            && self.methods.iter().any(|own| own == method)
-            && path::is_under(path, &self.path)
-    }
-
-    pub(crate) fn overlaps(&self, other: &Self) -> bool {
-        self.origin.overlaps(&other.origin)
-            && self
-                .methods
-                .iter()
-                .any(|method| other.methods.contains(method))
-            && (path::is_under(&self.path, &other.path) || path::is_under(&other.path, &self.path))
-    }
-
-    pub(crate) fn read(item: Item<'_>) -> Option<Rule<Self>> {
-        let mut table = item.into_table(
-            "a table with `origin`, `methods` and, where wanted, `path` and `optional`",
-        )?;
-        let origin = table.required(
-            "origin",
-            "an origin such as `https://api.example.com`",
-            str::parse::<OriginPattern>,
-        );
-        let listed = table.contains("methods");
-        let methods: Vec<_> = table.list("methods", METHODS, |item| {
-            parse_item(item, METHODS, parse_method)
-        });
-        if !listed {
-            table.missing("methods", METHODS);
-        }
-        let path = table.parsed("path", "a path prefix", parse_path);
-        let optional = table.flag("optional");
-        table.finish("origin, methods, path, optional");
-        let pattern = Self {
-            origin: origin?,
-            methods,
-            path: path.unwrap_or_default(),
-        };
-        Some(Rule { pattern, optional })
-    }
-}
-
-const METHODS: &str = "a list of upper-case HTTP methods, such as `[\"GET\"]`";
-
-fn parse_method(text: &str) -> Result<String, PatternError> {
-    let valid = (1..=32).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_uppercase() || byte == b'-');
-    // CONNECT would make a tunnel nobody can look into.
-    if valid && text != "CONNECT" {
-        Ok(text.to_owned())
-    } else {
-        Err(PatternError(
-            "an upper-case HTTP method other than `CONNECT`".to_owned(),
-        ))
-    }
-}
-
-fn parse_path(text: &str) -> Result<String, PatternError> {
-    let trimmed = text.strip_suffix('/').unwrap_or(text);
-    let canonical = Url::parse(&format!("https://host{text}"))
-        .is_ok_and(|url| url.path() == text && url.query().is_none());
-    if text.starts_with('/') && canonical && !path::is_ambiguous(trimmed) {
-        Ok(trimmed.to_owned())
-    } else {
-        Err(PatternError("a path prefix that starts with `/`, without query, wildcard, `..`, `//` or hidden separators".to_owned()))
-    }
-}
-
-impl fmt::Display for HttpRule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} {}{}",
-            self.methods.join(", "),
-            self.origin,
-            if self.path.is_empty() {
-                "/"
-            } else {
-                &self.path
-            }
-        )
-    }
-}
-
-// === Lists of texts ===
-
 words! {
     /// What may be done with a collection. Writing does not include reading.
     Access {
@@ -207,26 +80,23 @@ words! {
 
 /// Models that may be called: `provider/model`, `provider/prefix*`, `provider/*` or `*`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ModelRule(Prefix);
+pub struct ModelRule {
+    /// None: any.
+    provider: Option<ProviderName>,
+    model: Prefix,
+}
 
 impl ModelRule {
     pub(crate) fn matches(&self, provider: &str, model: &str) -> bool {
-        let Prefix { text, open } = &self.0;
-        match text.split_once('/') {
-            Some((own, stem)) => {
-                own == provider
-                    && if *open {
-                        model.starts_with(stem)
-                    } else {
-                        model == stem
-                    }
-            }
-            None => *open && text.is_empty(),
-        }
+        self.provider.as_deref().is_none_or(|own| own == provider) && self.model.matches(model)
     }
 
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
-        self.0.overlaps(&other.0)
+        let providers = match (&self.provider, &other.provider) {
+            (Some(own), Some(other)) => own == other,
+            _ => true,
+        };
+        providers && self.model.overlaps(&other.model)
     }
 }
 
@@ -234,14 +104,13 @@ impl FromStr for ModelRule {
     type Err = PatternError;
 
     fn from_str(text: &str) -> Result<Self, PatternError> {
-        Prefix::parse(text)
-            .filter(|prefix| match prefix.text.split_once('/') {
-                Some((provider, model)) => {
-                    !provider.is_empty() && (prefix.open || !model.is_empty())
-                }
-                None => prefix.text.is_empty(),
-            })
-            .map(Self)
+        let (provider, model) = match text.split_once('/') {
+            Some((provider, model)) => (provider.parse().ok().map(Some), model),
+            None => ((text == "*").then_some(None), text),
+        };
+        provider
+            .zip(Prefix::parse(model))
+            .map(|(provider, model)| Self { provider, model })
             .ok_or_else(|| {
                 PatternError("`provider/model`, `provider/prefix*`, `provider/*` or `*`".to_owned())
             })
@@ -250,7 +119,10 @@ impl FromStr for ModelRule {
 
 impl fmt::Display for ModelRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
+        match &self.provider {
+            Some(provider) => write!(f, "{provider}/{}", self.model),
+            None => fmt::Display::fmt(&self.model, f),
+        }
     }
 }
 
@@ -361,7 +233,7 @@ pub(crate) fn read_text_rule<P: FromStr<Err = PatternError>>(item: Item<'_>) -> 
     })
 }
 
-fn parse_item<T>(
+pub(crate) fn parse_item<T>(
     item: Item<'_>,
     expected: &str,
     parse: impl FnOnce(&str) -> Result<T, PatternError>,
@@ -379,173 +251,7 @@ fn parse_item<T>(
     }
 }
 
-// === Secrets ===
-
-/// A secret that may be put into one header of requests to one set of origins.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SecretRule {
-    name: String,
-    /// Lower case.
-    header: String,
-    origin: OriginPattern,
-}
-
-impl SecretRule {
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Lower case.
-    #[must_use]
-    pub fn header(&self) -> &str {
-        &self.header
-    }
-
-    #[must_use]
-    pub fn origin(&self) -> &OriginPattern {
-        &self.origin
-    }
-
-    pub(crate) fn matches(&self, name: &str, header: &str, target: &Target<'_>) -> bool {
-        self.name == name && self.header.eq_ignore_ascii_case(header) && self.origin.matches(target)
-    }
-
-    pub(crate) fn overlaps(&self, other: &Self) -> bool {
-        self.name == other.name
-            && self.header == other.header
-            && self.origin.overlaps(&other.origin)
-    }
-
-    pub(crate) fn read(item: Item<'_>) -> Option<Rule<Self>> {
-        let mut table = item.into_table("a table with `name`, `header` and `origin`")?;
-        let name = table.required("name", "the secret's name", parse_secret_name);
-        let header = table.required("header", "the header the secret goes into", parse_header);
-        let origin = table.required("origin", "the origin the secret may be sent to", |text| {
-            text.parse::<OriginPattern>()
-                .and_then(|origin| match origin.is_confidential() {
-                    true => Ok(origin),
-                    false => Err(PatternError(
-                        "an https origin, since a secret travels in it".to_owned(),
-                    )),
-                })
-        });
-        let optional = table.flag("optional");
-        table.finish("name, header, origin, optional");
-        Some(Rule {
-            pattern: Self {
-                name: name?,
-                header: header?,
-                origin: origin?,
-            },
-            optional,
-        })
-    }
-}
-
-fn parse_secret_name(text: &str) -> Result<String, PatternError> {
-    let valid = (1..=64).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
-    if valid {
-        Ok(text.to_owned())
-    } else {
-        Err(PatternError(
-            "1 to 64 lower-case letters, digits and hyphens".to_owned(),
-        ))
-    }
-}
-
-fn parse_header(text: &str) -> Result<String, PatternError> {
-    const FRAMING: [&str; 9] = [
-        "connection",
-        "content-length",
-        "host",
-        "keep-alive",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "expect",
-    ];
-    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    let header = text.to_ascii_lowercase();
-    if (1..=64).contains(&header.len())
-        && header.bytes().all(token)
-        && !FRAMING.contains(&header.as_str())
-    {
-        Ok(header)
-    } else {
-        Err(PatternError(
-            "a header name, such as `authorization`, that does not frame the message".to_owned(),
-        ))
-    }
-}
-
-impl fmt::Display for SecretRule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "`{}` in header `{}` to {}",
-            self.name, self.header, self.origin
-        )
-    }
-}
-
 // === Serialisation: the same shape that is read ===
-
-impl Serialize for Rule<HttpRule> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Shape<'a> {
-            origin: String,
-            methods: &'a [String],
-            #[serde(skip_serializing_if = "Option::is_none")]
-            path: Option<&'a str>,
-            #[serde(skip_serializing_if = "is_false")]
-            optional: bool,
-        }
-        let HttpRule {
-            origin,
-            methods,
-            path,
-        } = &self.pattern;
-        let path = Some(path.as_str()).filter(|path| !path.is_empty());
-        Shape {
-            origin: origin.to_string(),
-            methods,
-            path,
-            optional: self.optional,
-        }
-        .serialize(serializer)
-    }
-}
-
-impl Serialize for Rule<SecretRule> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Shape<'a> {
-            name: &'a str,
-            header: &'a str,
-            origin: String,
-            #[serde(skip_serializing_if = "is_false")]
-            optional: bool,
-        }
-        let SecretRule {
-            name,
-            header,
-            origin,
-        } = &self.pattern;
-        Shape {
-            name,
-            header,
-            origin: origin.to_string(),
-            optional: self.optional,
-        }
-        .serialize(serializer)
-    }
-}
 
 fn serialize_text<P: fmt::Display, S: Serializer>(
     rule: &Rule<P>,
@@ -582,6 +288,6 @@ serialize_as_text! { ModelRule CollectionRule KeyRule ConfigRule }
     clippy::trivially_copy_pass_by_ref,
     reason = "the signature serde asks for"
 )]
-fn is_false(flag: &bool) -> bool {
+pub(crate) fn is_false(flag: &bool) -> bool {
     !flag
 }

@@ -1,0 +1,424 @@
+//! The ambit against a naive model: a layer is the set of actions it allows out of a small world written out in full, and narrowing is
+//! the intersection of sets.
+
+use ambit_policy::{Access, Ambit, Class, Link, Permissions};
+use ambit_types::CollectionName;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use std::{collections::BTreeSet, sync::Arc};
+use url::Url;
+
+/// Every pattern below that means anything has a witness among these.
+const SCHEMES: [&str; 2] = ["https", "http"];
+const HOSTS: [&str; 6] = [
+    "a.test",
+    "x.a.test",
+    "y.x.a.test",
+    "b.test",
+    "127.0.0.1",
+    "localhost",
+];
+const PORTS: [u16; 3] = [443, 80, 8443];
+const METHODS: [&str; 3] = ["GET", "POST", "DELETE"];
+const PATHS: [&str; 7] = ["/", "/v1", "/v1/", "/v1/a", "/v10", "/v2/a", "/v1//a"];
+const MODELS: [(&str, &str); 4] = [("p", "m"), ("p", "m2"), ("p", "n"), ("q", "m")];
+const COLLECTIONS: [&str; 3] = ["a", "ab", "b"];
+const KEYS: [&str; 4] = ["", "a", "ab", "b"];
+
+fn origins() -> impl Iterator<Item = (&'static str, &'static str, u16)> {
+    SCHEMES.into_iter().flat_map(|scheme| {
+        HOSTS
+            .into_iter()
+            .flat_map(move |host| PORTS.into_iter().map(move |port| (scheme, host, port)))
+    })
+}
+
+/// A rule for the model: the parts as they are written.
+#[derive(Debug, Clone)]
+struct Http {
+    scheme: &'static str,
+    host: &'static str,
+    port: &'static str,
+    methods: Vec<&'static str>,
+    path: &'static str,
+}
+
+#[derive(Debug, Clone)]
+struct World {
+    http: Vec<Http>,
+    models: Vec<&'static str>,
+    collections: Vec<&'static str>,
+    keys: Vec<&'static str>,
+    optional: bool,
+}
+
+impl World {
+    fn permissions(&self) -> Permissions {
+        let texts = |texts: &[&str]| -> Vec<Value> {
+            texts
+                .iter()
+                .map(|text| {
+                    if self.optional {
+                        json!({"allow": text, "optional": true})
+                    } else {
+                        json!(text)
+                    }
+                })
+                .collect()
+        };
+        let http: Vec<_> = self
+            .http
+            .iter()
+            .map(|rule| {
+                let origin = format!("{}://{}{}", rule.scheme, rule.host, rule.port);
+                json!({"origin": origin, "methods": rule.methods, "path": rule.path, "optional": self.optional})
+            })
+            .collect();
+        let value = json!({
+            "http": http, "models": texts(&self.models), "collections": texts(&self.collections), "keyvalue": texts(&self.keys),
+        });
+        serde_json::from_value(value).unwrap()
+    }
+
+    /// Everything this layer allows.
+    fn allowed(&self) -> BTreeSet<String> {
+        let mut allowed = BTreeSet::new();
+        for (scheme, host, port) in origins() {
+            for method in METHODS {
+                for path in PATHS {
+                    if self
+                        .http
+                        .iter()
+                        .any(|rule| naive_http(rule, scheme, host, port, method, path))
+                    {
+                        allowed.insert(format!("http {method} {scheme}://{host}:{port}{path}"));
+                    }
+                }
+            }
+        }
+        for (provider, model) in MODELS {
+            if self
+                .models
+                .iter()
+                .any(|rule| naive_glob(rule, &format!("{provider}/{model}")))
+            {
+                allowed.insert(format!("models {provider}/{model}"));
+            }
+        }
+        for name in COLLECTIONS {
+            for access in ["read", "write"] {
+                if self
+                    .collections
+                    .iter()
+                    .any(|rule| naive_glob(rule, &format!("{access}:{name}")))
+                {
+                    allowed.insert(format!("collections {access}:{name}"));
+                }
+            }
+        }
+        for key in KEYS {
+            if self.keys.iter().any(|rule| naive_glob(rule, key)) {
+                allowed.insert(format!("keyvalue {key}"));
+            }
+        }
+        allowed
+    }
+}
+
+fn naive_glob(rule: &str, value: &str) -> bool {
+    match rule.strip_suffix('*') {
+        Some(stem) => value.starts_with(stem),
+        None => rule == value,
+    }
+}
+
+fn naive_http(rule: &Http, scheme: &str, host: &str, port: u16, method: &str, path: &str) -> bool {
+    let own_default = if rule.scheme == "https" {
+        ":443"
+    } else {
+        ":80"
+    };
+    let own_port = if rule.port.is_empty() {
+        own_default
+    } else {
+        rule.port
+    };
+    let special = host == "localhost" || host == "127.0.0.1";
+    let host_matches = match rule.host.strip_prefix('*') {
+        Some("") => !special,
+        Some(suffix) => host.ends_with(suffix) && host.len() > suffix.len(),
+        None => rule.host == host,
+    };
+    let path_matches = rule.path == "/" || {
+        let segments = |path: &str| {
+            path.split('/')
+                .filter(|s| !s.is_empty())
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        !path.contains("//") && segments(path).starts_with(&segments(rule.path))
+    };
+    rule.scheme == scheme
+        && host_matches
+        && (own_port == ":*" || own_port == format!(":{port}"))
+        && rule.methods.contains(&method)
+        && path_matches
+}
+
+/// What an ambit allows out of the same world.
+fn asked(ambit: &Ambit) -> BTreeSet<String> {
+    let mut allowed = BTreeSet::new();
+    for (scheme, host, port) in origins() {
+        for method in METHODS {
+            for path in PATHS {
+                let text = format!("{scheme}://{host}:{port}{path}");
+                if ambit.http(method, &Url::parse(&text).unwrap()).is_ok() {
+                    allowed.insert(format!("http {method} {text}"));
+                }
+            }
+        }
+    }
+    for (provider, model) in MODELS {
+        if ambit.model(provider, model).is_ok() {
+            allowed.insert(format!("models {provider}/{model}"));
+        }
+    }
+    for name in COLLECTIONS {
+        for access in Access::ALL {
+            if ambit
+                .collection(*access, &name.parse::<CollectionName>().unwrap())
+                .is_ok()
+            {
+                allowed.insert(format!("collections {access}:{name}"));
+            }
+        }
+    }
+    for key in KEYS {
+        if ambit.key(key).is_ok() {
+            allowed.insert(format!("keyvalue {key}"));
+        }
+    }
+    allowed
+}
+
+fn world() -> impl Strategy<Value = World> {
+    use proptest::{collection::vec, sample::select};
+    let http = (
+        select(vec!["https", "http"]),
+        select(vec![
+            "*",
+            "*.test",
+            "*.a.test",
+            "*.x.a.test",
+            "a.test",
+            "b.test",
+            "127.0.0.1",
+            "localhost",
+        ]),
+        select(vec!["", ":*", ":8443"]),
+        proptest::sample::subsequence(METHODS.to_vec(), 1..=3),
+        select(vec!["/", "/v1", "/v1/", "/v2", "/v1/a"]),
+    )
+        .prop_map(|(scheme, host, port, methods, path)| Http {
+            scheme,
+            host,
+            port,
+            methods,
+            path,
+        });
+    let models = select(vec!["*", "p/*", "p/m*", "p/m", "q/m", "q/*"]);
+    let collections = select(vec![
+        "read:*", "write:*", "read:a", "read:a*", "write:b", "write:ab",
+    ]);
+    let keys = select(vec!["*", "a*", "ab", "b"]);
+    (
+        vec(http, 0..5),
+        vec(models, 0..3),
+        vec(collections, 0..3),
+        vec(keys, 0..3),
+        any::<bool>(),
+    )
+        .prop_map(|(http, models, collections, keys, optional)| World {
+            http,
+            models,
+            collections,
+            keys,
+            optional,
+        })
+}
+
+fn grant(world: &World) -> Arc<Permissions> {
+    Arc::new(world.permissions())
+}
+
+fn intersect(sets: &[&World]) -> BTreeSet<String> {
+    let sets: Vec<_> = sets.iter().map(|world| world.allowed()).collect();
+    sets.iter().skip(1).fold(sets[0].clone(), |all, set| {
+        all.intersection(set).cloned().collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_ambit_is_the_intersection(author in world(), operator in world(), tenant in world(), token in world()) {
+        let base = Ambit::new(grant(&author), grant(&operator));
+        prop_assert_eq!(asked(&base), intersect(&[&author, &operator]));
+        let narrowed = base.narrowed_by_tenant(Some(grant(&tenant))).narrowed_by_token(Some(grant(&token)));
+        prop_assert_eq!(asked(&narrowed), intersect(&[&author, &operator, &tenant, &token]));
+    }
+
+    #[test]
+    fn a_child_never_has_more_than_its_parent(author in world(), operator in world(), steps in proptest::collection::vec(world(), 1..4)) {
+        let mut ambit = Ambit::new(grant(&author), grant(&operator));
+        for step in &steps {
+            let child = ambit.clone().narrowed_by_token(Some(grant(step)));
+            prop_assert!(asked(&child).is_subset(&asked(&ambit)));
+            prop_assert!(asked(&child).is_subset(&step.allowed()));
+            ambit = child;
+        }
+        // What does not narrow changes nothing, and narrowing by the same grant again changes nothing.
+        let again = ambit.clone().narrowed_by_tenant(None).narrowed_by_token(steps.last().map(grant));
+        prop_assert_eq!(asked(&again), asked(&ambit));
+    }
+
+    #[test]
+    fn the_order_of_narrowing_makes_no_difference(author in world(), operator in world(), one in world(), two in world()) {
+        let base = Ambit::new(grant(&author), grant(&operator));
+        let swapped = Ambit::new(grant(&operator), grant(&author));
+        let ahead = base.clone().narrowed_by_token(Some(grant(&one))).narrowed_by_token(Some(grant(&two)));
+        let back = swapped.narrowed_by_token(Some(grant(&two))).narrowed_by_token(Some(grant(&one)));
+        prop_assert_eq!(asked(&ahead), asked(&back));
+    }
+
+    #[test]
+    fn a_class_is_linked_iff_something_of_it_can_match(author in world(), operator in world()) {
+        let ambit = Ambit::new(grant(&author), grant(&operator));
+        let possible = intersect(&[&author, &operator]);
+        for class in [Class::Http, Class::Models, Class::Collections, Class::KeyValue] {
+            let some = possible.iter().any(|action| action.starts_with(class.as_str()));
+            prop_assert_eq!(ambit.link(class) == Link::Granted, some, "{} {:?}", class, possible);
+            prop_assert_eq!(ambit.link(class) == Link::Absent, author.permissions().is_empty(class));
+        }
+        // Narrowing by value leaves the links alone: one linker serves all tenants.
+        let narrowed = ambit.clone().narrowed_by_tenant(Some(Arc::default()));
+        prop_assert!(Class::ALL.iter().all(|class| narrowed.link(*class) == ambit.link(*class)));
+        prop_assert!(asked(&narrowed).is_empty());
+    }
+
+    #[test]
+    fn missing_lists_each_request_that_nothing_is_granted_for(author in world(), operator in world()) {
+        let missing: Vec<_> = Ambit::new(grant(&author), grant(&operator)).missing();
+        let expected = if author.optional { 0 } else {
+            let each = |rule: World| usize::from(intersect(&[&rule, &operator]).is_empty());
+            let none = World { http: vec![], models: vec![], collections: vec![], keys: vec![], optional: false };
+            author.http.iter().map(|rule| each(World { http: vec![rule.clone()], ..none.clone() })).sum::<usize>()
+                + author.models.iter().map(|rule| each(World { models: vec![*rule], ..none.clone() })).sum::<usize>()
+                + author.collections.iter().map(|rule| each(World { collections: vec![*rule], ..none.clone() })).sum::<usize>()
+                + author.keys.iter().map(|rule| each(World { keys: vec![*rule], ..none.clone() })).sum::<usize>()
+        };
+        prop_assert_eq!(missing.len(), expected, "{:?}", missing);
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_read(world in world()) {
+        let permissions = world.permissions();
+        let json = serde_json::to_string(&permissions).unwrap();
+        prop_assert_eq!(serde_json::from_str::<Permissions>(&json).unwrap(), permissions);
+    }
+
+    #[test]
+    fn no_text_breaks_a_check(method in ".*", path in ".*", key in ".*", provider in ".*", model in ".*") {
+        let all = Arc::new(Permissions::parse(
+            "models = [\"*\"]\nkeyvalue = [\"a*\"]\nhttp = [{ origin = \"https://a.test\", methods = [\"GET\"], path = \"/v1\" }]",
+        ).unwrap());
+        let ambit = Ambit::new(all.clone(), all);
+        prop_assert!(ambit.model(&provider, &model).is_ok());
+        prop_assert_eq!(ambit.key(&key).is_ok(), key.starts_with('a'));
+        if let Ok(url) = Url::parse(&format!("https://a.test/{path}")) {
+            let allowed = ambit.http(&method, &url).is_ok();
+            prop_assert!(!allowed || (method == "GET" && (url.path() == "/v1" || url.path().starts_with("/v1/"))));
+        }
+    }
+}
+
+#[test]
+fn a_denial_says_who_refused_and_shows_no_query() {
+    let author = Arc::new(
+        Permissions::parse("http = [{ origin = \"https://*\", methods = [\"GET\"] }]").unwrap(),
+    );
+    let narrow = Arc::new(
+        Permissions::parse("http = [{ origin = \"https://a.test\", methods = [\"GET\"] }]")
+            .unwrap(),
+    );
+    let url = Url::parse("https://b.test:444/p?token=hunter2#x").unwrap();
+    let text = |ambit: Ambit, url: &Url| ambit.http("GET", url).unwrap_err().to_string();
+    let base = |operator: &Arc<Permissions>| Ambit::new(author.clone(), operator.clone());
+    let plain = Url::parse("https://b.test/p?token=hunter2").unwrap();
+    assert_eq!(
+        text(base(&author), &url),
+        "GET https://b.test:444/p: the component's manifest does not ask for it"
+    );
+    assert_eq!(
+        text(base(&narrow), &plain),
+        "GET https://b.test/p: the operator's grant does not cover it"
+    );
+    let tenant = base(&author).narrowed_by_tenant(Some(narrow.clone()));
+    assert_eq!(
+        text(tenant, &plain),
+        "GET https://b.test/p: the tenant's grant does not cover it"
+    );
+    let token = base(&author).narrowed_by_token(Some(narrow));
+    assert_eq!(
+        text(token, &plain),
+        "GET https://b.test/p: the caller's token does not cover it"
+    );
+    let userinfo = Url::parse("https://a.test:pw@b.test/").unwrap();
+    assert_eq!(
+        text(base(&author), &userinfo),
+        "GET https://b.test/: a URL with user information is never granted"
+    );
+}
+
+#[test]
+fn a_secret_goes_where_all_agree() {
+    let secrets = |header: &str, origin: &str| {
+        Arc::new(
+            Permissions::parse(&format!(
+                "secrets = [{{ name = \"token\", header = \"{header}\", origin = \"{origin}\" }}]"
+            ))
+            .unwrap(),
+        )
+    };
+    let ambit = Ambit::new(
+        secrets("Authorization", "https://*.a.test"),
+        secrets("authorization", "https://api.a.test"),
+    );
+    let url = Url::parse("https://api.a.test/").unwrap();
+    assert!(ambit.secret("token", "AUTHORIZATION", &url).is_ok());
+    assert_eq!(ambit.secret_names().collect::<Vec<_>>(), ["token"]);
+    for (name, header, to) in [
+        ("other", "authorization", "https://api.a.test/"),
+        ("token", "x-token", "https://api.a.test/"),
+        ("token", "authorization", "https://x.a.test/"),
+        ("token", "authorization", "http://api.a.test/"),
+        ("token", "authorization", "https://api.a.test:8443/"),
+        ("token", "authorization", "https://api.a.test@evil.test/"),
+    ] {
+        assert!(
+            ambit
+                .secret(name, header, &Url::parse(to).unwrap())
+                .is_err(),
+            "{name} {header} {to}"
+        );
+    }
+    let elsewhere = Ambit::new(
+        secrets("authorization", "https://a.test"),
+        secrets("authorization", "https://b.test"),
+    );
+    assert_eq!(
+        (elsewhere.secret_names().count(), elsewhere.missing().len()),
+        (0, 1)
+    );
+}
