@@ -1,0 +1,296 @@
+//! One call: what it is made for, the data of its store, and how it may end.
+//!
+//! [`new_store`] is the only place where a store is made, so that no limit can reach one path and miss another.
+
+use crate::{
+    base::Base,
+    engine::EngineClass,
+    meter::{Limit, Limiter, Meter, Spent, Tenant},
+    ticker::Ticker,
+};
+use ambit_policy::Limits;
+use ambit_types::{Error, ErrorKind};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+use wasmtime::{CallHook, Engine, Store, Trap, UpdateDeadline, component::ResourceTable};
+
+/// Host resources (streams, pollables, requests) a call may hold at once: each costs the host some hundred bytes and up.
+const MAX_HANDLES: usize = 1_024;
+
+/// What a call is made for and until when.
+#[derive(Debug, Clone)]
+pub struct CallScope {
+    /// Who pays.
+    pub tenant: Arc<Tenant>,
+    /// When the caller stops waiting. The component's own deadline may be earlier.
+    pub deadline: Instant,
+    /// What the guest's clocks and random functions answer.
+    pub clock: Clock,
+    /// Narrows the component's limits further, for example by an agent's definition.
+    pub limits: Option<Limits>,
+}
+
+impl CallScope {
+    /// A call with real clocks under the component's own limits.
+    #[must_use]
+    pub fn new(tenant: Arc<Tenant>, deadline: Instant) -> Self {
+        Self {
+            tenant,
+            deadline,
+            clock: Clock::Real,
+            limits: None,
+        }
+    }
+}
+
+/// What a guest knows of time and chance.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Clock {
+    /// The host's.
+    #[default]
+    Real,
+    /// Stopped at a moment, with random bytes that follow from a seed: the same turn is the same for the guest, whenever and wherever
+    /// it is played.
+    Turn {
+        /// What every clock says.
+        time: SystemTime,
+        /// What every random byte follows from.
+        seed: [u8; 32],
+    },
+}
+
+/// The data of a call's store.
+#[derive(Debug)]
+pub struct Call<H> {
+    /// What the imports of this component's kind work on.
+    pub host: H,
+    /// Resources the guest holds.
+    pub table: ResourceTable,
+    pub(crate) base: Base,
+    limiter: Limiter,
+    meter: Arc<Meter>,
+    pace: Pace,
+}
+
+impl<H> Call<H> {
+    /// What the call may use and has used.
+    #[must_use]
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
+    /// Makes a warm instance's store that of another call of the same tenant.
+    pub(crate) fn renew(&mut self, host: H, meter: Arc<Meter>, clock: Clock) {
+        self.host = host;
+        self.base.renew(meter.clone(), clock);
+        self.limiter.renew(meter.clone());
+        self.meter = meter;
+    }
+}
+
+/// Why a call has no result. None of this names anything of the host's or another tenant's but [`CallError::Host`], which is for the log.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The component spent one of its limits.
+    #[error("the component spent its `{0}` limit")]
+    Limit(Limit),
+    /// The component failed: a panic, an exit, an illegal operation. The text is for the log.
+    #[error("the component trapped: {0}")]
+    Trap(String),
+    /// Too many calls run at once. Nothing was started.
+    #[error("{0}")]
+    Busy(Busy),
+    /// A host function failed.
+    #[error("a host function failed")]
+    Host(#[source] wasmtime::Error),
+}
+
+/// Who has as many calls running as it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Busy {
+    /// All its calls together.
+    #[error("the tenant has as many calls running or waiting as it may")]
+    Tenant,
+    /// Calls of this component, over all tenants that share it.
+    #[error("the component has as many calls running as it may")]
+    Component,
+    /// The host: no instance slots are left.
+    #[error("the host has as many instances as it may")]
+    Host,
+}
+
+impl CallError {
+    /// Stable name for metrics.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Limit(_) => "limit",
+            Self::Trap(_) => "trap",
+            Self::Busy(_) => "busy",
+            Self::Host(_) => "host",
+        }
+    }
+}
+
+impl From<CallError> for Error {
+    fn from(error: CallError) -> Self {
+        match &error {
+            CallError::Limit(limit) => {
+                let kind = ErrorKind::LimitExceeded {
+                    limit: limit.as_str(),
+                };
+                Self::new(
+                    kind,
+                    format!("a component of this request spent its `{limit}` limit"),
+                )
+                .because(error)
+            }
+            CallError::Busy(_) => {
+                let kind = ErrorKind::Unavailable {
+                    retry_after: Duration::from_secs(1),
+                };
+                Self::new(kind, "too many calls at once; try again").because(error)
+            }
+            CallError::Trap(_) | CallError::Host(_) => Self::internal(error),
+        }
+    }
+}
+
+/// Finds out why a call failed. `meter` knows what the error does not say: that an abort followed a refused allocation.
+pub(crate) fn classify(error: wasmtime::Error, meter: &Meter) -> CallError {
+    if let Some(Spent(limit)) = error
+        .downcast_ref::<Spent>()
+        .or_else(|| error.chain().find_map(|cause| cause.downcast_ref()))
+    {
+        return CallError::Limit(*limit);
+    }
+    if error
+        .downcast_ref::<wasmtime::PoolConcurrencyLimitError>()
+        .is_some()
+    {
+        return CallError::Busy(Busy::Host);
+    }
+    if error.chain().any(|cause| {
+        cause
+            .downcast_ref::<wasmtime::component::ResourceTableError>()
+            .is_some()
+    }) {
+        return CallError::Limit(Limit::Handles);
+    }
+    let trap = error.downcast_ref::<Trap>().copied();
+    if trap == Some(Trap::StackOverflow) {
+        return CallError::Limit(Limit::Stack);
+    }
+    // wasmtime keeps this error's type to itself; a test of the hostile suite would notice another text.
+    if error.chain().any(|cause| {
+        cause
+            .to_string()
+            .starts_with("too much data is being copied between the host and the guest")
+    }) {
+        return CallError::Limit(Limit::Result);
+    }
+    if error
+        .chain()
+        .any(|cause| cause.to_string().starts_with("resource limit exceeded"))
+    {
+        return CallError::Limit(Limit::Instances);
+    }
+    if let Some(limit) = meter.refused() {
+        return CallError::Limit(limit);
+    }
+    match trap {
+        Some(trap) => CallError::Trap(trap.to_string()),
+        None => match error.downcast_ref::<wasmtime_wasi::I32Exit>() {
+            Some(exit) => CallError::Trap(format!("exit({})", exit.0)),
+            None => CallError::Host(error),
+        },
+    }
+}
+
+/// Keeps guest time apart from the time of host functions in an effectful store.
+#[derive(Debug, Default)]
+struct Pace {
+    /// The tick at which the guest is next counted.
+    due: u64,
+    /// The tick at which it called the host.
+    left: u64,
+    /// It was counted since then (the epoch callback is itself a call of the host).
+    counted: bool,
+}
+
+/// Makes a store that holds a call to its limits.
+pub(crate) fn new_store<H: Send + 'static>(
+    engine: &Engine,
+    class: EngineClass,
+    ticker: &Arc<Ticker>,
+    host: H,
+    meter: Arc<Meter>,
+    clock: Clock,
+) -> Store<Call<H>> {
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(MAX_HANDLES);
+    let mut store = Store::new(
+        engine,
+        Call {
+            host,
+            table,
+            base: Base::new(meter.clone(), clock),
+            limiter: Limiter::new(meter.clone()),
+            meter,
+            pace: Pace::default(),
+        },
+    );
+    store.limiter(|call| &mut call.limiter);
+    match class {
+        // Host functions of pure components only look things up: no use in telling their time apart.
+        EngineClass::Pure => store.epoch_deadline_callback(|store| {
+            store.data().meter.tick()?;
+            Ok(UpdateDeadline::Continue(1))
+        }),
+        EngineClass::Effectful => {
+            let clock = ticker.clone();
+            store.epoch_deadline_callback(move |mut store| {
+                let call = store.data_mut();
+                call.meter.tick()?;
+                call.pace.counted = true;
+                // Others on this thread have their turn, the timer of the call's own deadline among them.
+                Ok(UpdateDeadline::Yield(1))
+            });
+            store.call_hook(move |mut store, hook| {
+                match hook {
+                    CallHook::CallingHost => {
+                        let pace = &mut store.data_mut().pace;
+                        pace.left = clock.now();
+                        pace.counted = false;
+                    }
+                    CallHook::ReturningFromHost | CallHook::CallingWasm => {
+                        let now = clock.now();
+                        let pace = &mut store.data_mut().pace;
+                        let begins = pace.counted || matches!(hook, CallHook::CallingWasm);
+                        let rest = if begins {
+                            1
+                        } else {
+                            pace.due.saturating_sub(pace.left)
+                        };
+                        pace.due = now + rest;
+                        store.set_epoch_deadline(rest);
+                    }
+                    CallHook::ReturningFromWasm => {}
+                }
+                Ok(())
+            });
+        }
+    }
+    arm(&mut store);
+    store
+}
+
+/// Sets a store's limits for the next call in it.
+pub(crate) fn arm<H: 'static>(store: &mut Store<Call<H>>) {
+    let result = store.data().meter.limits().result;
+    store.set_hostcall_fuel(usize::try_from(result).unwrap_or(usize::MAX));
+    store.set_epoch_deadline(1);
+}

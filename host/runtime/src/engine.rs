@@ -1,0 +1,153 @@
+//! The two engines of a process.
+//!
+//! *Pure* components only look things up in memory, so they run to their end on a thread of the executor: no fiber, no
+//! concurrency support, and so a fresh instance costs microseconds. *Effectful* ones wait for the world, so they run on fibers of an
+//! async engine. One engine for both would make every guardrail pay for the fibers of the tools (46 µs against 9.5 µs per fresh call).
+//!
+//! Code compiled by one engine cannot run on the other: [`EngineClass`] is part of every cache key.
+
+use ambit_policy::Kind;
+use std::{fmt, num::NonZeroUsize};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+/// Stack a guest may use. Deeper recursion is [`Limit::Stack`](crate::Limit::Stack).
+const GUEST_STACK: usize = 512 << 10;
+
+/// Stack of an async call: the guest's, and as much again three times for the host functions it calls.
+const FIBER_STACK: usize = 4 * GUEST_STACK;
+
+/// Stack of an executor thread, by the same rule, plus what the job above the guest needs.
+pub(crate) const THREAD_STACK: usize = 8 * GUEST_STACK;
+
+/// Which engine a component runs on. Follows from its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EngineClass {
+    /// Synchronous, on an executor thread: auth, routing, guardrail, agent.
+    Pure,
+    /// Asynchronous, on a fiber: tool, retrieval.
+    Effectful,
+}
+
+impl EngineClass {
+    /// The class of a kind of component.
+    #[must_use]
+    pub fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Auth | Kind::Routing | Kind::Guardrail | Kind::Agent => Self::Pure,
+            Kind::Tool | Kind::Retrieval => Self::Effectful,
+        }
+    }
+
+    /// Stable name, part of file names and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pure => "pure",
+            Self::Effectful => "effectful",
+        }
+    }
+}
+
+impl fmt::Display for EngineClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where the memories of instances come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Allocation {
+    /// From slots mapped once, where the address space allows it; else as `OnDemand`, with a warning.
+    #[default]
+    Pooling,
+    /// Mapped for each instance. Slower by some 20 µs a call; needs no address space in advance.
+    OnDemand,
+}
+
+/// One engine per class.
+#[derive(Debug, Clone)]
+pub(crate) struct Engines {
+    pub(crate) pure: Engine,
+    pub(crate) effectful: Engine,
+}
+
+impl Engines {
+    pub(crate) fn new(allocation: Allocation) -> wasmtime::Result<Self> {
+        Ok(Self {
+            pure: engine(EngineClass::Pure, allocation)?,
+            effectful: engine(EngineClass::Effectful, allocation)?,
+        })
+    }
+
+    pub(crate) fn of(&self, class: EngineClass) -> &Engine {
+        match class {
+            EngineClass::Pure => &self.pure,
+            EngineClass::Effectful => &self.effectful,
+        }
+    }
+}
+
+fn engine(class: EngineClass, allocation: Allocation) -> wasmtime::Result<Engine> {
+    if allocation == Allocation::Pooling {
+        match Engine::new(
+            config(class).allocation_strategy(InstanceAllocationStrategy::Pooling(pool(class))),
+        ) {
+            Ok(engine) => return Ok(engine),
+            Err(error) => tracing::warn!(
+                %class, error = format!("{error:#}"),
+                "no address space for a pool of instances: each call maps its own memory and is slower for it"
+            ),
+        }
+    }
+    Engine::new(config(class).allocation_strategy(InstanceAllocationStrategy::OnDemand))
+}
+
+/// What code generation and stores of a class have in common, whatever the allocation: the compatibility hash follows from it.
+fn config(class: EngineClass) -> Config {
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .concurrency_support(false)
+        .max_wasm_stack(GUEST_STACK)
+        .async_stack_size(FIBER_STACK)
+        // Fibers are reused between tenants: none may read what the last one left.
+        .async_stack_zeroing(true)
+        // No backtraces are shown to anybody, so their tables need not be made.
+        .generate_address_map(false)
+        .wasm_memory64(false)
+        .wasm_custom_page_sizes(false)
+        // Replaying an agent's step on another machine must give the same move.
+        .relaxed_simd_deterministic(true)
+        .cranelift_nan_canonicalization(class == EngineClass::Pure);
+    config
+}
+
+/// Slots of the pool. They are address space, not memory: what was never touched costs nothing.
+fn pool(class: EngineClass) -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.linear_memory_keep_resident(256 << 10)
+        .table_keep_resident(16 << 10)
+        .max_memories_per_component(16)
+        .max_tables_per_component(32)
+        .max_core_instances_per_component(64)
+        .table_elements(65_536)
+        .total_component_instances(1_000)
+        .total_core_instances(4_000)
+        .total_memories(1_000)
+        .total_tables(2_000);
+    match class {
+        EngineClass::Pure => pool.max_unused_warm_slots(64).total_stacks(0),
+        EngineClass::Effectful => pool
+            .max_unused_warm_slots(32)
+            .total_stacks(1_000)
+            .async_stack_keep_resident(32 << 10),
+    };
+    // Linux ≥ 6.7 tells which pages were touched, so that only those are put back.
+    pool.pagemap_scan(Enabled::Auto);
+    pool
+}
+
+/// Threads for pure calls, unless configured: one more than cores, so that a tenant at its cap (one per core) never holds the last.
+pub(crate) fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(2, NonZeroUsize::get) + 1
+}

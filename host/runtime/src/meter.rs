@@ -1,0 +1,467 @@
+//! What a call may use, and what it has used.
+//!
+//! A [`Meter`] belongs to one call and is shared by everything that works for it: the store's limiter, the epoch callback, log and
+//! egress streams. A [`Tenant`] is shared by all calls of one tenant, whatever component runs. A limit that is spent ends the
+//! call with [`Spent`]; nothing else happens: no other call, tenant or thread notices.
+//!
+//! Guest time is counted in ticks of the epoch, one per callback: a callback runs only while the guest does, so neither a
+//! host call nor a thread taken off its core is billed. wasmtime's own epoch deadline would bill both.
+
+use crate::ticker::TICK;
+use ambit_policy::Limits;
+use ambit_types::{TenantId, TenantSlug};
+use parking_lot::Mutex;
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+/// A limit a call can spend. The names are those of the manifest's `[limits]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Limit {
+    /// Bytes over all memories and tables of the call.
+    Memory,
+    /// Bytes over all calls of the tenant.
+    TenantMemory,
+    /// Ticks the guest ran.
+    Cpu,
+    /// Wall time of the whole call.
+    Deadline,
+    /// Depth of the guest's stack.
+    Stack,
+    /// Bytes sent and received over the network.
+    Egress,
+    /// Bytes handed to the host, in a result or in the arguments of a host function.
+    Result,
+    /// Bytes written to stdout and stderr.
+    Log,
+    /// Number of core instances, memories or tables.
+    Instances,
+    /// Elements of all tables together.
+    Tables,
+    /// Host resources (streams, requests, pollables) held at once.
+    Handles,
+}
+
+impl Limit {
+    /// Stable name for errors and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::TenantMemory => "tenant-memory",
+            Self::Cpu => "cpu",
+            Self::Deadline => "deadline",
+            Self::Stack => "stack",
+            Self::Egress => "egress",
+            Self::Result => "result",
+            Self::Log => "log",
+            Self::Instances => "instances",
+            Self::Tables => "tables",
+            Self::Handles => "handles",
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The call has spent a limit. Returned from a host function as a trap it ends the call as [`CallError::Limit`](crate::CallError::Limit).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the call has spent its `{0}` limit")]
+pub struct Spent(pub Limit);
+
+/// What all calls of a tenant may use together.
+#[derive(Debug, Clone, Copy)]
+pub struct TenantLimits {
+    /// Bytes of guest memory over all running and warm instances.
+    pub memory: u64,
+    /// Calls running at once. More are answered [`Busy`](crate::Busy), not queued: queues stand before, in the executor.
+    pub concurrency: u32,
+    /// Jobs waiting in the executor.
+    pub queue: usize,
+}
+
+impl Default for TenantLimits {
+    /// Room for 64 calls of the default 32 MiB, as many waiting again as run, times sixteen: some 100 ms of guardrail work.
+    fn default() -> Self {
+        Self {
+            memory: 2 << 30,
+            concurrency: 256,
+            queue: 4_096,
+        }
+    }
+}
+
+/// A tenant's share of the host, and what of it is in use.
+#[derive(Debug)]
+pub struct Tenant {
+    id: TenantId,
+    slug: TenantSlug,
+    limits: TenantLimits,
+    memory: AtomicU64,
+    calls: AtomicU32,
+    ticks: AtomicU64,
+}
+
+impl Tenant {
+    pub(crate) fn new(id: TenantId, slug: TenantSlug, limits: TenantLimits) -> Arc<Self> {
+        let (memory, calls, ticks) = Default::default();
+        Arc::new(Self {
+            id,
+            slug,
+            limits,
+            memory,
+            calls,
+            ticks,
+        })
+    }
+
+    /// Whose share it is.
+    #[must_use]
+    pub fn id(&self) -> TenantId {
+        self.id
+    }
+
+    /// The name metrics and logs show.
+    #[must_use]
+    pub fn slug(&self) -> &TenantSlug {
+        &self.slug
+    }
+
+    /// The share.
+    #[must_use]
+    pub fn limits(&self) -> &TenantLimits {
+        &self.limits
+    }
+
+    /// Bytes of guest memory in use.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        self.memory.load(Ordering::Relaxed)
+    }
+
+    /// Calls running.
+    #[must_use]
+    pub fn calls(&self) -> u32 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// Milliseconds guests ran for this tenant since the host started: what compute is billed by.
+    #[must_use]
+    pub fn cpu_ms(&self) -> u64 {
+        self.ticks.load(Ordering::Relaxed)
+    }
+
+    fn take_memory(&self, bytes: u64) -> bool {
+        let take = |used: u64| {
+            used.checked_add(bytes)
+                .filter(|sum| *sum <= self.limits.memory)
+        };
+        self.memory
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok()
+    }
+
+    fn give_memory(&self, bytes: u64) {
+        self.memory.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// A place among the calls that run at once, of a tenant or of a component; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Place<'a>(&'a AtomicU32);
+
+impl<'a> Place<'a> {
+    /// Takes a place unless `limit` are taken.
+    pub(crate) fn take(taken: &'a AtomicU32, limit: u32) -> Option<Self> {
+        let take = |n: u32| (n < limit).then_some(n + 1);
+        taken
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok()
+            .then_some(Self(taken))
+    }
+
+    /// Takes a place among the tenant's calls.
+    pub(crate) fn of_tenant(tenant: &'a Tenant) -> Option<Self> {
+        Self::take(&tenant.calls, tenant.limits.concurrency)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One call's use of its limits.
+#[derive(Debug)]
+pub struct Meter {
+    tenant: Arc<Tenant>,
+    limits: Limits,
+    deadline: Instant,
+    ticks: AtomicU64,
+    max_ticks: u64,
+    egress: AtomicU64,
+    log: AtomicU64,
+    /// A growth of memory was refused. Not yet an error: the guest may live with less.
+    refused: Mutex<Option<Limit>>,
+    /// Set when the call is over: streams that outlive it charge nobody.
+    over: AtomicBool,
+}
+
+impl Meter {
+    pub(crate) fn new(tenant: Arc<Tenant>, limits: Limits, deadline: Instant) -> Arc<Self> {
+        let max_ticks = limits.cpu.as_nanos().div_ceil(TICK.as_nanos());
+        Arc::new(Self {
+            tenant,
+            deadline,
+            max_ticks: u64::try_from(max_ticks).unwrap_or(u64::MAX).max(1),
+            limits,
+            ticks: AtomicU64::new(0),
+            egress: AtomicU64::new(0),
+            log: AtomicU64::new(0),
+            refused: Mutex::new(None),
+            over: AtomicBool::new(false),
+        })
+    }
+
+    /// For whom.
+    #[must_use]
+    pub fn tenant(&self) -> &Arc<Tenant> {
+        &self.tenant
+    }
+
+    /// The limits in force.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// When the call ends, done or not.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Ticks (milliseconds) the guest ran.
+    #[must_use]
+    pub fn cpu_ms(&self) -> u64 {
+        self.ticks.load(Ordering::Relaxed)
+    }
+
+    /// Bytes charged as egress.
+    #[must_use]
+    pub fn egress(&self) -> u64 {
+        self.egress.load(Ordering::Relaxed)
+    }
+
+    /// Bytes logged.
+    #[must_use]
+    pub fn log(&self) -> u64 {
+        self.log.load(Ordering::Relaxed)
+    }
+
+    /// Charges bytes sent or received over the network, before they are handed on.
+    ///
+    /// # Errors
+    ///
+    /// When this would spend more than the limit, or the call is over.
+    pub fn charge_egress(&self, bytes: u64) -> Result<(), Spent> {
+        self.charge(&self.egress, bytes, self.limits.egress, Limit::Egress)
+    }
+
+    pub(crate) fn charge_log(&self, bytes: u64) -> Result<(), Spent> {
+        self.charge(&self.log, bytes, self.limits.log, Limit::Log)
+    }
+
+    fn charge(&self, used: &AtomicU64, bytes: u64, max: u64, limit: Limit) -> Result<(), Spent> {
+        if self.over.load(Ordering::Relaxed) {
+            return Err(Spent(limit));
+        }
+        let add = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= max);
+        used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
+            .map(drop)
+            .map_err(|_| Spent(limit))
+    }
+
+    /// Counts one tick of guest time.
+    pub(crate) fn tick(&self) -> Result<(), Spent> {
+        self.tenant.ticks.fetch_add(1, Ordering::Relaxed);
+        if self.ticks.fetch_add(1, Ordering::Relaxed) + 1 >= self.max_ticks {
+            return Err(Spent(Limit::Cpu));
+        }
+        self.check_deadline()
+    }
+
+    pub(crate) fn check_deadline(&self) -> Result<(), Spent> {
+        if Instant::now() >= self.deadline {
+            Err(Spent(Limit::Deadline))
+        } else {
+            Ok(())
+        }
+    }
+
+    fn refuse(&self, limit: Limit) {
+        *self.refused.lock() = Some(limit);
+    }
+
+    /// The limit that made a growth fail, if one did: why the guest then gave up.
+    pub(crate) fn refused(&self) -> Option<Limit> {
+        *self.refused.lock()
+    }
+
+    pub(crate) fn end(&self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Adds up the memory of a store, over all its memories and tables, against the call's and the tenant's limit. Lives as long as
+/// the store: what a warm instance holds between calls stays charged.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    meter: Arc<Meter>,
+    held: Held,
+    /// The growth that was allowed last: given back should it fail all the same.
+    pending: Held,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Held {
+    bytes: u64,
+    /// Elements of tables; they count as bytes too.
+    elements: u64,
+}
+
+/// Bytes of a table's element.
+const ELEMENT: u64 = 8;
+
+impl Limiter {
+    pub(crate) fn new(meter: Arc<Meter>) -> Self {
+        Self {
+            meter,
+            held: Held::default(),
+            pending: Held::default(),
+        }
+    }
+
+    /// Charges from now on go by another call's limits. What is held stays with the tenant, which is the same.
+    pub(crate) fn renew(&mut self, meter: Arc<Meter>) {
+        debug_assert!(
+            Arc::ptr_eq(&self.meter.tenant, &meter.tenant),
+            "instances never change tenants"
+        );
+        self.meter = meter;
+        self.pending = Held::default();
+    }
+
+    fn grow(&mut self, growth: Held) -> bool {
+        self.pending = Held::default();
+        let (limits, tenant) = (&self.meter.limits, &self.meter.tenant);
+        let refuse = |limit| {
+            self.meter.refuse(limit);
+            false
+        };
+        let Some(bytes) = self
+            .held
+            .bytes
+            .checked_add(growth.bytes)
+            .filter(|sum| *sum <= limits.memory)
+        else {
+            return refuse(Limit::Memory);
+        };
+        let elements = self.held.elements.saturating_add(growth.elements);
+        if elements > u64::from(limits.tables) {
+            return refuse(Limit::Tables);
+        }
+        if !tenant.take_memory(growth.bytes) {
+            return refuse(Limit::TenantMemory);
+        }
+        self.held = Held { bytes, elements };
+        self.pending = growth;
+        true
+    }
+
+    /// wasmtime also reports growths here that it refused before asking: for those nothing was charged, and giving back the last
+    /// growth, which did succeed, would let a guest grow for ever.
+    fn grow_failed(&mut self, error: &wasmtime::Error) {
+        const NEVER_ASKED: [&str; 2] = [
+            "memory growth exceeds memory type's limits",
+            "overflow calculating new table size",
+        ];
+        let pending = std::mem::take(&mut self.pending);
+        if !NEVER_ASKED.contains(&error.to_string().as_str()) {
+            self.meter.tenant.give_memory(pending.bytes);
+            self.held.bytes -= pending.bytes;
+            self.held.elements -= pending.elements;
+        }
+    }
+}
+
+/// How much more is wanted, unless it is more than the type allows: that fails without our help.
+fn growth(current: usize, desired: usize, maximum: Option<usize>) -> Option<u64> {
+    (maximum.is_none_or(|maximum| desired <= maximum))
+        .then_some(desired.saturating_sub(current) as u64)
+}
+
+impl wasmtime::ResourceLimiter for Limiter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(growth(current, desired, maximum)
+            .is_some_and(|bytes| self.grow(Held { bytes, elements: 0 })))
+    }
+
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.grow_failed(&error);
+        Ok(())
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(growth(current, desired, maximum).is_some_and(|elements| {
+            self.grow(Held {
+                bytes: elements.saturating_mul(ELEMENT),
+                elements,
+            })
+        }))
+    }
+
+    fn table_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.grow_failed(&error);
+        Ok(())
+    }
+
+    fn instances(&self) -> usize {
+        self.meter.limits.instances as usize
+    }
+
+    fn tables(&self) -> usize {
+        self.meter.limits.instances as usize
+    }
+
+    fn memories(&self) -> usize {
+        self.meter.limits.instances as usize
+    }
+}
+
+impl Drop for Limiter {
+    fn drop(&mut self) {
+        self.meter.tenant.give_memory(self.held.bytes);
+    }
+}
