@@ -6,6 +6,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use std::{
+    fmt,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -83,7 +84,7 @@ pub struct ResponseBody {
     _slot: Slot,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Open,
     Done,
@@ -132,6 +133,15 @@ fn check_head(scan: &Scan, headers: &HeaderMap) -> Result<(), EgressError> {
         Ok(())
     } else {
         Err(EgressError::SecretEchoed)
+    }
+}
+
+impl fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Nothing of the content.
+        f.debug_struct("ResponseBody")
+            .field("state", &self.state)
+            .finish_non_exhaustive()
     }
 }
 

@@ -45,8 +45,10 @@ impl Timeouts {
     }
 }
 
-/// Largest header block of an answer, in bytes; also how much is read ahead of the guest.
-const MAX_HEADER_BYTES: usize = 64 << 10;
+/// Largest header block of an answer, in bytes.
+const MAX_HEADER_BYTES: usize = 32 << 10;
+/// How much is read ahead of the guest.
+const MAX_BUFFER_BYTES: usize = 64 << 10;
 const MAX_HEADERS: usize = 100;
 
 pub(crate) trait Stream: Read + Write + Send + Unpin {}
@@ -143,7 +145,8 @@ pub(crate) async fn handshake(
     stream: Box<dyn Stream>,
 ) -> Result<(http1::SendRequest<OutgoingBody>, Driver), EgressError> {
     let (sender, connection) = http1::Builder::new()
-        .max_buf_size(MAX_HEADER_BYTES)
+        .max_buf_size(MAX_BUFFER_BYTES)
+        .max_header_size(MAX_HEADER_BYTES)
         .max_headers(MAX_HEADERS)
         .handshake(stream)
         .await

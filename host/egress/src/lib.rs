@@ -60,6 +60,14 @@ impl Egress {
         ))
     }
 
+    /// TLS 1.2 and 1.3 against Mozilla's roots.
+    ///
+    /// # Errors
+    /// As [`Egress::new`].
+    pub fn public_roots() -> Result<Arc<ClientConfig>, rustls::Error> {
+        connect::tls_config()
+    }
+
     /// With another network or other roots: for tests and for installations with a certificate authority of their own.
     #[must_use]
     pub fn with(network: Arc<dyn Network>, tls: Arc<ClientConfig>) -> Self {

@@ -1,0 +1,5 @@
+//! Outbound HTTP against a network the tests control; nothing but loopback is touched.
+
+mod destinations;
+mod messages;
+mod support;
