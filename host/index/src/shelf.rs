@@ -8,7 +8,7 @@ use tantivy::{
     Index, IndexReader, IndexWriter, ReloadPolicy, Term,
     indexer::{IndexWriterOptions, LogMergePolicy},
     query::{AllQuery, InvertedIndexRangeQuery, Query},
-    tokenizer::{TextAnalyzer, TokenizerManager},
+    tokenizer::TextAnalyzer,
 };
 
 /// Blocks of 16 KiB that each segment's reader keeps uncompressed; tantivy's own 100 are 1.6 MB for each segment of each collection.
@@ -88,11 +88,8 @@ impl Shelf {
         Self::with(Index::create_in_dir(dir, schema::schema().0).map_err(broken)?).map_err(broken)
     }
 
-    fn with(mut index: Index) -> tantivy::Result<Self> {
-        let tokenizers = TokenizerManager::new();
-        tokenizers.register(analysis::NAME, analysis::english());
-        tokenizers.register("raw", tantivy::tokenizer::RawTokenizer::default());
-        index.set_tokenizers(tokenizers);
+    fn with(index: Index) -> tantivy::Result<Self> {
+        index.tokenizers().register(analysis::NAME, analysis::english());
         let reader = index
             .reader_builder()
             .reload_policy(ReloadPolicy::Manual)
