@@ -193,8 +193,7 @@ impl Provider for OpenAi {
                 let answer = self
                     .transport
                     .retrying(deadline, || {
-                        self.transport
-                            .post_chat(body.clone(), Expect::Json, deadline)
+                        self.transport.post_chat(ctx, body.clone(), Expect::Json)
                     })
                     .await?;
                 Ok(RawReply::Json(RawCompletion::read(
@@ -217,10 +216,7 @@ impl OpenAi {
             .retrying(deadline, || {
                 let body = body.clone();
                 async move {
-                    let answer = self
-                        .transport
-                        .post_chat(body, Expect::Events, deadline)
-                        .await?;
+                    let answer = self.transport.post_chat(ctx, body, Expect::Events).await?;
                     Events::begin(answer, self.transport.caps().event).await
                 }
             })

@@ -137,6 +137,10 @@ struct CompletionDetails {
 
 /// Reads a completion or a chunk of one.
 pub(crate) fn read(body: &Bytes) -> Result<Reading, serde_json::Error> {
+    // The derived reader would take an array for an object with its fields in order.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(serde::de::Error::custom("not an object"));
+    }
     let answer: Answer<'_> = serde_json::from_slice(body)?;
     let mut reading = Reading {
         usage: answer.usage.map(|usage| Usage {

@@ -7,6 +7,7 @@
 //! The *obedient* model ([`Reply::Obedient`]) stands for the worst model there can be: it does whatever any text of the prompt says,
 //! and tries tools nobody offered. What still does not happen with it is prevented by the host.
 
+mod answer;
 mod body;
 mod obedient;
 mod script;

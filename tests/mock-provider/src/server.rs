@@ -1,7 +1,7 @@
 //! HTTP around the script.
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -9,7 +9,6 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::{
-    collections::VecDeque,
     future::pending,
     io,
     net::SocketAddr,
@@ -22,8 +21,8 @@ use std::{
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{
-    body::{Played, Step},
-    obedient::{Obeyed, obey, text_of},
+    answer::{completion, events, say, spoil},
+    body::Played,
     script::{Call, Fault, Reply, Script},
 };
 
@@ -52,7 +51,7 @@ pub(crate) struct Counters {
     faults: AtomicU64,
     calls: Mutex<Vec<Call>>,
     bodies: Mutex<Vec<Bytes>>,
-    authorizations: Mutex<Vec<String>>,
+    heads: Mutex<Vec<HeaderMap>>,
 }
 
 /// What the server saw until now.
@@ -68,8 +67,9 @@ pub struct Stats {
     /// Bodies of chat requests, while recording.
     #[serde(skip)]
     pub bodies: Vec<Bytes>,
+    /// Headers of chat requests, while recording.
     #[serde(skip)]
-    pub authorizations: Vec<String>,
+    pub heads: Vec<HeaderMap>,
 }
 
 impl Mock {
@@ -136,7 +136,7 @@ impl Counters {
             connections: self.connections.load(Ordering::SeqCst),
             calls: self.calls.lock().clone(),
             bodies: self.bodies.lock().clone(),
-            authorizations: self.authorizations.lock().clone(),
+            heads: self.heads.lock().clone(),
         }
     }
 }
@@ -205,12 +205,9 @@ async fn chat(
     } = &**shared;
     counters.requests.fetch_add(1, Ordering::SeqCst);
     if script.record {
-        let mut seen = counters.authorizations.lock();
-        if let (true, Some(value)) = (
-            seen.len() < RECORDED,
-            request.headers().get(header::AUTHORIZATION),
-        ) {
-            seen.push(value.to_str().unwrap_or("").to_owned());
+        let mut seen = counters.heads.lock();
+        if seen.len() < RECORDED {
+            seen.push(request.headers().clone());
         }
     }
     let body = request
@@ -314,212 +311,6 @@ impl Drop for Abandoned<'_> {
             counters.cancelled.fetch_add(1, Ordering::SeqCst);
         }
     }
-}
-
-fn say(script: &Script, body: &[u8]) -> (Option<String>, Vec<Call>) {
-    match &script.reply {
-        Reply::Text(text) => (Some(text.clone()), Vec::new()),
-        Reply::ToolsThenText { calls, text } => match last_message(body, None) {
-            Some(message) if message["role"] == "tool" => (Some(text.clone()), Vec::new()),
-            _ => (None, calls.clone()),
-        },
-        Reply::Echo => (
-            Some(
-                last_message(body, Some("user"))
-                    .map(|m| text_of(&m["content"]))
-                    .unwrap_or_default(),
-            ),
-            Vec::new(),
-        ),
-        Reply::Obedient => match obey(body) {
-            Obeyed::Text(text) => (Some(text), Vec::new()),
-            Obeyed::Calls(calls) => (None, calls),
-        },
-    }
-}
-
-fn last_message(body: &[u8], role: Option<&str>) -> Option<Value> {
-    let body: Value = serde_json::from_slice(body).ok()?;
-    body["messages"]
-        .as_array()?
-        .iter()
-        .rfind(|message| role.is_none_or(|role| message["role"] == role))
-        .cloned()
-}
-
-fn model(script: &Script) -> &str {
-    script.models.first().map_or("mock-1", String::as_str)
-}
-
-fn completion(script: &Script, text: Option<&str>, calls: &[Call]) -> Bytes {
-    let mut message = json!({"role": "assistant", "content": text, "refusal": null});
-    if !calls.is_empty() {
-        message["tool_calls"] = calls
-            .iter()
-            .enumerate()
-            .map(|(n, call)| json!({"id": format!("call_{n}"), "type": "function", "function": call}))
-            .collect();
-    }
-    let finish = if calls.is_empty() {
-        "stop"
-    } else {
-        "tool_calls"
-    };
-    Bytes::from(
-        json!({
-            "id": "chatcmpl-mock", "object": "chat.completion", "created": 1_700_000_000, "model": model(script),
-            "choices": [{"index": 0, "message": message, "logprobs": null, "finish_reason": finish}],
-            "usage": usage(script), "system_fingerprint": "fp_mock", "x_unknown": {"kept": true},
-        })
-        .to_string(),
-    )
-}
-
-fn usage(script: &Script) -> Value {
-    let usage = script.usage;
-    json!({
-        "prompt_tokens": usage.input, "completion_tokens": usage.output, "total_tokens": usage.input + usage.output,
-        "prompt_tokens_details": {"cached_tokens": usage.cached}, "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
-    })
-}
-
-fn chunk(script: &Script, choices: Value, usage: Value) -> Step {
-    let chunk = json!({
-        "id": "chatcmpl-mock", "object": "chat.completion.chunk", "created": 1_700_000_000, "model": model(script),
-        "choices": choices, "usage": usage, "x_unknown": 1.50,
-    });
-    Step::Data(Bytes::from(format!("data: {chunk}\n\n")))
-}
-
-fn delta(script: &Script, delta: Value, finish: Option<&str>) -> Step {
-    chunk(
-        script,
-        json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish}]),
-        Value::Null,
-    )
-}
-
-/// The events of a whole, healthy stream.
-fn events(script: &Script, text: Option<&str>, calls: &[Call], wants_usage: bool) -> Vec<Step> {
-    let mut events = vec![delta(
-        script,
-        json!({"role": "assistant", "content": if calls.is_empty() { json!("") } else { Value::Null }}),
-        None,
-    )];
-    let chars: Vec<char> = text.unwrap_or("").chars().collect();
-    for piece in chars.chunks(script.chars_per_event.max(1)) {
-        events.push(if script.stamped {
-            Step::Stamp
-        } else {
-            delta(
-                script,
-                json!({"content": piece.iter().collect::<String>()}),
-                None,
-            )
-        });
-    }
-    for (n, call) in calls.iter().enumerate() {
-        let head = json!({"index": n, "id": format!("call_{n}"), "type": "function", "function": {"name": call.name, "arguments": ""}});
-        events.push(delta(script, json!({"tool_calls": [head]}), None));
-    }
-    // Fragments of parallel calls alternate, as they may.
-    let mut rest: Vec<Vec<char>> = calls
-        .iter()
-        .map(|call| call.arguments.chars().collect())
-        .collect();
-    while rest.iter().any(|arguments| !arguments.is_empty()) {
-        for (n, arguments) in rest
-            .iter_mut()
-            .enumerate()
-            .filter(|(_, arguments)| !arguments.is_empty())
-        {
-            let piece: String = arguments
-                .drain(..arguments.len().min(script.chars_per_event.max(1)))
-                .collect();
-            events.push(delta(
-                script,
-                json!({"tool_calls": [{"index": n, "function": {"arguments": piece}}]}),
-                None,
-            ));
-        }
-    }
-    events.push(delta(
-        script,
-        json!({}),
-        Some(if calls.is_empty() {
-            "stop"
-        } else {
-            "tool_calls"
-        }),
-    ));
-    if wants_usage {
-        events.push(chunk(script, json!([]), usage(script)));
-    }
-    events.push(Step::Data(Bytes::from_static(b"data: [DONE]\n\n")));
-    events
-}
-
-/// Paces, cuts and breaks a healthy stream as the script says.
-fn spoil(script: &Script, fault: Option<&Fault>, mut events: Vec<Step>) -> VecDeque<Step> {
-    let data = |text: &'static str| Step::Data(Bytes::from_static(text.as_bytes()));
-    let mut cut = |after: usize, then: Vec<Step>| {
-        events.truncate(after);
-        events.extend(then);
-    };
-    match fault {
-        Some(Fault::HangBeforeFirstEvent) => cut(0, vec![Step::Hang]),
-        Some(Fault::HangAfter(n)) => cut(*n, vec![Step::Hang]),
-        Some(Fault::BreakAfter(n)) => cut(*n, vec![Step::Break]),
-        Some(Fault::EndAfter(n)) => cut(*n, vec![]),
-        Some(Fault::DoneAfter(n)) => cut(*n, vec![data("data: [DONE]\n\n")]),
-        Some(Fault::MalformedAfter(n)) => {
-            cut(*n, vec![data("data: {\"choices\": [{]\n\n"), Step::Hang])
-        }
-        Some(Fault::ErrorAfter(n)) => {
-            cut(
-                *n,
-                vec![
-                    data(
-                        "data: {\"error\":{\"message\":\"worker 10.0.0.7:8000 died\",\"type\":\"server_error\"}}\n\n",
-                    ),
-                    Step::Hang,
-                ],
-            );
-        }
-        Some(Fault::HugeLine(size)) => cut(
-            1,
-            vec![
-                Step::Data(Bytes::from(format!("data: {}", "x".repeat(*size)))),
-                Step::Hang,
-            ],
-        ),
-        _ => {}
-    }
-    let pace = Duration::from_millis(script.pace_ms);
-    let (size, wait) = match fault {
-        Some(Fault::Drip(ms)) => (1, Duration::from_millis(*ms)),
-        _ => (script.bytes_per_chunk, Duration::ZERO),
-    };
-    let mut steps = VecDeque::new();
-    for (n, event) in events.into_iter().enumerate() {
-        if n > 0 && !pace.is_zero() {
-            steps.push_back(Step::Wait(pace));
-        }
-        match event {
-            Step::Data(bytes) if size > 0 => {
-                for start in (0..bytes.len()).step_by(size) {
-                    if !wait.is_zero() {
-                        steps.push_back(Step::Wait(wait));
-                    }
-                    steps.push_back(Step::Data(
-                        bytes.slice(start..bytes.len().min(start + size)),
-                    ));
-                }
-            }
-            other => steps.push_back(other),
-        }
-    }
-    steps
 }
 
 fn models(script: &Script) -> Bytes {

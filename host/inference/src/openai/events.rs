@@ -135,6 +135,7 @@ impl Stream for Events {
 pub(super) struct Deltas {
     events: Events,
     waiting: VecDeque<Delta>,
+    /// Said its last word, or failed.
     finished: bool,
 }
 
@@ -185,7 +186,10 @@ impl Stream for Deltas {
             }
             match ready!(self.events.poll_next_unpin(cx)) {
                 Some(Ok(event)) => self.absorb(event),
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Some(Err(error)) => {
+                    self.finished = true;
+                    return Poll::Ready(Some(Err(error)));
+                }
                 None if self.finished => return Poll::Ready(None),
                 // Other choices ended, ours did not.
                 None => {

@@ -1,5 +1,6 @@
 //! HTTP to one server: a keep-alive pool, timeouts, caps, retries, and errors that show nothing of the inside.
 
+use ambit_types::CallContext;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::Full;
@@ -163,11 +164,15 @@ impl Transport {
 
     pub(super) async fn post_chat(
         &self,
+        ctx: &CallContext,
         body: Bytes,
         expect: Expect,
-        deadline: Instant,
     ) -> Result<Answer, ProviderError> {
-        let answer = self.send(Method::POST, &self.chat, body, deadline).await?;
+        let mut request = self.request(Method::POST, &self.chat, body);
+        if let Ok(trace) = HeaderValue::try_from(ctx.trace.child().to_string()) {
+            request.headers_mut().insert("traceparent", trace);
+        }
+        let answer = self.send(request, Instant::from_std(ctx.deadline)).await?;
         let is_events = answer
             .content_type
             .as_ref()
@@ -179,21 +184,26 @@ impl Transport {
     }
 
     pub(super) async fn get_models(&self, deadline: Instant) -> Result<Answer, ProviderError> {
-        self.send(Method::GET, &self.models, Bytes::new(), deadline)
-            .await
+        self.send(
+            self.request(Method::GET, &self.models, Bytes::new()),
+            deadline,
+        )
+        .await
     }
 
-    async fn send(
-        &self,
-        method: Method,
-        uri: &Uri,
-        body: Bytes,
-        deadline: Instant,
-    ) -> Result<Answer, ProviderError> {
+    fn request(&self, method: Method, uri: &Uri, body: Bytes) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = uri.clone();
         *request.headers_mut() = self.headers.clone();
+        request
+    }
+
+    async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+        deadline: Instant,
+    ) -> Result<Answer, ProviderError> {
         let first_byte = Instant::now() + self.timeouts.first_byte;
         let patience = Patience::new(first_byte, self.timeouts.idle, deadline);
         let response = timeout_at(patience.until, self.client.request(request))
@@ -278,7 +288,9 @@ impl Answer {
                     match self.left.checked_sub(data.len()) {
                         Some(left) => self.left = left,
                         None => {
-                            return Poll::Ready(Some(Err(ProviderError::TooLarge { what: "body" })));
+                            return Poll::Ready(Some(Err(ProviderError::TooLarge {
+                                what: "body",
+                            })));
                         }
                     }
                     return Poll::Ready(Some(Ok(data)));
