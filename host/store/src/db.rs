@@ -14,6 +14,9 @@ use sqlx::{
 };
 use std::{str::FromStr, sync::Arc};
 
+/// Takes the write lock at once: a transaction that would take it later can find that it reads the past and must fail.
+const IMMEDIATE: &str = "BEGIN IMMEDIATE";
+
 /// A named SQL text, the same for both databases.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Statement {
@@ -77,11 +80,18 @@ impl Db {
     /// A transaction that writes. Nothing of it stays unless [`Tx::commit`] succeeds.
     pub(crate) async fn write(&self, access: Access) -> Result<Tx> {
         match self {
-            Self::Sqlite { writer, .. } => writer
-                .begin_with("BEGIN IMMEDIATE")
-                .await
-                .map(Tx::Sqlite)
-                .map_err(|e| failed("BEGIN", e)),
+            Self::Sqlite { writer, .. } => match writer.begin_with(IMMEDIATE).await {
+                // When the disk is full SQLite may end a transaction by itself; sqlx then believes for ever that
+                // the connection is still in one. A new connection is not.
+                Err(sqlx::Error::InvalidSavePointStatement) => {
+                    let stuck = writer.acquire().await.map_err(|e| failed("BEGIN", e))?;
+                    stuck.close().await.map_err(|e| failed("BEGIN", e))?;
+                    writer.begin_with(IMMEDIATE).await
+                }
+                outcome => outcome,
+            }
+            .map(Tx::Sqlite)
+            .map_err(|e| failed("BEGIN", e)),
             Self::Postgres { app, operator } => {
                 begin_postgres(app, operator, access, "BEGIN").await
             }

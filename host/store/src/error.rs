@@ -57,6 +57,20 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether the database as a whole failed, so that the next operation would fail too.
+    pub(crate) fn is_of_database(&self) -> bool {
+        matches!(
+            self,
+            Self::Full(_) | Self::ReadOnly(_) | Self::Unavailable(_)
+        )
+    }
+
+    pub(crate) fn unavailable(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Unavailable(Arc::from(source.into()))
+    }
+}
+
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match &error {

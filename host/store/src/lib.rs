@@ -38,6 +38,10 @@ mod records;
 mod retention;
 mod store;
 mod tenant;
+#[cfg(feature = "testing")]
+pub mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use config::{Database, JournalConfig, PostgresConfig, StoreConfig};
 pub use error::StoreError;

@@ -129,7 +129,7 @@ impl Journal {
 }
 
 fn closed() -> StoreError {
-    StoreError::Unavailable(Arc::from(Box::from("the journal is closed")))
+    StoreError::unavailable("the journal is closed")
 }
 
 #[cfg(test)]

@@ -24,10 +24,12 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 /// Sessions whose head is remembered; some 200 bytes each. Beyond it all are forgotten and read again when they go on.
 const REMEMBERED: usize = 16_384;
 
+type Key = (TenantId, SessionId);
+
 /// An append on its way, with everything its caller could compute for it.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    pub(super) key: (TenantId, SessionId),
+    pub(super) key: Key,
     pub(super) tenant: Arc<str>,
     pub(super) session: Arc<str>,
     pub(super) open: Option<NewSession>,
@@ -67,7 +69,7 @@ struct Head {
 
 pub(super) struct Writer {
     db: Db,
-    heads: HashMap<(TenantId, SessionId), Head>,
+    heads: HashMap<Key, Head>,
     batch: usize,
 }
 
@@ -102,34 +104,23 @@ impl Writer {
         }
         match self.commit(&batch).await {
             Ok(outcomes) => answer(batch, outcomes),
-            Err(
-                error
-                @ (StoreError::Full(_) | StoreError::ReadOnly(_) | StoreError::Unavailable(_)),
-            ) => {
+            Err(error) if batch.len() == 1 || error.is_of_database() => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     appends = batch.len(),
-                    "the journal cannot be written"
+                    "the journal could not be written"
                 );
-                self.forget(&batch);
+                // What the database really holds is read again when the session goes on.
+                for waiting in &batch {
+                    self.heads.remove(&waiting.key);
+                }
+                let error = crate::operator::conflict(error, "session");
                 let outcomes = batch.iter().map(|_| Err(error.clone())).collect();
                 answer(batch, outcomes);
             }
-            Err(error) => {
-                self.forget(&batch);
-                if batch.len() == 1 {
-                    answer(batch, vec![Err(conflict(error))]);
-                    return;
-                }
+            Err(_) => {
                 for waiting in batch {
-                    let alone = vec![waiting];
-                    match self.commit(&alone).await {
-                        Ok(outcomes) => answer(alone, outcomes),
-                        Err(error) => {
-                            self.forget(&alone);
-                            answer(alone, vec![Err(conflict(error))]);
-                        }
-                    }
+                    Box::pin(self.settle(vec![waiting])).await;
                 }
             }
         }
@@ -138,19 +129,33 @@ impl Writer {
         }
     }
 
-    fn forget(&mut self, batch: &[Waiting]) {
-        for waiting in batch {
-            self.heads.remove(&waiting.key);
+    /// Commits the batch, or leaves everything, this writer's memory included, as it was.
+    async fn commit(&mut self, batch: &[Waiting]) -> Result<Vec<Result<Appended>>> {
+        let mut before = Vec::with_capacity(batch.len());
+        let outcome = self.write(batch, &mut before).await;
+        if outcome.is_err() {
+            for (key, head) in before.into_iter().rev() {
+                match head {
+                    Some(head) => drop(self.heads.insert(key, head)),
+                    None => drop(self.heads.remove(&key)),
+                }
+            }
         }
+        outcome
     }
 
     /// One transaction for all; what one append did wrong by itself is its own outcome.
-    async fn commit(&mut self, batch: &[Waiting]) -> Result<Vec<Result<Appended>>> {
+    async fn write(
+        &mut self,
+        batch: &[Waiting],
+        before: &mut Vec<(Key, Option<Head>)>,
+    ) -> Result<Vec<Result<Appended>>> {
         let mut tx = self.db.write(Access::EachTenant).await?;
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut events = Vec::new();
         let mut changed = Vec::new();
         for waiting in batch {
+            before.push((waiting.key, self.heads.get(&waiting.key).cloned()));
             let outcome = self.place(&mut tx, waiting, &mut events).await?;
             if outcome.is_ok() && (waiting.open.is_some() || waiting.state.is_some()) {
                 changed.push(waiting);
@@ -353,11 +358,6 @@ async fn insert_group(
         }
     }
     Ok(())
-}
-
-/// The chain went on elsewhere: the place this append was to take is taken.
-fn conflict(error: StoreError) -> StoreError {
-    crate::operator::conflict(error, "session")
 }
 
 /// A caller that stopped waiting is no fault.

@@ -1,0 +1,106 @@
+//! Every behaviour on both databases.
+
+mod access;
+mod documents;
+mod hostile;
+mod journal;
+mod row_security;
+mod schema;
+
+use crate::{
+    Append, Header, NewEvent, NewSession, PostgresConfig, Tenant, TenantStore,
+    db::Db,
+    testing::{TestStore, server},
+};
+use ambit_types::SessionId;
+use sqlx::Executor as _;
+
+/// Runs a test on each database that is there.
+async fn on_both(test: impl AsyncFn(&TestStore)) {
+    for store in TestStore::both().await.unwrap() {
+        test(&store).await;
+        store.store.close().await;
+    }
+}
+
+async fn tenant(store: &TestStore, slug: &str) -> (Tenant, TenantStore) {
+    let tenant = store
+        .store
+        .operator()
+        .create_tenant(slug.parse().unwrap(), slug)
+        .await
+        .unwrap();
+    let rows = store.store.tenant(tenant.id);
+    (tenant, rows)
+}
+
+fn opening(tenant: &TenantStore, session: SessionId) -> Append {
+    Append::new(tenant.id(), session)
+        .open(NewSession {
+            agent: "assistant".into(),
+            principal: "alice".into(),
+        })
+        .event(event("request"))
+}
+
+fn event(kind: &'static str) -> NewEvent {
+    NewEvent::new(kind, Header::default(), kind.as_bytes().to_vec())
+}
+
+impl TestStore {
+    /// Changes rows as somebody who is none of our logins: the file's owner, the server's superuser.
+    async fn tamper(&self, sql: &'static str) {
+        match &self.store.db {
+            Db::Sqlite { writer, .. } => drop(sqlx::raw_sql(sql).execute(writer).await.unwrap()),
+            Db::Postgres { app, .. } => {
+                let query = sqlx::query_as("SELECT current_database()::text");
+                let (database,): (String,) = query.fetch_one(app).await.unwrap();
+                server()
+                    .await
+                    .unwrap()
+                    .administrate(&database, sql)
+                    .await
+                    .unwrap();
+            }
+        }
+    }
+
+    /// From here on writes fail, as on a file system or a standby that is read-only.
+    async fn set_read_only(&self, read_only: bool) {
+        match &self.store.db {
+            Db::Sqlite { writer, .. } => {
+                let [on, off] = ["PRAGMA query_only = on", "PRAGMA query_only = off"];
+                sqlx::raw_sql(if read_only { on } else { off })
+                    .execute(writer)
+                    .await
+                    .unwrap();
+            }
+            Db::Postgres { app, .. } => {
+                let [on, off] = [
+                    "SET default_transaction_read_only = on",
+                    "SET default_transaction_read_only = off",
+                ];
+                // On every connection that the pool may give.
+                let mut connections = Vec::new();
+                for _ in 0..app.options().get_max_connections() {
+                    let mut connection = app.acquire().await.unwrap();
+                    connection
+                        .execute(if read_only { on } else { off })
+                        .await
+                        .unwrap();
+                    connections.push(connection);
+                }
+            }
+        }
+    }
+
+    /// The logins of a database without tables.
+    async fn empty_postgres() -> PostgresConfig {
+        server()
+            .await
+            .unwrap()
+            .create_empty_database()
+            .await
+            .unwrap()
+    }
+}
