@@ -1,0 +1,705 @@
+//! The incremental check: characters in, decisions out.
+//!
+//! One pass: each character is folded ([`crate::fold`]), words are gathered into clauses ([`crate::clause`]), a clause is
+//! scanned once when it is complete, and then everything up to its end is settled. All decisions are taken at places the
+//! text defines, so a stream cut anywhere gives the same findings and the same released text as the whole text at once.
+//!
+//! What is held back is the open clause: in prose the current word, at most [`MAX_CLAUSE`] folded bytes. At that bound the
+//! clause is scanned as it is, and only its last [`OVERLAP`] bytes stay, so a string shorter than the overlap is still seen
+//! whole; a longer one (a token of many kilobytes) is already recognised by then and masked to its end by a
+//! [`Continuation`]. Characters that are dropped by folding are never kept, so padding cannot fill the state; what the host
+//! holds meanwhile is for the host to bound.
+
+use crate::category;
+use crate::clause::{self, Chain, Traits};
+use crate::fold::{self, IDEOGRAPH, Sink};
+use crate::injection::Injection;
+use crate::policy::{self, Action, Policy, Severity, Stage};
+use crate::scan::{self, Candidate, Context};
+use crate::state::{Reader, Writer};
+
+/// Folded bytes of a clause before it is scanned without waiting for its end.
+pub const MAX_CLAUSE: usize = 4096;
+/// Folded bytes that stay when a clause was scanned before its end.
+pub const OVERLAP: usize = 1024;
+/// A clause of several words (a table of numbers) is scanned from this length on, so that it is not held back for long.
+const LONG_CHAIN: usize = 512;
+const CHAIN_OVERLAP: usize = 128;
+/// Longest body of a private key that is masked after its header, in original bytes.
+const MAX_KEY_BODY: u64 = 64 * 1024;
+
+/// Something found; offsets are UTF-8 bytes of the whole text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub start: u64,
+    pub end: u64,
+    pub category: &'static str,
+    pub severity: Severity,
+}
+
+/// Bytes to replace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mask {
+    pub start: u64,
+    pub end: u64,
+    pub replacement: String,
+}
+
+/// What may happen to the text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Allow,
+    /// In order of `start`, not overlapping, all between the last `release_through` and this one.
+    Mask(Vec<Mask>),
+    Reject {
+        category: &'static str,
+        severity: Severity,
+    },
+}
+
+/// The answer to one piece of a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub verdict: Verdict,
+    pub findings: Vec<Finding>,
+    /// Everything before this byte of the whole text may be sent.
+    pub release_through: u64,
+    pub state: Vec<u8>,
+}
+
+/// The state is not one this component made.
+#[derive(Debug, PartialEq, Eq)]
+pub struct BadState;
+
+/// Judges the next piece of a text. `state` is empty at first, then what the last call returned; `is_final` says that no
+/// more follows. The same text gives the same findings and the same released text however it is cut into pieces.
+pub fn check(
+    policy: &Policy,
+    stage: Stage,
+    text: &str,
+    is_final: bool,
+    state: &[u8],
+) -> Result<Outcome, BadState> {
+    let mut stream = match state {
+        [] => Stream::new(stage),
+        _ => Stream::from_state(stage, state).ok_or(BadState)?,
+    };
+    Ok(stream.push(policy, text, is_final))
+}
+
+/// A finding that goes on past the clause it began in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Continuation {
+    None,
+    /// A token longer than a clause: it ends where the word does.
+    Word {
+        category: &'static str,
+        start: u64,
+        masked_to: u64,
+        end: u64,
+    },
+    /// The body of a private key: it ends at its `END` line, or where no key would go on.
+    Key {
+        start: u64,
+        masked_to: u64,
+        end: u64,
+        closing: bool,
+    },
+}
+
+/// A text on its way through.
+struct Stream {
+    consumed: u64,
+    released: u64,
+    rejected: Option<&'static str>,
+    pending: Pending,
+    word_start: usize,
+    chain: Chain,
+    traits: Traits,
+    continuation: Continuation,
+    context: Context,
+    injection: Injection,
+    /// Found but not yet released: start, end, category of the replacement (none: the mask before goes on).
+    masks: Vec<(u64, u64, Option<&'static str>)>,
+    findings: Vec<Finding>,
+}
+
+/// The folded bytes of the open clause, and where each comes from.
+#[derive(Default)]
+struct Pending {
+    bytes: Vec<u8>,
+    starts: Vec<u64>,
+    widths: Vec<u8>,
+}
+
+impl Pending {
+    fn push(&mut self, byte: u8, start: u64, width: u8) {
+        self.bytes.push(byte);
+        self.starts.push(start);
+        self.widths.push(width);
+    }
+
+    fn end(&self, index: usize) -> u64 {
+        self.starts[index] + u64::from(self.widths[index])
+    }
+
+    fn drop_front(&mut self, n: usize) {
+        self.bytes.drain(..n);
+        self.starts.drain(..n);
+        self.widths.drain(..n);
+    }
+}
+
+/// One original character on its way into a [`Stream`].
+struct Character<'a> {
+    stream: &'a mut Stream,
+    policy: &'a Policy,
+    start: u64,
+    width: u8,
+}
+
+impl Sink for Character<'_> {
+    #[inline]
+    fn visible(&mut self, folded: u8) {
+        self.stream
+            .byte(self.policy, folded, self.start, self.width);
+    }
+
+    fn hidden(&mut self, ascii: u8) {
+        let end = self.start + u64::from(self.width);
+        self.stream.injection.hidden(ascii, self.start, end);
+    }
+}
+
+impl Stream {
+    fn new(stage: Stage) -> Stream {
+        Stream {
+            consumed: 0,
+            released: 0,
+            rejected: None,
+            pending: Pending::default(),
+            word_start: 0,
+            chain: Chain::default(),
+            traits: Traits::default(),
+            continuation: Continuation::None,
+            context: Context::default(),
+            injection: Injection::new(stage),
+            masks: Vec::new(),
+            findings: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, policy: &Policy, text: &str, is_final: bool) -> Outcome {
+        if self.rejected.is_none() {
+            for c in text.chars() {
+                let (start, width) = (self.consumed, c.len_utf8() as u8);
+                self.consumed += u64::from(width);
+                fold::fold(
+                    c,
+                    &mut Character {
+                        stream: self,
+                        policy,
+                        start,
+                        width,
+                    },
+                );
+            }
+            if is_final {
+                self.end_word(policy);
+                self.flush(policy, true);
+                self.end_continuation(policy);
+                self.injection.finish(self.consumed);
+            }
+            self.take_injections(policy);
+        }
+        self.outcome(policy, is_final)
+    }
+
+    /// One folded byte.
+    #[inline]
+    fn byte(&mut self, policy: &Policy, folded: u8, start: u64, width: u8) {
+        self.injection.byte(folded, start, start + u64::from(width));
+        if self.injection.has_found() {
+            self.take_injections(policy);
+        }
+        if !fold::is_separator(folded) {
+            self.pending.push(folded, start, width);
+            if self.pending.bytes.len() >= MAX_CLAUSE {
+                self.cut(policy, OVERLAP);
+            }
+            return;
+        }
+        self.end_word(policy);
+        if folded == b'\n' {
+            self.flush(policy, true);
+            self.context.end_line();
+        } else if folded == IDEOGRAPH {
+            self.flush(policy, false);
+        } else if self.pending.bytes.last().is_some_and(|last| *last != b' ') {
+            self.pending.push(b' ', start, width);
+            self.word_start = self.pending.bytes.len();
+        }
+    }
+
+    /// A word is complete: does it belong to the clause, and is the clause complete with it?
+    fn end_word(&mut self, policy: &Policy) {
+        let length = self.pending.bytes.len();
+        if length == self.word_start {
+            return;
+        }
+        if self.continuation != Continuation::None && self.continue_with_word(policy) {
+            return;
+        }
+        let word = &self.pending.bytes[self.word_start..];
+        let traits = clause::traits(word);
+        if self.word_start > 0 && !self.chain.links(word, traits) {
+            let word_start = self.word_start;
+            self.scan(policy, word_start, word_start, false);
+            self.pending.drop_front(word_start);
+            self.chain = Chain::default();
+            self.traits = Traits::default();
+            self.word_start = 0;
+        }
+        let word = &self.pending.bytes[self.word_start..];
+        self.injection.word(
+            word,
+            traits,
+            self.pending.starts[self.word_start],
+            self.pending.end(self.pending.bytes.len() - 1),
+        );
+        self.context.see(word, traits);
+        self.chain = self.chain.then(word, traits);
+        self.traits = self.traits.with(traits);
+        self.word_start = self.pending.bytes.len();
+        if !self.chain.is_open() {
+            self.flush(policy, false);
+        } else if self.chain.header_words > 0 && scan::is_key_header(&self.pending.bytes) {
+            self.flush(policy, false);
+        } else if self.pending.bytes.len() > LONG_CHAIN {
+            self.cut(policy, CHAIN_OVERLAP);
+        }
+    }
+
+    /// The clause is complete: scan it and let it go.
+    fn flush(&mut self, policy: &Policy, line_ends: bool) {
+        let length = self.pending.bytes.len();
+        if length > 0 {
+            self.scan(policy, length, length, line_ends);
+            self.pending.drop_front(length);
+        }
+        self.word_start = 0;
+        self.chain = Chain::default();
+        self.traits = Traits::default();
+    }
+
+    /// The clause is too long to wait for its end: scan it and keep the last `overlap` bytes.
+    fn cut(&mut self, policy: &Policy, overlap: usize) {
+        let length = self.pending.bytes.len();
+        if self.word_start < length {
+            self.traits = self
+                .traits
+                .with(clause::traits(&self.pending.bytes[self.word_start..]));
+        }
+        if self.continuation != Continuation::None && self.continue_with_word(policy) {
+            return;
+        }
+        let keep_from = self.scan(policy, length, length - overlap.min(length), false);
+        self.pending.drop_front(keep_from);
+        self.word_start = self.word_start.saturating_sub(keep_from);
+    }
+
+    /// Scans the first `length` pending bytes and takes what starts before `limit`; answers from where the rest is undecided.
+    /// A finding that reaches the end of a clause which was cut goes on in the word that follows.
+    fn scan(&mut self, policy: &Policy, length: usize, limit: usize, line_ends: bool) -> usize {
+        let is_cut = limit < length;
+        let lookahead = &self.pending.bytes[length..];
+        let mut clause = &self.pending.bytes[..length];
+        while let [rest @ .., b' '] = clause {
+            clause = rest;
+        }
+        let candidates = scan::clause(clause, self.traits, &self.context, lookahead, line_ends);
+        let clause_end = clause.len();
+        self.context.end_clause();
+        let mut decided = limit;
+        for Candidate {
+            start,
+            end,
+            category,
+            ..
+        } in candidates
+        {
+            if start >= limit {
+                break;
+            }
+            let (from, to) = (self.pending.starts[start], self.pending.end(end - 1));
+            decided = decided.max(end);
+            if category == category::PRIVATE_KEY && end == clause_end {
+                self.mask(policy, from, to, category);
+                self.continuation = Continuation::Key {
+                    start: from,
+                    masked_to: to,
+                    end: to,
+                    closing: false,
+                };
+                self.reject_early(policy, category);
+            } else if is_cut && end == length {
+                self.mask(policy, from, to, category);
+                self.continuation = Continuation::Word {
+                    category,
+                    start: from,
+                    masked_to: to,
+                    end: to,
+                };
+                self.reject_early(policy, category);
+            } else {
+                self.find(policy, from, to, category);
+                self.mask(policy, from, to, category);
+            }
+        }
+        decided
+    }
+
+    /// Does the open continuation swallow the word read so far? If it ends inside the word, what follows is left pending.
+    fn continue_with_word(&mut self, policy: &Policy) -> bool {
+        let word = &self.pending.bytes[self.word_start..];
+        let (swallowed, closes) = match self.continuation {
+            Continuation::None => (0, true),
+            Continuation::Word { .. } => {
+                let length = word
+                    .iter()
+                    .take_while(|byte| !b"\"'`,;<>&)}]".contains(byte))
+                    .count();
+                (length, word.len() < MAX_CLAUSE || length < word.len())
+            }
+            Continuation::Key { start, closing, .. } => {
+                let last = self.pending.end(self.pending.bytes.len() - 1);
+                let goes_on = last - start <= MAX_KEY_BODY && (closing || scan::is_key_body(word));
+                let closing = closing || clause::contains(word, b"-END");
+                (
+                    if goes_on { word.len() } else { 0 },
+                    !goes_on || closing && scan::ends_key(word),
+                )
+            }
+        };
+        if swallowed > 0 {
+            let last = self.pending.end(self.word_start + swallowed - 1);
+            let ends = clause::contains(&self.pending.bytes[self.word_start..], b"-END");
+            match &mut self.continuation {
+                Continuation::None => {}
+                Continuation::Word { end, .. } => *end = last,
+                Continuation::Key { end, closing, .. } => {
+                    (*end, *closing) = (last, *closing || ends)
+                }
+            }
+            self.extend_mask(policy);
+            self.pending.drop_front(self.word_start + swallowed);
+            self.word_start = 0;
+        }
+        if closes {
+            self.end_continuation(policy);
+        }
+        self.pending.bytes.is_empty()
+    }
+
+    fn extend_mask(&mut self, policy: &Policy) {
+        let (category, masked_to, end) = match &mut self.continuation {
+            Continuation::None => return,
+            Continuation::Word {
+                category,
+                masked_to,
+                end,
+                ..
+            } => (*category, masked_to, *end),
+            Continuation::Key { masked_to, end, .. } => (category::PRIVATE_KEY, masked_to, *end),
+        };
+        if end > *masked_to && policy.action(category) >= Action::Mask {
+            self.masks.push((*masked_to, end, None));
+        }
+        *masked_to = end;
+    }
+
+    fn end_continuation(&mut self, policy: &Policy) {
+        match std::mem::replace(&mut self.continuation, Continuation::None) {
+            Continuation::None => {}
+            Continuation::Word {
+                category,
+                start,
+                end,
+                ..
+            } => self.find(policy, start, end, category),
+            Continuation::Key { start, end, .. } => {
+                self.find(policy, start, end, category::PRIVATE_KEY)
+            }
+        }
+    }
+
+    /// A finding without an end in sight that would be rejected is rejected now.
+    fn reject_early(&mut self, policy: &Policy, category: &'static str) {
+        if policy.action(category) == Action::Reject {
+            self.end_continuation(policy);
+        }
+    }
+
+    fn find(&mut self, policy: &Policy, start: u64, end: u64, category: &'static str) {
+        match policy.action(category) {
+            Action::Allow => return,
+            Action::Reject => self.rejected = self.rejected.or(Some(category)),
+            Action::Flag | Action::Mask => {}
+        }
+        self.findings.push(Finding {
+            start,
+            end,
+            category,
+            severity: policy::severity(category),
+        });
+    }
+
+    fn mask(&mut self, policy: &Policy, start: u64, end: u64, category: &'static str) {
+        if policy.action(category) == Action::Mask {
+            self.masks.push((start, end, Some(category)));
+        }
+    }
+
+    fn take_injections(&mut self, policy: &Policy) {
+        for (start, end) in self.injection.take_found() {
+            self.find(policy, start, end, category::PROMPT_INJECTION);
+            self.mask(
+                policy,
+                start.max(self.released),
+                end,
+                category::PROMPT_INJECTION,
+            );
+        }
+    }
+
+    /// Everything before this byte is decided, and no mask reaches across it.
+    fn settled(&self, policy: &Policy) -> u64 {
+        let mut settled = self
+            .pending
+            .starts
+            .first()
+            .copied()
+            .unwrap_or(self.consumed);
+        if policy.action(category::PROMPT_INJECTION) >= Action::Mask {
+            settled = settled.min(self.injection.sentence_start().unwrap_or(self.consumed));
+            // A sentence is judged when it ends, its last word may still be open.
+            for (start, end, _) in &self.masks {
+                if *start < settled && settled < *end {
+                    settled = *start;
+                }
+            }
+        }
+        settled
+    }
+
+    fn outcome(&mut self, policy: &Policy, is_final: bool) -> Outcome {
+        let findings = std::mem::take(&mut self.findings);
+        let verdict = if let Some(category) = self.rejected {
+            Verdict::Reject {
+                category,
+                severity: policy::severity(category),
+            }
+        } else {
+            let settled = if is_final {
+                self.consumed
+            } else {
+                self.settled(policy)
+            };
+            self.released = self.released.max(settled);
+            match self.releasable_masks() {
+                masks if masks.is_empty() => Verdict::Allow,
+                masks => Verdict::Mask(masks),
+            }
+        };
+        Outcome {
+            verdict,
+            findings,
+            release_through: self.released,
+            state: self.to_state(),
+        }
+    }
+
+    /// The masks of what is released now, in order and merged.
+    fn releasable_masks(&mut self) -> Vec<Mask> {
+        let released = self.released;
+        self.masks
+            .sort_by_key(|(start, end, _)| (*start, std::cmp::Reverse(*end)));
+        let mut merged: Vec<Mask> = Vec::new();
+        self.masks.retain(|&(start, end, category)| {
+            if end > released {
+                return true;
+            }
+            match merged.last_mut() {
+                Some(last) if start < last.end || category.is_none() && start == last.end => {
+                    last.end = last.end.max(end)
+                }
+                _ => {
+                    let replacement =
+                        category.map_or(String::new(), |category| format!("[{category}]"));
+                    merged.push(Mask {
+                        start,
+                        end,
+                        replacement,
+                    });
+                }
+            }
+            false
+        });
+        merged
+    }
+}
+
+/// At most this many masks wait for a sentence to end; a sentence has fewer.
+const MAX_MASKS: u64 = 1024;
+
+impl Stream {
+    fn to_state(&self) -> Vec<u8> {
+        let mut writer = Writer::new();
+        writer.number(self.consumed);
+        writer.number(self.consumed - self.released);
+        writer.number(
+            self.rejected
+                .map_or(0, |category| category::index(category) as u64 + 1),
+        );
+        writer.bytes(&self.pending.bytes);
+        let mut last = self.released;
+        for (start, width) in self.pending.starts.iter().zip(&self.pending.widths) {
+            // Several folded bytes may come from one character, so the difference may be zero but never negative.
+            writer.number((start - last) << 2 | u64::from(width - 1));
+            last = *start;
+        }
+        writer.number(self.word_start as u64);
+        writer.numbers([
+            u8::from(self.chain.number),
+            u8::from(self.chain.iban),
+            self.chain.value_words,
+            self.chain.header_words,
+        ]);
+        writer.number(u64::from(self.traits.bits()));
+        match self.continuation {
+            Continuation::None => writer.number(0),
+            Continuation::Word {
+                category,
+                start,
+                masked_to,
+                end,
+            } => {
+                writer.number(1);
+                writer.numbers([category::index(category) as u64, start, masked_to, end]);
+            }
+            Continuation::Key {
+                start,
+                masked_to,
+                end,
+                closing,
+            } => {
+                writer.number(2);
+                writer.numbers([u64::from(closing), start, masked_to, end]);
+            }
+        }
+        writer.number(self.masks.len() as u64);
+        for (start, end, category) in &self.masks {
+            writer.number(*start);
+            writer.number(*end - *start);
+            writer.number(category.map_or(0, |category| category::index(category) as u64 + 1));
+        }
+        self.context.write(&mut writer);
+        self.injection.write(&mut writer);
+        writer.finish()
+    }
+
+    /// Reads a state back, refusing any that [`Stream::to_state`] could not have written.
+    fn from_state(stage: Stage, state: &[u8]) -> Option<Stream> {
+        // Far below overflow of any sum of offsets, far above any text.
+        const MAX_OFFSET: u64 = 1 << 48;
+        let mut reader = Reader::new(state)?;
+        let n_categories = category::ALL.len() as u64;
+        let category_at = |place: u64| category::ALL.get(place as usize).copied();
+        let consumed = reader.bounded(MAX_OFFSET)?;
+        let released = consumed.checked_sub(reader.number()?)?;
+        let rejected = reader
+            .bounded(n_categories)?
+            .checked_sub(1)
+            .and_then(category_at);
+        let mut pending = Pending {
+            bytes: reader.bytes(MAX_CLAUSE)?.to_vec(),
+            ..Pending::default()
+        };
+        let mut last = released;
+        for _ in 0..pending.bytes.len() {
+            let packed = reader.number()?;
+            last += packed >> 2;
+            let width = (packed & 3) as u8 + 1;
+            if last + u64::from(width) > consumed {
+                return None;
+            }
+            pending.starts.push(last);
+            pending.widths.push(width);
+        }
+        let word_start = reader.bounded(pending.bytes.len() as u64)? as usize;
+        let chain = Chain {
+            number: reader.flag()?,
+            iban: reader.flag()?,
+            value_words: reader.bounded(15)? as u8,
+            header_words: reader.bounded(15)? as u8,
+        };
+        let traits = Traits::from_bits(reader.bounded(u64::from(u16::MAX))? as u16);
+        let kind = reader.bounded(2)?;
+        let continuation = if kind == 0 {
+            Continuation::None
+        } else {
+            let first = reader.number()?;
+            let start = reader.bounded(consumed)?;
+            let masked_to = reader.bounded(consumed)?;
+            let end = reader.bounded(consumed)?;
+            if start >= end || start > masked_to || masked_to > end {
+                return None;
+            }
+            match kind {
+                1 => Continuation::Word {
+                    category: category_at(first)?,
+                    start,
+                    masked_to,
+                    end,
+                },
+                _ => Continuation::Key {
+                    start,
+                    masked_to,
+                    end,
+                    closing: first == 1,
+                },
+            }
+        };
+        let mut masks = Vec::new();
+        for _ in 0..reader.bounded(MAX_MASKS)? {
+            let start = reader.bounded(consumed)?;
+            let end = start
+                .checked_add(reader.number()?)
+                .filter(|end| *end <= consumed && *end > start)?;
+            masks.push((
+                start,
+                end,
+                reader
+                    .bounded(n_categories)?
+                    .checked_sub(1)
+                    .and_then(category_at),
+            ));
+        }
+        let context = Context::read(&mut reader)?;
+        let injection = Injection::read(stage, &mut reader, consumed)?;
+        reader.is_finished().then_some(Stream {
+            consumed,
+            released,
+            rejected,
+            pending,
+            word_start,
+            chain,
+            traits,
+            continuation,
+            context,
+            injection,
+            masks,
+            findings: Vec::new(),
+        })
+    }
+}
