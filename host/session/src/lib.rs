@@ -1,1 +1,37 @@
+//! Sessions: the agent loop, plain pass-through, and the live tenants both work for.
+//!
+//! Reads in the order of a request: [`Tenants`] (who is bound to what), [`Sessions::chat`] (an agent's request: step, policy check,
+//! effect, guardrail, journal, until the agent finishes) or [`Sessions::pass_through`] (one model call, governed).
+//!
+//! Rules kept here:
+//!
+//! - An effect starts only with a permit of the agent's ambit and with its intent durable.
+//! - The finish of an answer leaves only when its outcome is durable; whatever ends a request, its end is journalled.
+//! - Text that nobody vouches for reaches a model only inside the session's delimiters, and only after the guardrail.
+//! - A tool is called only if the model's last reply asked for exactly that call.
 
+mod bind;
+mod chat;
+mod conversation;
+mod definition;
+mod effects;
+mod event;
+mod guard;
+mod library;
+mod observer;
+mod pass_through;
+mod platform;
+mod record;
+mod tenants;
+mod tools;
+mod untrusted;
+
+pub use bind::{PASS_THROUGH, default_rules, stage_name};
+pub use chat::Sessions;
+pub use definition::{AgentDefinition, AgentLimits, ModelName};
+pub use event::{ChatEvents, ChatMessage, ChatTurn, Citation, ClientTool, SessionEvent};
+pub use library::{Installed, Library};
+pub use observer::{Observer, Unobserved};
+pub use pass_through::{PassReply, PassThrough};
+pub use platform::{Platform, Settings};
+pub use tenants::{BoundTool, LiveAgent, Problem, Tenant, Tenants};

@@ -1,0 +1,93 @@
+//! What a caller sends for one request of an agent, and what comes back.
+
+use ambit_inference::{FinishReason, Role, ToolCall, Usage};
+use ambit_types::{Error, SessionId};
+use futures::Stream;
+use serde::Serialize;
+use serde_json::{Map, Value, value::RawValue};
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::sync::mpsc;
+
+/// One request: the whole conversation so far, as stateless clients send it.
+#[derive(Debug, Clone, Default)]
+pub struct ChatTurn {
+    /// Oldest first.
+    pub messages: Vec<ChatMessage>,
+    /// Tools the client carries out itself.
+    pub client_tools: Vec<ClientTool>,
+    /// Fields for the provider as they are: `temperature`, `max_tokens`, `tool_choice` and the like.
+    pub options: Map<String, Value>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct ChatMessage {
+    pub role: Role,
+    pub text: String,
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "calls")]
+    pub tool_calls: Vec<ToolCall>,
+    /// Which call a tool message answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
+}
+
+/// A tool of the client's, as the model sees it.
+#[derive(Debug, Clone)]
+pub struct ClientTool {
+    pub name: String,
+    pub description: String,
+    /// JSON Schema.
+    pub parameters: Box<RawValue>,
+}
+
+/// A passage an answer rests on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Citation {
+    pub number: u32,
+    pub collection: String,
+    /// The document's id or URI.
+    pub document: String,
+    pub title: String,
+    pub anchor: String,
+}
+
+/// What happens in a session, for its caller. The last one is `Finished` or `Failed`.
+#[derive(Debug, Clone)]
+pub enum SessionEvent {
+    /// Judged by the output guardrail; may be sent.
+    Text(String),
+    /// Calls of the client's own tools.
+    ToolCalls(Vec<ToolCall>),
+    Citations(Vec<Citation>),
+    /// The outcome is durable.
+    Finished { reason: FinishReason, usage: Usage },
+    Failed(Error),
+}
+
+/// A running request. Dropping it cancels the request and whatever it waits for.
+#[derive(Debug)]
+pub struct ChatEvents {
+    pub(crate) session: SessionId,
+    pub(crate) events: mpsc::Receiver<SessionEvent>,
+}
+
+impl ChatEvents {
+    #[must_use]
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+}
+
+impl Stream for ChatEvents {
+    type Item = SessionEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<SessionEvent>> {
+        self.events.poll_recv(cx)
+    }
+}
+
+fn calls<S: serde::Serializer>(calls: &[ToolCall], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(calls.iter().map(|call| serde_json::json!({ "id": call.id, "name": call.name, "arguments": call.arguments })))
+}

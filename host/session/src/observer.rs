@@ -1,0 +1,24 @@
+//! What sessions tell whoever counts.
+
+use ambit_capabilities::guardrail::{Action, Stage};
+use ambit_inference::Usage;
+
+/// Receives counts as they happen. Implemented over metrics by the gateway; called on hot paths, so it must not block.
+pub trait Observer: Send + Sync + 'static {
+    /// The guardrail judged a text of this tenant.
+    fn verdict(&self, tenant: &str, stage: Stage, action: Action);
+    /// A model call ended. `agent` is `-` for a pass-through.
+    fn model_call(&self, tenant: &str, agent: &str, provider: &str, usage: &Usage, error: Option<&'static str>);
+    /// A tool call ended with this code, `ok` or one of [`ambit_capabilities::tool`]'s.
+    fn tool_call(&self, tenant: &str, agent: &str, code: &'static str);
+}
+
+/// Counts nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {
+    fn verdict(&self, _: &str, _: Stage, _: Action) {}
+    fn model_call(&self, _: &str, _: &str, _: &str, _: &Usage, _: Option<&'static str>) {}
+    fn tool_call(&self, _: &str, _: &str, _: &'static str) {}
+}
