@@ -3,3 +3,4 @@
 mod destinations;
 mod messages;
 mod support;
+mod tls;

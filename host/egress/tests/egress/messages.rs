@@ -219,19 +219,6 @@ async fn nonsense_is_a_protocol_error() {
     assert_eq!(text(answer).await.err(), Some(EgressError::Protocol));
 }
 
-#[tokio::test]
-async fn https_needs_a_certificate_we_trust() {
-    let server = Server::answering(HELLO).await;
-    let stage = Stage::new(&[&["93.184.216.34"]], server.address);
-    let result = send(
-        &egress(stage),
-        &scope(origin("https://a.example")),
-        "https://a.example/",
-    )
-    .await;
-    assert_eq!(result.err(), Some(EgressError::Tls));
-}
-
 /// A scope with the secret, its placeholder, a server and its URL.
 async fn secret_stage(answer: &str) -> (ambit_egress::Egress, ambit_egress::Scope, String, Server) {
     let server = Server::answering(answer).await;
