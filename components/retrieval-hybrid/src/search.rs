@@ -42,7 +42,7 @@ pub fn search(index: &impl Index, query: Query) -> Result<Vec<Passage>, Error> {
         None | Some(Mode::Keyword | Mode::Hybrid) => {}
     }
     // Enough to find other documents behind a long one.
-    let limit = (max_results * 3).clamp(30, 300);
+    let limit = max_results + (max_results / 2).max(20);
     let found = index.search(&Request {
         collection,
         text,

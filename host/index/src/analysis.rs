@@ -68,7 +68,8 @@ mod tests {
             .iter()
             .map(|(term, count)| format!("{term}:{count}"))
             .collect();
-        assert_eq!(shown.join(" "), expected, "{text:?}");
+        let start: String = text.chars().take(60).collect();
+        assert_eq!(shown.join(" "), expected, "{start:?}");
     }
 
     #[test]
@@ -89,6 +90,6 @@ mod tests {
         check("+-!(){}[]^\"~*?:\\/ && || \0\u{feff}\u{200b}", "");
         check("title:secret AND *:*", "titl:1 secret:1");
         check(&"x".repeat(100_000), "");
-        check(&"é ".repeat(1_000_000), "e:21846");
+        check(&"é ".repeat(1_000_000), "e:21845");
     }
 }

@@ -173,12 +173,12 @@ impl Collection {
         let request = Arc::new(request);
         match search(&shelf, &request).await {
             // Damage that appeared after the check at opening: start over from the store, once.
-            Err(error) => {
+            Err(error @ IndexError::Broken(_)) => {
                 tracing::warn!(
                     error = &error as &dyn Error,
                     "a search index failed and will be rebuilt"
                 );
-                slot.discard(&shelf);
+                slot.discard(shelf).await?;
                 search(&catch_up(&slot, source).await?, &request).await
             }
             found => found,
@@ -206,7 +206,11 @@ impl Collection {
         let Writer { slot, turn, .. } = self.writer().await;
         blocking(move || {
             let _turn = turn;
-            slot.shelf.lock().take();
+            let open = slot.shelf.lock().take();
+            if let Some(shelf) = open {
+                // A merge that is still writing would put files back.
+                shelf.close_writer();
+            }
             shelf::remove(&slot.dir)
         })
         .await
@@ -264,14 +268,15 @@ impl Writer {
             let shelf = match slot.opened() {
                 Some(shelf) if shelf.revision().is_some_and(|at| at.covers(to)) => return Ok(()),
                 Some(shelf) if shelf.revision() == Some(before(to)) => shelf,
-                _ if to.number == 1 => {
-                    slot.shelf.lock().take();
-                    slot.fill(Shelf::create(&slot.dir)?)
-                }
+                _ if to.number == 1 => slot.fill(Shelf::create(&slot.dir)?),
                 _ => return Err(IndexError::Behind),
             };
             change(&shelf)?;
-            shelf.commit(to)
+            shelf.commit(to)?;
+            if to.number == 1 {
+                shelf.supersede();
+            }
+            Ok(())
         })
         .await
     }
@@ -335,14 +340,21 @@ impl Slot {
     }
 
     /// Forgets an index that failed, unless another has taken its place.
-    fn discard(&self, failed: &Arc<Shelf>) {
-        let mut open = self.shelf.lock();
-        if open
-            .as_ref()
-            .is_some_and(|shelf| Arc::ptr_eq(shelf, failed))
+    async fn discard(&self, failed: Arc<Shelf>) -> Result<(), IndexError> {
         {
-            *open = None;
+            let mut open = self.shelf.lock();
+            if open
+                .as_ref()
+                .is_some_and(|shelf| Arc::ptr_eq(shelf, &failed))
+            {
+                *open = None;
+            }
         }
+        blocking(move || {
+            failed.condemn();
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -383,11 +395,7 @@ async fn rebuild<S: Source>(
     let started = std::time::Instant::now();
     let shelf = {
         let slot = Arc::clone(slot);
-        blocking(move || {
-            slot.shelf.lock().take();
-            Shelf::create(&slot.dir).map(Arc::new)
-        })
-        .await?
+        blocking(move || Shelf::create(&slot.dir).map(Arc::new)).await?
     };
     let (mut last, mut documents): (Option<String>, usize) = (None, 0);
     loop {
@@ -410,6 +418,7 @@ async fn rebuild<S: Source>(
         shelf.commit(at)?;
         shelf.close_writer();
         *slot.shelf.lock() = Some(Arc::clone(&shelf));
+        shelf.supersede();
         Ok(shelf)
     })
     .await?;
@@ -425,7 +434,11 @@ async fn rebuild<S: Source>(
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, IndexError> + Send + 'static,
 ) -> Result<T, IndexError> {
-    tokio::task::spawn_blocking(work).await.map_err(broken)?
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) if error.is_cancelled() => Err(IndexError::Stopped),
+        Err(panic) => Err(broken(panic)),
+    }
 }
 
 fn unreadable(error: impl Error + Send + Sync + 'static) -> IndexError {

@@ -124,6 +124,31 @@ impl Batch {
 }
 
 fn check(entry: &Entry) -> Result<(), String> {
+    let Entry {
+        id,
+        title,
+        attributes,
+        chunks,
+    } = entry;
+    let values = attributes
+        .iter()
+        .flat_map(|attribute| match &attribute.value {
+            Value::Text(text) => vec![&attribute.name, text],
+            Value::Number(_) | Value::Boolean(_) => vec![&attribute.name],
+        });
+    let texts = chunks.iter().flat_map(|chunk| {
+        [&chunk.anchor, &chunk.text]
+            .into_iter()
+            .chain(&chunk.headings)
+    });
+    if [id, title]
+        .into_iter()
+        .chain(values)
+        .chain(texts)
+        .any(|text| text.contains('\0'))
+    {
+        return Err("a text holds a NUL, which PostgreSQL does not store".to_owned());
+    }
     let within = |what: &str, size: usize, limit: usize| {
         if size > limit {
             Err(format!("{what} of {size}; at most {limit} allowed"))

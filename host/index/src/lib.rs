@@ -7,7 +7,7 @@
 //! is rebuilt from the store before the search is answered. So nothing has to be repaired by hand, an index may be deleted at any
 //! time, and a failed index write loses nothing. A transaction over both was the obvious alternative; tantivy has none to offer.
 //!
-//! On disk: `DIR/<tenant id>/<collection>/`, made of typed names only, so a path never holds what a tenant wrote.
+//! On disk: `DIR/<tenant id>/<collection>/<generation>/`, made of typed names only, so a path never holds what a tenant wrote.
 //!
 //! Life of a put: [`Batch::new`] (limits, before anything is stored) → [`Collection::writer`] → the store's commit →
 //! [`Writer::put`]. Life of a search: [`Collection::search`] → is the index at the store's revision? → query → hits.
@@ -38,6 +38,9 @@ pub enum IndexError {
     /// The index is not at the revision a change starts from. Nothing was written; the next search catches up.
     #[error("the index is behind the store")]
     Behind,
+    /// The host is going down.
+    #[error("the host is shutting down")]
+    Stopped,
     /// The store could not be read while the index caught up with it.
     #[error("the store could not be read")]
     Source(#[source] std::sync::Arc<dyn std::error::Error + Send + Sync>),

@@ -1,18 +1,28 @@
 //! One collection's index on disk: a tantivy folder whose commits carry the store's revision. Everything here blocks.
+//!
+//! A collection's folder holds numbered generations, normally one. A rebuild fills the next one and deletes the others once it is
+//! committed: what still reads or merges the old files cannot spoil the new ones, and a crash leaves one whole index or none.
 
 use crate::{Entry, Hit, IndexError, Request, Revision, analysis, query, schema};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use std::{ops::Bound, path::Path, sync::Arc};
+use std::{
+    ops::Bound,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use tantivy::{
-    Index, IndexReader, IndexWriter, ReloadPolicy, Term,
+    Directory, Index, IndexReader, IndexSettings, IndexWriter, ReloadPolicy, Term,
     indexer::{IndexWriterOptions, LogMergePolicy},
     query::{AllQuery, InvertedIndexRangeQuery, Query},
     tokenizer::TextAnalyzer,
 };
 
-/// Blocks of 16 KiB that each segment's reader keeps uncompressed; tantivy's own 100 are 1.6 MB for each segment of each collection.
-const CACHED_BLOCKS: usize = 8;
+/// Bytes of stored chunks that are compressed together. Each hit costs a block, so tantivy's own 16 KiB would unpack ten chunks for one.
+const STORED_BLOCK: usize = 4096;
+
+/// Blocks that each segment's reader keeps unpacked.
+const CACHED_BLOCKS: usize = 16;
 
 /// The least tantivy accepts. More would make larger first segments in a bulk load, which merging makes anyway.
 const WRITER_MEMORY: usize = 15_000_000;
@@ -21,6 +31,7 @@ const WRITER_MEMORY: usize = 15_000_000;
 const DELETED_SHARE: f32 = 0.2;
 
 pub(crate) struct Shelf {
+    dir: PathBuf,
     index: Index,
     reader: IndexReader,
     fields: schema::Fields,
@@ -37,59 +48,98 @@ struct Carried {
     revision: Revision,
 }
 
-/// Commits of a rebuild carry no revision until the last, so an unfinished one is never taken for an index.
 pub(crate) enum Change<'a> {
     Put(&'a [Entry]),
     DeletePrefix(&'a str),
 }
 
 impl Shelf {
-    /// Opens what lies in `dir`. None where there is no index, or one that is damaged, unfinished or of another format.
+    /// Opens the newest index in `dir` that is whole. None where there is none: missing, damaged, unfinished or of another format.
     pub(crate) fn open(dir: &Path) -> Option<Self> {
-        if !dir.join("meta.json").exists() {
-            return None;
+        generations(dir).into_iter().rev().find_map(|number| {
+            match Self::open_generation(dir.join(number.to_string())) {
+                Ok(Some(shelf)) => Some(shelf),
+                Ok(None) => {
+                    tracing::warn!("a search index is damaged, unfinished or of another version");
+                    None
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a search index cannot be opened");
+                    None
+                }
+            }
+        })
+    }
+
+    fn open_generation(dir: PathBuf) -> tantivy::Result<Option<Self>> {
+        let shelf = Self::with(Index::open_in_dir(&dir)?, dir)?;
+        let meta = shelf.index.load_metas()?;
+        let carried = meta.payload.as_deref().map(serde_json::from_str::<Carried>);
+        let Some(carried) = carried
+            .transpose()?
+            .filter(|carried| carried.format == schema::FORMAT)
+        else {
+            return Ok(None);
+        };
+        if shelf.index.schema() != schema::schema().0 {
+            return Ok(None);
         }
-        let opened = || -> tantivy::Result<Option<Self>> {
-            let shelf = Self::with(Index::open_in_dir(dir)?)?;
-            let payload = shelf.index.load_metas()?.payload;
-            let carried =
-                payload.and_then(|payload| serde_json::from_str::<Carried>(&payload).ok());
-            let Some(carried) = carried.filter(|carried| carried.format == schema::FORMAT) else {
-                return Ok(None);
-            };
-            // Reads every byte once, some hundred MB at most; without it a flipped bit would be a wrong answer.
-            if shelf.index.schema() != schema::schema().0
-                || !shelf.index.validate_checksum()?.is_empty()
+        // Reads every byte once, some hundred MB at most; without it a flipped bit would be a wrong answer. tantivy's own check passes
+        // over files that its list of files does not name.
+        let directory = shelf.index.directory();
+        let managed = directory.list_managed_files();
+        for file in meta.list_segment_files() {
+            if directory.exists(&file)?
+                && !(managed.contains(&file) && directory.validate_checksum(&file)?)
             {
                 return Ok(None);
             }
-            *shelf.revision.lock() = Some(carried.revision);
-            Ok(Some(shelf))
+        }
+        *shelf.revision.lock() = Some(carried.revision);
+        Ok(Some(shelf))
+    }
+
+    /// A new, empty index beside whatever lies in `dir`, in place of it from the first commit on.
+    pub(crate) fn create(dir: &Path) -> Result<Self, IndexError> {
+        let number = generations(dir)
+            .last()
+            .map_or(1, |last| last.saturating_add(1));
+        let dir = dir.join(number.to_string());
+        std::fs::create_dir_all(&dir).map_err(broken)?;
+        let settings = IndexSettings {
+            docstore_blocksize: STORED_BLOCK,
+            ..IndexSettings::default()
         };
-        match opened() {
-            Ok(Some(shelf)) => Some(shelf),
-            Ok(None) => {
-                tracing::warn!(
-                    "a search index is damaged, unfinished or of another version, and will be rebuilt"
-                );
-                None
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a search index cannot be opened and will be rebuilt");
-                None
+        let builder = Index::builder()
+            .schema(schema::schema().0)
+            .settings(settings);
+        Self::with(builder.create_in_dir(&dir).map_err(broken)?, dir).map_err(broken)
+    }
+
+    /// Deletes the indexes that this one has taken the place of. What cannot be deleted now goes the next time.
+    pub(crate) fn supersede(&self) {
+        let Some(all) = self.dir.parent() else { return };
+        for number in generations(all) {
+            let dir = all.join(number.to_string());
+            if dir != self.dir
+                && let Err(error) = std::fs::remove_dir_all(dir)
+            {
+                tracing::debug!(%error, "an old search index is still in use");
             }
         }
     }
 
-    /// A new, empty index in place of whatever lies in `dir`.
-    pub(crate) fn create(dir: &Path) -> Result<Self, IndexError> {
-        remove(dir)?;
-        std::fs::create_dir_all(dir).map_err(broken)?;
-        Self::with(Index::create_in_dir(dir, schema::schema().0).map_err(broken)?).map_err(broken)
+    /// Makes sure that this index, which failed, is not opened again.
+    pub(crate) fn condemn(&self) {
+        if let Err(error) = std::fs::remove_file(self.dir.join("meta.json")) {
+            tracing::warn!(%error, "a failed search index could not be marked");
+        }
     }
 
-    fn with(index: Index) -> tantivy::Result<Self> {
-        index.tokenizers().register(analysis::NAME, analysis::english());
+    fn with(index: Index, dir: PathBuf) -> tantivy::Result<Self> {
+        index
+            .tokenizers()
+            .register(analysis::NAME, analysis::english());
         let reader = index
             .reader_builder()
             .reload_policy(ReloadPolicy::Manual)
@@ -97,6 +147,7 @@ impl Shelf {
             .try_into()?;
         let (_, fields) = schema::schema();
         Ok(Self {
+            dir,
             index,
             reader,
             fields,
@@ -214,7 +265,17 @@ impl Shelf {
     }
 }
 
-/// Deletes an index. Nothing there is fine.
+/// Numbers of the generations in `dir`, ascending.
+fn generations(dir: &Path) -> Vec<u64> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut numbers: Vec<u64> = entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// Deletes a collection's folder. Nothing there is fine.
 pub(crate) fn remove(dir: &Path) -> Result<(), IndexError> {
     match std::fs::remove_dir_all(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(broken(error)),
