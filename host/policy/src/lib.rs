@@ -57,6 +57,6 @@ pub use manifest::{ComponentInfo, Manifest};
 pub use origin::{OriginPattern, PatternError, names_loopback};
 pub use permissions::{Class, Permissions};
 pub use permit::{CollectionUse, ConfigRead, HttpUse, KeyUse, ModelUse, Permit, SecretUse};
-pub use problem::{Problem, Problems};
+pub use problem::{Item, Problem, Problems, Reader};
 pub use rule::{Access, CollectionRule, ConfigRule, KeyRule, ModelRule, Rule};
 pub use secret_rule::SecretRule;

@@ -1,4 +1,34 @@
-//! What a component's author writes: `component.toml`, or the same table in a `spin.toml`.
+//! What a component's author writes: `component.toml`, or the same table in a `spin.toml`. Unknown keys are mistakes, and all mistakes
+//! are reported together.
+//!
+//! ```toml
+//! [component]
+//! name = "acme:everything"          # namespace:name
+//! version = "0.1.0"                 # semantic version
+//! kind = "tool"                     # auth, routing, guardrail, retrieval, tool, agent
+//! reuse = "fresh"                   # the default; warm-serial, warm-concurrent
+//! description = "One line."         # optional
+//!
+//! [[permissions.http]]              # origin, method and path must all match
+//! origin = "https://*.example.com"  # scheme://host[:port]; host: a name, an IP address, `*.name` (not the name itself), `*` (any name);
+//!                                   # a wildcard never stands for an IP address or localhost; port: the scheme's, a number, or `*`
+//! methods = ["GET"]                 # upper case
+//! path = "/v1"                      # optional: this path and everything below
+//! optional = true                   # the component can do without; on every table below, too
+//!
+//! [permissions]                     # a text may also be written `{ allow = "...", optional = true }`
+//! models = ["openai/gpt-*"]         # provider/model, provider/prefix*, provider/*, *
+//! collections = ["read:handbook"]   # read:NAME, write:NAME; NAME may end in *
+//! keyvalue = ["cache/*"]            # KEY or PREFIX*
+//! config = ["units"]                # KEY or PREFIX*
+//! secrets = [{ name = "api-token", header = "authorization", origin = "https://api.example.com" }]
+//!
+//! [limits]                          # each has a default, see `Limits`
+//! memory = "32MiB"
+//! cpu = "50ms"
+//! ```
+//!
+//! A grant (of operator, tenant or token) is the `permissions` table alone: [`Permissions::parse`], or the same in JSON.
 
 use ambit_types::ComponentName;
 use serde::{Deserialize, Serialize};

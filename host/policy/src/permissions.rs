@@ -32,7 +32,7 @@ words! {
     }
 }
 
-/// Rules by class. See the crate's documentation of `component.toml` for the shape.
+/// Rules by class. [`Manifest`](crate::Manifest)'s module shows the shape.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Permissions {
     #[serde(skip_serializing_if = "Vec::is_empty")]

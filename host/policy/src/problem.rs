@@ -60,18 +60,14 @@ fn show(value: &Value) -> String {
 }
 
 /// Takes keys out of a table one by one; what is left at the end nobody knows, which is a mistake too.
-pub(crate) struct Reader<'p> {
+pub struct Reader<'p> {
     table: Table,
     path: String,
     problems: &'p mut Vec<Problem>,
 }
 
 impl<'p> Reader<'p> {
-    pub(crate) fn new(
-        table: Table,
-        path: impl Into<String>,
-        problems: &'p mut Vec<Problem>,
-    ) -> Self {
+    pub fn new(table: Table, path: impl Into<String>, problems: &'p mut Vec<Problem>) -> Self {
         Self {
             table,
             path: path.into(),
@@ -79,7 +75,7 @@ impl<'p> Reader<'p> {
         }
     }
 
-    pub(crate) fn key(&self, name: &str) -> String {
+    pub fn key(&self, name: &str) -> String {
         if self.path.is_empty() {
             name.to_owned()
         } else {
@@ -87,14 +83,19 @@ impl<'p> Reader<'p> {
         }
     }
 
+    /// The keys not taken yet, sorted.
+    pub fn names(&self) -> Vec<String> {
+        self.table.keys().cloned().collect()
+    }
+
     /// Whether `name` is there and is not an empty list.
-    pub(crate) fn lists(&self, name: &str) -> bool {
+    pub fn lists(&self, name: &str) -> bool {
         self.table
             .get(name)
             .is_some_and(|value| value.as_array().is_none_or(|items| !items.is_empty()))
     }
 
-    pub(crate) fn missing(&mut self, name: &str, expected: impl Into<String>) {
+    pub fn missing(&mut self, name: &str, expected: impl Into<String>) {
         let key = self.key(name);
         self.problems.push(Problem {
             key,
@@ -103,7 +104,7 @@ impl<'p> Reader<'p> {
         });
     }
 
-    pub(crate) fn unexpected(&mut self, name: &str, value: &str, expected: &str) {
+    pub fn unexpected(&mut self, name: &str, value: &str, expected: &str) {
         let key = self.key(name);
         self.problems.push(Problem {
             key,
@@ -120,12 +121,12 @@ impl<'p> Reader<'p> {
         });
     }
 
-    pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
+    pub fn take(&mut self, name: &str) -> Option<Value> {
         self.table.remove(name)
     }
 
     /// An optional text. `None` also where it is wrong, which is then recorded.
-    pub(crate) fn text(&mut self, name: &str, expected: &str) -> Option<String> {
+    pub fn text(&mut self, name: &str, expected: &str) -> Option<String> {
         match self.take(name)? {
             Value::String(text) => Some(text),
             other => {
@@ -137,7 +138,7 @@ impl<'p> Reader<'p> {
     }
 
     /// An optional text with a parser whose error says what was expected.
-    pub(crate) fn parsed<T, E: fmt::Display>(
+    pub fn parsed<T, E: fmt::Display>(
         &mut self,
         name: &str,
         expected: &str,
@@ -154,7 +155,7 @@ impl<'p> Reader<'p> {
         }
     }
 
-    pub(crate) fn required<T, E: fmt::Display>(
+    pub fn required<T, E: fmt::Display>(
         &mut self,
         name: &str,
         expected: &str,
@@ -167,7 +168,7 @@ impl<'p> Reader<'p> {
         self.parsed(name, expected, parse)
     }
 
-    pub(crate) fn flag(&mut self, name: &str) -> bool {
+    pub fn flag(&mut self, name: &str) -> bool {
         match self.take(name) {
             None => false,
             Some(Value::Boolean(flag)) => flag,
@@ -179,7 +180,7 @@ impl<'p> Reader<'p> {
         }
     }
 
-    pub(crate) fn count(&mut self, name: &str, expected: &str) -> Option<u32> {
+    pub fn count(&mut self, name: &str, expected: &str) -> Option<u32> {
         let value = self.take(name)?;
         match value
             .as_integer()
@@ -196,7 +197,7 @@ impl<'p> Reader<'p> {
     }
 
     /// The sub-table `name`, empty where absent.
-    pub(crate) fn table(&mut self, name: &str) -> Reader<'_> {
+    pub fn table(&mut self, name: &str) -> Reader<'_> {
         let path = self.key(name);
         let table = match self.table.remove(name) {
             None => Table::new(),
@@ -214,7 +215,7 @@ impl<'p> Reader<'p> {
     }
 
     /// Reads each item of the optional list `name`.
-    pub(crate) fn list<T>(
+    pub fn list<T>(
         &mut self,
         name: &str,
         expected: &str,
@@ -243,7 +244,7 @@ impl<'p> Reader<'p> {
     }
 
     /// Every key still there is unknown.
-    pub(crate) fn finish(self, known: &str) {
+    pub fn finish(self, known: &str) {
         for (name, value) in &self.table {
             let key = if self.path.is_empty() {
                 name.clone()
@@ -260,14 +261,14 @@ impl<'p> Reader<'p> {
 }
 
 /// One item of a list.
-pub(crate) struct Item<'p> {
+pub struct Item<'p> {
     value: Value,
     key: String,
     problems: &'p mut Vec<Problem>,
 }
 
 impl<'p> Item<'p> {
-    pub(crate) fn wrong(self, expected: impl Into<String>) {
+    pub fn wrong(self, expected: impl Into<String>) {
         self.problems.push(Problem {
             key: self.key,
             value: show(&self.value),
@@ -275,11 +276,22 @@ impl<'p> Item<'p> {
         });
     }
 
-    pub(crate) fn as_str(&self) -> Option<&str> {
+    /// The item as a text; anything else is recorded as a mistake.
+    pub fn text(self, expected: &str) -> Option<String> {
+        match self.as_str().map(str::to_owned) {
+            Some(text) => Some(text),
+            None => {
+                self.wrong(expected);
+                None
+            }
+        }
+    }
+
+    pub fn as_str(&self) -> Option<&str> {
         self.value.as_str()
     }
 
-    pub(crate) fn into_table(self, expected: &str) -> Option<Reader<'p>> {
+    pub fn into_table(self, expected: &str) -> Option<Reader<'p>> {
         match self.value {
             Value::Table(table) => Some(Reader {
                 table,

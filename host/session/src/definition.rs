@@ -2,11 +2,11 @@
 //!
 //! ```toml
 //! name = "assistant"
-//! component = "ambit:assistant"                   # kind agent
+//! component = "ambit:agent-assistant"                   # kind agent
 //! instructions = "You help the developers of Acme."
 //! model = "openai/gpt-5"                          # `provider/model`
 //! collections = ["handbook"]                      # read by retrieval
-//! tools = ["ambit:datetime", "ambit:web-fetch"]   # components of kind tool
+//! tools = ["ambit:tool-datetime"]              # components of kind tool
 //! max_passages = 6
 //!
 //! [limits]
@@ -113,7 +113,7 @@ impl AgentLimits {
 }
 
 fn default_component() -> ComponentName {
-    "ambit:assistant".parse().unwrap_or_else(|_| unreachable!("the literal is a component name"))
+    "ambit:agent-assistant".parse().unwrap_or_else(|_| unreachable!("the literal is a component name"))
 }
 
 fn default_passages() -> u32 {
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn a_short_definition_has_sensible_defaults() {
         let definition = AgentDefinition::from_toml("name = \"assistant\"\nmodel = \"extractive/extractive\"").unwrap();
-        assert_eq!(definition.component.as_str(), "ambit:assistant");
+        assert_eq!(definition.component.as_str(), "ambit:agent-assistant");
         assert_eq!(definition.limits, AgentLimits::default());
         let stored = serde_json::to_value(&definition).unwrap();
         assert_eq!(AgentDefinition::from_json(&stored).unwrap(), definition);

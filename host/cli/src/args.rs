@@ -1,0 +1,296 @@
+//! The command line as clap reads it. What a command does is in `commands`.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{net::SocketAddr, path::PathBuf};
+use url::Url;
+
+/// Runs AI agents for many tenants, each component confined to its own permissions.
+#[derive(Debug, Parser)]
+#[command(name = "ambit", version, about, max_term_width = 120, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start the embedded default: SQLite and files in one folder, two demo tenants, no model key needed.
+    #[command(after_help = "Examples:\n  ambit up\n  OPENAI_API_KEY=… ambit up\n  ambit up --provider-url http://127.0.0.1:11434/v1 --model llama3.2")]
+    Up(Up),
+    /// Serve with a configuration file of your own. See docs/configuration.md.
+    Serve {
+        /// The configuration file.
+        #[arg(long, default_value = "ambit.toml")]
+        config: PathBuf,
+    },
+    /// Install, look into and swap components.
+    #[command(subcommand)]
+    Component(Component),
+    /// Show and set what components may do.
+    #[command(subcommand)]
+    Grant(Grant),
+    /// Apply and list agents.
+    #[command(subcommand)]
+    Agent(Agent),
+    /// Create and list tenants.
+    #[command(subcommand)]
+    Tenant(Tenant),
+    /// Create, list and revoke API keys.
+    #[command(subcommand)]
+    Key(Key),
+    /// Load, list and delete collections of documents.
+    #[command(subcommand)]
+    Collection(Collection),
+    /// Talk to an agent, as a client of the tenant's API.
+    Chat(Chat),
+}
+
+#[derive(Debug, Args)]
+pub struct Up {
+    /// Where everything is kept.
+    #[arg(long, env = "AMBIT_DATA", default_value = "ambit-data")]
+    pub data: PathBuf,
+    /// Address to listen on; port 0 picks a free one.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// An OpenAI-compatible model server (vLLM, Ollama, llama.cpp). Its key is taken from OPENAI_API_KEY, if set.
+    #[arg(long)]
+    pub provider_url: Option<Url>,
+    /// The provider's model for the demo agents. By default the first one the provider lists.
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Where the built components are. By default beside this program.
+    #[arg(long)]
+    pub components: Option<PathBuf>,
+    /// `json`: the first line on stdout, printed when ready, is one JSON object.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Text,
+    Json,
+}
+
+/// Which installation a command speaks to.
+#[derive(Debug, Args)]
+pub struct Target {
+    /// The installation's folder. Its server is asked if it runs, else the command does the work itself.
+    #[arg(long, env = "AMBIT_DATA", default_value = "ambit-data")]
+    pub data: PathBuf,
+    /// The ops address of a server elsewhere, for example http://10.0.0.5:9090. Needs --admin-key.
+    #[arg(long, env = "AMBIT_URL", requires = "admin_key")]
+    pub url: Option<Url>,
+    /// The admin key of that server.
+    #[arg(long, env = "AMBIT_ADMIN_KEY", hide_env_values = true)]
+    pub admin_key: Option<String>,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Component {
+    /// Show a component file's imports, exports and asked permissions, and what a grant would leave of them.
+    Inspect(Look),
+    /// Check that a component would be admitted under a grant; lists everything that is missing, and fails if anything is.
+    Check(Look),
+    /// Install a component from a file. Installing it again changes nothing.
+    Install {
+        /// The .wasm file.
+        path: PathBuf,
+        /// Its component.toml. By default beside the file, as NAME.toml or component.toml.
+        #[arg(long)]
+        manifest: Option<PathBuf>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Put another component in a slot, while requests run: none fails and none sees two versions.
+    Swap {
+        /// routing, auth/0, auth/1, …, guardrail, retrieval, agent/NAME or tool/NAME.
+        slot: String,
+        /// A digest, NAME@VERSION, or NAME for its newest installation.
+        component: String,
+        /// For this tenant only. By default for every tenant that binds none itself.
+        #[arg(long)]
+        tenant: Option<String>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// List installed components and the slots they fill.
+    List {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Build step of pure components: run their start-up code once and keep the memory it leaves.
+    #[command(hide = true)]
+    Snapshot { input: PathBuf, output: PathBuf },
+}
+
+#[derive(Debug, Args)]
+pub struct Look {
+    /// The .wasm file.
+    pub path: PathBuf,
+    /// Its component.toml. By default beside the file, as NAME.toml or component.toml.
+    #[arg(long)]
+    pub manifest: Option<PathBuf>,
+    /// A grant as TOML, the `[permissions]` of a manifest without that heading. Without one: nothing is granted.
+    #[arg(long)]
+    pub grant: Option<PathBuf>,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Grant {
+    /// Show what is granted: to one component, or to all.
+    Show {
+        /// NAMESPACE:NAME; `ambit:pass-through` is plain model access by provider/model.
+        component: Option<String>,
+        /// What this tenant's own grants leave.
+        #[arg(long)]
+        tenant: Option<String>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Put a grant in place of the present one.
+    #[command(after_help = "Example:\n  echo '[[http]]\norigin = \"https://docs.example.com\"\nmethods = [\"GET\"]' | ambit grant set ambit:web-fetch -")]
+    Set {
+        component: String,
+        /// A TOML file, or - for standard input.
+        file: PathBuf,
+        /// Narrow it for this tenant only.
+        #[arg(long)]
+        tenant: Option<String>,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Agent {
+    /// Create or change an agent from its TOML definition.
+    Apply {
+        /// The definition, or - for standard input.
+        file: PathBuf,
+        #[arg(long)]
+        tenant: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// List a tenant's agents and whether each could be bound.
+    List {
+        #[arg(long)]
+        tenant: String,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Tenant {
+    /// Create a tenant. One that is there stays as it is.
+    Create {
+        /// Its label under the base domain.
+        slug: String,
+        #[arg(long)]
+        display_name: Option<String>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// List tenants and what of them could not be bound.
+    List {
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Key {
+    /// Create an API key. Its secret is shown once, here.
+    Create {
+        /// What to call it.
+        name: String,
+        #[arg(long)]
+        tenant: String,
+        /// What it may do. By default everything.
+        #[arg(long, value_delimiter = ',', value_parser = ["chat", "retrieve", "moderate"])]
+        scopes: Option<Vec<String>>,
+        /// Days until it expires. By default never.
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=3650))]
+        days: Option<u32>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// List a tenant's keys, without their secrets.
+    List {
+        #[arg(long)]
+        tenant: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Revoke a key, at once and for good.
+    Revoke {
+        /// Its public id, the middle part of the key.
+        id: String,
+        #[arg(long)]
+        tenant: String,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Collection {
+    /// Load documents: a folder of Markdown, text and HTML, or a JSONL file. Creates the collection. Unchanged documents cost nothing, so a
+    /// broken load is resumed by repeating it.
+    Load {
+        name: String,
+        /// A folder, a document, or a .jsonl file with rows {_id, title, text, …attributes}.
+        path: PathBuf,
+        #[arg(long)]
+        tenant: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// List a tenant's collections with their sizes.
+    List {
+        #[arg(long)]
+        tenant: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Delete a collection, or only the documents whose id starts with a prefix.
+    Delete {
+        name: String,
+        /// Only documents whose id starts so.
+        #[arg(long)]
+        prefix: Option<String>,
+        #[arg(long)]
+        tenant: String,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Chat {
+    /// What to say. Without it, lines of standard input are a conversation.
+    pub message: Option<String>,
+    /// An agent, or provider/model.
+    #[arg(long, default_value = "assistant")]
+    pub agent: String,
+    /// The tenant, for an embedded installation whose keys lie in its folder.
+    #[arg(long, default_value = "acme")]
+    pub tenant: String,
+    /// An API key. By default the tenant's bootstrap key.
+    #[arg(long, env = "AMBIT_API_KEY", hide_env_values = true)]
+    pub key: Option<String>,
+    /// The tenant's API elsewhere, for example https://acme.example.com.
+    #[arg(long)]
+    pub url: Option<Url>,
+    /// The installation's folder.
+    #[arg(long, env = "AMBIT_DATA", default_value = "ambit-data")]
+    pub data: PathBuf,
+}

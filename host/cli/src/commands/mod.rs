@@ -1,0 +1,60 @@
+//! One file per command group.
+
+pub mod agent;
+pub mod chat;
+pub mod collection;
+pub mod component;
+pub mod grant;
+pub mod key;
+pub mod load;
+pub mod tenant;
+
+use crate::args::Format;
+use anyhow::Context as _;
+use serde_json::Value;
+use std::{io::Read as _, path::Path};
+
+/// Prints a listing: JSON as it came, or one line per entry with these columns.
+#[allow(clippy::print_stdout, reason = "what a command answers")]
+pub fn print(format: Format, entries: &[Value], columns: &[&str]) {
+    if format == Format::Json {
+        println!("{}", Value::Array(entries.to_vec()));
+        return;
+    }
+    let rows: Vec<Vec<String>> = std::iter::once(columns.iter().map(|column| column.replace('_', " ")).collect())
+        .chain(entries.iter().map(|entry| columns.iter().map(|column| cell(&entry[*column])).collect()))
+        .collect();
+    let widths: Vec<usize> = (0..columns.len()).map(|i| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0)).collect();
+    for row in rows {
+        let line: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        println!("{}", line.join("  ").trim_end());
+    }
+}
+
+/// Prints one thing.
+#[allow(clippy::print_stdout, reason = "what a command answers")]
+pub fn show(format: Format, value: &Value, text: impl FnOnce(&Value) -> String) {
+    match format {
+        Format::Json => println!("{value}"),
+        Format::Text => println!("{}", text(value)),
+    }
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".into(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    }
+}
+
+/// A file's text; `-` is standard input.
+pub fn read(path: &Path) -> anyhow::Result<String> {
+    if path == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+        return Ok(text);
+    }
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}

@@ -1,0 +1,92 @@
+//! The composition root: from a configuration to a running host.
+
+use crate::{config::Config, shipped, telemetry};
+use ambit_egress::{Egress, Handles};
+use ambit_gateway::{Gateway, Metrics};
+use ambit_index::{Index, IndexConfig};
+use ambit_inference::{Extractive, OpenAi, OpenAiConfig, Providers};
+use ambit_runtime::{Runtime, RuntimeConfig};
+use ambit_session::{Library, Platform, Settings, Tenants, key_sets};
+use ambit_store::Store;
+use anyhow::Context as _;
+use std::{path::Path, sync::Arc, time::Duration};
+
+/// How often sessions past the retention time are looked for.
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+
+/// A host that is ready to serve.
+pub struct Host {
+    pub gateway: Gateway,
+    pub tenants: Tenants,
+    pub platform: Platform,
+    retention: Duration,
+}
+
+/// Builds the host over the data in `data`. `components`: where shipped components are; they are installed where missing.
+pub async fn host(config: &Config, components: Option<&Path>) -> anyhow::Result<Host> {
+    telemetry::use_crypto();
+    let store = Store::open(&config.store).await.context("cannot open the database")?;
+    let cache = config.data.join("cache");
+    let runtime = Runtime::new(RuntimeConfig { cache: Some(cache), ..RuntimeConfig::default() }).context("cannot start the component runtime")?;
+    let library = Library::open(config.data.join("components"), runtime.clone(), store.clone()).context("cannot use the components folder")?;
+    let egress = Egress::new().context("cannot set up TLS")?;
+    let platform = Platform {
+        index: Index::open(config.data.join("index"), IndexConfig::default()).context("cannot open the search index")?,
+        providers: providers(config)?,
+        key_sets: key_sets(egress.clone())?,
+        secrets: Arc::new(Handles::new(config.secrets.iter().cloned())?),
+        library: Arc::new(library),
+        settings: Arc::new(Settings { base_domains: config.base_domains.clone(), default_model: config.default_model.clone() }),
+        runtime,
+        store,
+        egress,
+    };
+    if let Some(folder) = components {
+        shipped::install(&platform, folder).await?;
+    }
+    let tenants = Tenants::load(platform.clone()).await.map_err(explain).context("cannot bind the installation's components")?;
+    let metrics = Arc::new(Metrics::default());
+    metrics.register(|registry| platform.runtime.metrics().register(registry));
+    let gateway = Gateway::new(config.gateway.clone(), platform.clone(), tenants.clone(), metrics);
+    Ok(Host { gateway, tenants, platform, retention: config.store.journal.retention })
+}
+
+impl Host {
+    /// What runs beside serving: following other processes' changes, and retention. Ends when dropped.
+    pub async fn background(&self) {
+        let prune = async {
+            loop {
+                let before = std::time::SystemTime::now() - self.retention;
+                let before_ms = before.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
+                match self.platform.store.operator().prune_sessions(i64::try_from(before_ms).unwrap_or(0)).await {
+                    Ok(0) => {}
+                    Ok(removed) => tracing::info!(removed, "sessions past the retention time were removed"),
+                    Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "old sessions could not be removed"),
+                }
+                tokio::time::sleep(PRUNE_EVERY).await;
+            }
+        };
+        futures::join!(self.tenants.follow(), prune);
+    }
+
+    /// Writes what is accepted, then lets go of the database.
+    pub async fn close(self) {
+        self.platform.store.close().await;
+    }
+}
+
+fn providers(config: &Config) -> anyhow::Result<Providers> {
+    let mut providers = Providers::default().with("extractive".parse()?, Arc::new(Extractive));
+    for provider in &config.providers {
+        let mut openai = OpenAiConfig::new(provider.url.clone());
+        openai.api_key = provider.key.clone();
+        let built = OpenAi::new(openai).map_err(|why| anyhow::anyhow!("provider {}: {why}", provider.name))?;
+        providers = providers.with(provider.name.clone(), Arc::new(built));
+    }
+    Ok(providers)
+}
+
+/// The operator sees causes; callers never do.
+pub fn explain(error: ambit_types::Error) -> anyhow::Error {
+    anyhow::Error::new(error)
+}
