@@ -70,7 +70,10 @@ fn page(wit: &str) -> Result<String> {
             if text.is_empty() && declaration.contains("func") {
                 bail!("`{declaration}` has no documentation");
             }
-            items.push_str(&format!("\n### `{declaration}`\n\n{text}\n"));
+            items.push_str(&format!("\n\n### `{declaration}`\n"));
+            if !text.is_empty() {
+                items.push_str(&format!("\n{text}\n"));
+            }
         } else if text.is_empty() {
             items.push_str(&format!("\n- `{declaration}`"));
         } else {
