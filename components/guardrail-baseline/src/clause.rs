@@ -49,61 +49,97 @@ impl Traits {
 /// Words from this length on are looked at as tokens.
 const LONG_WORD: usize = 16;
 
+/// What each byte says about the word it stands in; [`Traits::PUNCTUATION`] stands for its opposite until the word is read.
+const BYTE_TRAITS: [u16; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = match byte as u8 {
+            b'0'..=b'9' => Traits::DIGIT.0 | Traits::PUNCTUATION.0,
+            b'a'..=b'z' | b'A'..=b'Z' | LETTER => Traits::PUNCTUATION.0,
+            b'@' => Traits::AT.0,
+            b':' => Traits::COLON.0,
+            b'$' | b'{' => Traits::DOLLAR.0,
+            b'%' => Traits::PERCENT.0,
+            b'&' => Traits::AMPERSAND.0,
+            b'\\' => Traits::BACKSLASH.0,
+            b'-' => Traits::DASHES.0,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    table
+};
+
 /// Reads a word once and says what is in it.
 pub(crate) fn traits(word: &[u8]) -> Traits {
-    let mut found = Traits(0);
-    let mut any_alphanumeric = false;
+    let mut found = 0;
+    let mut before = 0;
+    let mut is_keyword = false;
     for (at, &byte) in word.iter().enumerate() {
-        match byte {
-            b'0'..=b'9' => {
-                any_alphanumeric = true;
-                found = found.with(Traits::DIGIT);
-            }
-            b'a'..=b'z' | b'A'..=b'Z' => {
-                any_alphanumeric = true;
-                if !found.has(Traits::KEYWORD) && starts_keyword(word, at) {
-                    found = found.with(Traits::KEYWORD);
-                }
-            }
-            LETTER => any_alphanumeric = true,
-            b'@' => found = found.with(Traits::AT),
-            b':' => found = found.with(Traits::COLON),
-            b'$' | b'{' => found = found.with(Traits::DOLLAR),
-            b'%' => found = found.with(Traits::PERCENT),
-            b'&' => found = found.with(Traits::AMPERSAND),
-            b'\\' => found = found.with(Traits::BACKSLASH),
-            b'-' if word[at..].starts_with(b"----") => found = found.with(Traits::DASHES),
-            b'+' | b'(' if word.len() == 1 => found = found.with(Traits::OPENS_NUMBER),
-            _ => {}
-        }
+        found |= BYTE_TRAITS[usize::from(byte)];
+        let lower = byte | 0x20;
+        is_keyword |= may_start_keyword(before, lower) && starts_keyword(&word[at - 1..]);
+        before = lower;
     }
-    if !any_alphanumeric {
-        found = found.with(Traits::PUNCTUATION);
+    let mut traits = Traits(found ^ Traits::PUNCTUATION.0);
+    if traits.has(Traits::DASHES) && !contains(word, b"----") {
+        traits = Traits(traits.0 & !Traits::DASHES.0);
+    }
+    if is_keyword {
+        traits = traits.with(Traits::KEYWORD);
+    }
+    if matches!(word, b"+" | b"(") {
+        traits = traits.with(Traits::OPENS_NUMBER);
     }
     if word.len() >= LONG_WORD {
-        found = found.with(Traits::LONG);
+        traits = traits.with(Traits::LONG);
     }
-    found
+    traits
 }
 
-/// The stems of names of credentials, each with how many of its bytes must match. Wide on purpose: this only decides how
-/// long a word waits for the next one; what is reported is decided by the scanner.
-fn starts_keyword(word: &[u8], at: usize) -> bool {
-    let rest = &word[at..];
-    let stems: &[&[u8]] = match rest[0] | 0x20 {
-        b'p' => &[b"pass", b"pwd", b"psw", b"private"],
-        b's' => &[b"secret", b"signature", b"sig="],
-        b't' => &[b"token"],
-        b'k' => &[b"key"],
-        b'a' => &[b"auth", b"apikey", b"accountkey"],
-        b'b' => &[b"bearer", b"basic"],
-        b'c' => &[b"cred", b"cookie"],
-        b'e' => &[b"encrypted"],
-        b'l' => &[b"login"],
-        b'i' => &[b"identified"],
-        _ => return false,
-    };
-    stems
+/// The stems of names of credentials. Wide on purpose: this only decides how long a word waits for the next one; what is
+/// reported is decided by the scanner.
+const STEMS: [&[u8]; 19] = [
+    b"pass",
+    b"pwd",
+    b"psw",
+    b"private",
+    b"secret",
+    b"signature",
+    b"sig=",
+    b"token",
+    b"key",
+    b"auth",
+    b"apikey",
+    b"accountkey",
+    b"bearer",
+    b"basic",
+    b"cred",
+    b"cookie",
+    b"encrypted",
+    b"login",
+    b"identified",
+];
+
+/// For each first letter of a stem, the second letters as bits.
+const SECOND_LETTERS: [u32; 32] = {
+    let mut table = [0; 32];
+    let mut at = 0;
+    while at < STEMS.len() {
+        table[(STEMS[at][0] & 31) as usize] |= 1 << (STEMS[at][1] & 31);
+        at += 1;
+    }
+    table
+};
+
+#[inline]
+fn may_start_keyword(first: u8, second: u8) -> bool {
+    SECOND_LETTERS[usize::from(first & 31)] >> (second & 31) & 1 == 1
+}
+
+fn starts_keyword(rest: &[u8]) -> bool {
+    STEMS
         .iter()
         .any(|stem| starts_with_ignoring_case(rest, stem))
 }
@@ -148,7 +184,7 @@ impl Chain {
     /// The chain after one more word of the clause.
     pub(crate) fn then(self, word: &[u8], traits: Traits) -> Chain {
         let punctuation = traits.has(Traits::PUNCTUATION);
-        let iban = self.iban || starts_like_iban(word);
+        let iban = self.iban || traits.has(Traits::DIGIT) && starts_like_iban(word);
         Chain {
             number: traits.has(Traits::DIGIT)
                 || traits.has(Traits::OPENS_NUMBER)
@@ -161,7 +197,7 @@ impl Chain {
             } else {
                 self.value_words.saturating_sub(1)
             },
-            header_words: if contains(word, b"-BEGIN") {
+            header_words: if traits.has(Traits::DASHES) && contains(word, b"-BEGIN") {
                 6
             } else {
                 self.header_words.saturating_sub(1)

@@ -29,6 +29,7 @@ mod injection;
 mod policy;
 mod scan;
 mod state;
+mod words;
 
 pub use engine::{BadState, Finding, MAX_CLAUSE, Mask, OVERLAP, Outcome, Verdict, check};
 pub use policy::{Action, Policy, Rule, Severity, Stage};

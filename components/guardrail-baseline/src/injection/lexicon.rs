@@ -1,9 +1,10 @@
 //! The vocabulary of prompt injection: which words and short phrases belong to which class.
 //!
 //! A class alone means nothing (people ignore things and break rules in every other sentence); [`super::score`] looks at
-//! how classes stand together. The table is an open-addressing hash table built by the compiler, so it costs nothing at
-//! start and one cache line per word. Words are compared by a 32-bit hash: with about a thousand entries the chance that a
-//! foreign word is taken for one of ours is one in four million, and a false class alone still decides nothing.
+//! how classes stand together.
+
+use crate::words::Table;
+pub(crate) use crate::words::{SEED, extend, join};
 
 /// A set of classes.
 pub(crate) type Classes = u64;
@@ -334,38 +335,6 @@ const DISGUISED: Classes = bit(OVERRIDE)
 
 const SLOTS: usize = 4096;
 
-/// Hash of the empty word.
-pub(crate) const SEED: u32 = 0x811c_9dc5;
-
-/// The hash of a word with one more letter.
-pub(crate) const fn extend(hash: u32, letter: u8) -> u32 {
-    (hash ^ letter as u32).wrapping_mul(0x0100_0193)
-}
-
-/// The hash of a phrase with one more word; `phrase` is zero before its first word.
-pub(crate) const fn join(phrase: u32, word: u32) -> u32 {
-    phrase.rotate_left(11).wrapping_mul(0x9e37_79b1) ^ word
-}
-
-struct Table {
-    hashes: [u32; SLOTS],
-    classes: [Classes; SLOTS],
-}
-
-const fn slot(hash: u32) -> usize {
-    (hash.wrapping_mul(0x9e37_79b1) >> 20) as usize
-}
-
-const fn insert(mut table: Table, hash: u32, classes: Classes) -> Table {
-    let mut at = slot(hash);
-    while table.hashes[at] != 0 && table.hashes[at] != hash {
-        at = (at + 1) % SLOTS;
-    }
-    table.hashes[at] = hash;
-    table.classes[at] |= classes;
-    table
-}
-
 const fn rot13(letter: u8) -> u8 {
     if letter.is_ascii_lowercase() {
         b'a' + (letter - b'a' + 13) % 26
@@ -374,11 +343,8 @@ const fn rot13(letter: u8) -> u8 {
     }
 }
 
-const fn build() -> Table {
-    let mut table = Table {
-        hashes: [0; SLOTS],
-        classes: [0; SLOTS],
-    };
+const fn build() -> Table<SLOTS> {
+    let mut table = Table::EMPTY;
     let mut group = 0;
     while group < GROUPS.len() {
         let (classes, text) = GROUPS[group];
@@ -398,7 +364,7 @@ const fn build() -> Table {
                 at += 1;
             }
             if at > start && n_words == 1 {
-                table = insert(table, word, classes);
+                table = table.with(word, classes);
                 if classes & DISGUISED != 0 && at - start > 3 {
                     let (mut reversed, mut rotated, mut i) = (SEED, SEED, 0);
                     while i < at - start {
@@ -406,12 +372,12 @@ const fn build() -> Table {
                         rotated = extend(rotated, rot13(text[start + i]));
                         i += 1;
                     }
-                    table = insert(table, reversed, classes & DISGUISED);
-                    table = insert(table, rotated, classes & DISGUISED);
+                    table = table.with(reversed, classes & DISGUISED);
+                    table = table.with(rotated, classes & DISGUISED);
                 }
             } else if at > start {
-                table = insert(table, word, bit(PHRASE));
-                table = insert(table, join(phrase, word), classes);
+                table = table.with(word, bit(PHRASE));
+                table = table.with(join(phrase, word), classes);
             }
             at += 1;
         }
@@ -420,20 +386,12 @@ const fn build() -> Table {
     table
 }
 
-static TABLE: Table = build();
+static TABLE: Table<SLOTS> = build();
 
 /// The classes of the word or phrase with this hash; none for most.
+#[inline]
 pub(crate) fn classes(hash: u32) -> Classes {
-    let mut at = slot(hash);
-    loop {
-        if TABLE.hashes[at] == hash {
-            return TABLE.classes[at];
-        }
-        if TABLE.hashes[at] == 0 {
-            return 0;
-        }
-        at = (at + 1) % SLOTS;
-    }
+    TABLE.get(hash)
 }
 
 #[cfg(test)]
@@ -459,7 +417,7 @@ mod tests {
 
     #[test]
     fn the_table_stays_sparse() {
-        let used = TABLE.hashes.iter().filter(|hash| **hash != 0).count();
+        let used = TABLE.len();
         assert!(used * 2 < SLOTS, "{used} of {SLOTS}");
     }
 }

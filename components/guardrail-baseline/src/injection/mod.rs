@@ -130,6 +130,24 @@ impl Injection {
         }
     }
 
+    /// A run of printable ASCII without a space, the first byte of which is at `start`.
+    pub(crate) fn plain(&mut self, run: &[u8], start: u64) {
+        for (at, &byte) in run.iter().enumerate() {
+            let start = start + at as u64;
+            match &mut self.sentence {
+                Some((_, end))
+                    if byte.is_ascii_alphanumeric() && self.sentence_bytes < MAX_SENTENCE =>
+                {
+                    *end = start + 1;
+                    self.sentence_bytes += 1;
+                    self.stop = false;
+                    self.word.push(byte);
+                }
+                _ => self.byte(byte, start, start + 1),
+            }
+        }
+    }
+
     /// One ASCII character written invisibly.
     pub(crate) fn hidden(&mut self, ascii: u8, start: u64, end: u64) {
         let span = self.hidden_span.get_or_insert((start, end));

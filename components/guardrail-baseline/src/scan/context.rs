@@ -3,6 +3,7 @@
 use crate::clause::Traits;
 use crate::fold::is_word_byte;
 use crate::state::{Reader, Writer};
+use crate::words::{SEED, Table, extend};
 
 /// Words a topic is remembered for.
 const PHONE_REACH: u32 = 10;
@@ -48,37 +49,30 @@ impl Context {
         if traits.has(Traits::PUNCTUATION) {
             return;
         }
-        let position = self.position;
-        for part in word
-            .split(|byte| !is_word_byte(*byte))
-            .filter(|part| (2..=14).contains(&part.len()))
-            .take(8)
-        {
-            let mut lower = [0; 14];
-            lower[..part.len()].copy_from_slice(part);
-            let lower = &mut lower[..part.len()];
-            lower.make_ascii_lowercase();
-            if is_phone_word(lower) {
-                self.phone = position;
-            }
-            match &*lower {
-                b"ssn" | b"social" | b"ssns" | b"itin" => self.ssn = position,
-                b"version" | b"order" | b"invoice" | b"id" | b"isbn" | b"issn" | b"ref"
-                | b"reference" | b"tracking" | b"build" | b"release" | b"ticket" | b"serial"
-                | b"sku" | b"doi" | b"license" | b"licence" | b"passport" | b"zip"
-                | b"population" | b"rev" | b"revision" | b"amount" | b"total" | b"price"
-                | b"usd" | b"eur" | b"page" | b"pages" | b"issue" | b"timestamp" | b"case"
-                | b"account" | b"routing" | b"port" | b"pid" | b"arxiv" => {
-                    self.other_number = position
-                }
-                b"rsa" | b"ed25519" | b"ecdsa" | b"dss" | b"integrity" | b"sha1" | b"sha256"
-                | b"sha384" | b"sha512" | b"md5" | b"checksum" | b"digest" | b"commit"
-                | b"hash" | b"base64" | b"fingerprint" | b"certificate" => {
-                    self.public_token = position
-                }
-                _ => {}
+        let mut hash = SEED;
+        for &byte in word.iter().take(MAX_WORD).chain(b" ") {
+            if is_word_byte(byte) {
+                hash = extend(hash, byte.to_ascii_lowercase());
+            } else if hash != SEED {
+                self.note(TOPICS.get(hash));
+                hash = SEED;
             }
         }
+    }
+
+    fn note(&mut self, topics: u64) {
+        if topics == 0 {
+            return;
+        }
+        let topic = |class: u64, last: &mut u32| {
+            if topics & class != 0 {
+                *last = self.position;
+            }
+        };
+        topic(PHONE, &mut self.phone);
+        topic(SSN, &mut self.ssn);
+        topic(OTHER_NUMBER, &mut self.other_number);
+        topic(PUBLIC_TOKEN, &mut self.public_token);
     }
 
     /// The clause was scanned; what follows on the line comes after it.
@@ -162,45 +156,38 @@ impl Context {
     }
 }
 
-/// Words that announce a telephone number, or stand after one.
-pub(crate) fn is_phone_word(lower: &[u8]) -> bool {
-    matches!(
-        lower,
-        b"phone"
-            | b"telephone"
-            | b"tel"
-            | b"mobile"
-            | b"cell"
-            | b"cellphone"
-            | b"fax"
-            | b"call"
-            | b"calling"
-            | b"dial"
-            | b"desk"
-            | b"office"
-            | b"whatsapp"
-            | b"sms"
-            | b"reach"
-            | b"contact"
-            | b"ring"
-            | b"hotline"
-            | b"landline"
-            | b"handy"
-            | b"telefon"
-            | b"telefono"
-            | b"phones"
-            | b"pager"
-            | b"voicemail"
-            | b"ph"
-            | b"mob"
-            | b"extension"
-            | b"tlf"
-            | b"gsm"
-            | b"telefone"
-            | b"puhelin"
-            | b"mobil"
-            | b"rufnummer"
-            | b"facsimile"
-            | b"callback"
-    )
+/// True for a word that announces a telephone number, or stands after one.
+pub(crate) fn is_phone_word(word: &[u8]) -> bool {
+    let hash = word
+        .iter()
+        .fold(SEED, |hash, byte| extend(hash, byte.to_ascii_lowercase()));
+    !word.is_empty() && TOPICS.get(hash) & PHONE != 0
 }
+
+/// Bytes of a word that are looked at; the rest names no topic.
+const MAX_WORD: usize = 64;
+
+const PHONE: u64 = 1;
+const SSN: u64 = 2;
+const OTHER_NUMBER: u64 = 4;
+const PUBLIC_TOKEN: u64 = 8;
+
+static TOPICS: Table<256> = Table::EMPTY
+    .with_words(
+        "phone telephone tel mobile cell cellphone fax call calling dial desk office whatsapp sms reach contact ring hotline \
+         landline handy telefon telefono phones pager voicemail ph mob extension tlf gsm telefone puhelin mobil rufnummer \
+         facsimile callback",
+        PHONE,
+    )
+    .with_words("ssn social ssns itin", SSN)
+    .with_words(
+        "version order invoice id isbn issn ref reference tracking build release ticket serial sku doi license licence \
+         passport zip population rev revision amount total price usd eur page pages issue timestamp case account routing \
+         port pid arxiv",
+        OTHER_NUMBER,
+    )
+    .with_words(
+        "rsa ed25519 ecdsa dss integrity sha1 sha256 sha384 sha512 md5 checksum digest commit hash base64 fingerprint \
+         certificate",
+        PUBLIC_TOKEN,
+    );

@@ -129,11 +129,7 @@ fn judge(
     found: &mut Vec<Candidate>,
 ) {
     let n = span.groups.len();
-    let mut lower = [0; 15];
-    let lower = &mut lower[..after.len()];
-    lower.copy_from_slice(after);
-    lower.make_ascii_lowercase();
-    let near_phone = context.near_phone() || is_phone_word(lower);
+    let near_phone = context.near_phone() || is_phone_word(after);
     let mut first = 0;
     while first < n {
         let Some((used, candidate)) = longest(span, first, whole, near_phone, context) else {

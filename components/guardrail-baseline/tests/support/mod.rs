@@ -1,5 +1,7 @@
 //! What the tests and the `score` example share: labelled data, and the measures of the scorers that run over HTTP.
 
+#![allow(dead_code, reason = "each test takes its part")]
+
 use guardrail_baseline::{Action, Finding, Policy, Rule, Stage, check};
 use serde_json::Value;
 use std::path::{Path, PathBuf};

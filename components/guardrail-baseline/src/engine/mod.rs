@@ -10,13 +10,16 @@
 //! [`Continuation`]. Characters that are dropped by folding are never kept, so padding cannot fill the state; what the host
 //! holds meanwhile is for the host to bound.
 
+mod pending;
+mod persist;
+
 use crate::category;
 use crate::clause::{self, Chain, Traits};
 use crate::fold::{self, IDEOGRAPH, Sink};
 use crate::injection::Injection;
 use crate::policy::{self, Action, Policy, Severity, Stage};
 use crate::scan::{self, Candidate, Context};
-use crate::state::{Reader, Writer};
+use pending::Pending;
 
 /// Folded bytes of a clause before it is scanned without waiting for its end.
 pub const MAX_CLAUSE: usize = 4096;
@@ -107,6 +110,15 @@ enum Continuation {
     },
 }
 
+/// How many bytes at the start are printable ASCII without a space.
+#[inline]
+fn plain_run(bytes: &[u8]) -> usize {
+    bytes
+        .iter()
+        .take_while(|byte| byte.is_ascii_graphic())
+        .count()
+}
+
 /// A text on its way through.
 struct Stream {
     consumed: u64,
@@ -122,32 +134,6 @@ struct Stream {
     /// Found but not yet released: start, end, category of the replacement (none: the mask before goes on).
     masks: Vec<(u64, u64, Option<&'static str>)>,
     findings: Vec<Finding>,
-}
-
-/// The folded bytes of the open clause, and where each comes from.
-#[derive(Default)]
-struct Pending {
-    bytes: Vec<u8>,
-    starts: Vec<u64>,
-    widths: Vec<u8>,
-}
-
-impl Pending {
-    fn push(&mut self, byte: u8, start: u64, width: u8) {
-        self.bytes.push(byte);
-        self.starts.push(start);
-        self.widths.push(width);
-    }
-
-    fn end(&self, index: usize) -> u64 {
-        self.starts[index] + u64::from(self.widths[index])
-    }
-
-    fn drop_front(&mut self, n: usize) {
-        self.bytes.drain(..n);
-        self.starts.drain(..n);
-        self.widths.drain(..n);
-    }
 }
 
 /// One original character on its way into a [`Stream`].
@@ -191,7 +177,14 @@ impl Stream {
 
     fn push(&mut self, policy: &Policy, text: &str, is_final: bool) -> Outcome {
         if self.rejected.is_none() {
-            for c in text.chars() {
+            let mut rest = text;
+            while let Some(c) = rest.chars().next() {
+                let plain = plain_run(rest.as_bytes());
+                if plain > 0 {
+                    self.plain(policy, &rest.as_bytes()[..plain]);
+                    rest = &rest[plain..];
+                    continue;
+                }
                 let (start, width) = (self.consumed, c.len_utf8() as u8);
                 self.consumed += u64::from(width);
                 fold::fold(
@@ -203,6 +196,7 @@ impl Stream {
                         width,
                     },
                 );
+                rest = &rest[usize::from(width)..];
             }
             if is_final {
                 self.end_word(policy);
@@ -215,6 +209,23 @@ impl Stream {
         self.outcome(policy, is_final)
     }
 
+    /// A run of ASCII that is its own folding and separates nothing: the common case, in one step.
+    fn plain(&mut self, policy: &Policy, mut run: &[u8]) {
+        while !run.is_empty() {
+            let (part, after) = run.split_at(run.len().min(MAX_CLAUSE - self.pending.len()));
+            self.injection.plain(part, self.consumed);
+            if self.injection.has_found() {
+                self.take_injections(policy);
+            }
+            self.pending.extend(part, self.consumed, 1);
+            self.consumed += part.len() as u64;
+            if self.pending.len() >= MAX_CLAUSE {
+                self.cut(policy, OVERLAP);
+            }
+            run = after;
+        }
+    }
+
     /// One folded byte.
     #[inline]
     fn byte(&mut self, policy: &Policy, folded: u8, start: u64, width: u8) {
@@ -224,7 +235,7 @@ impl Stream {
         }
         if !fold::is_separator(folded) {
             self.pending.push(folded, start, width);
-            if self.pending.bytes.len() >= MAX_CLAUSE {
+            if self.pending.len() >= MAX_CLAUSE {
                 self.cut(policy, OVERLAP);
             }
             return;
@@ -235,22 +246,27 @@ impl Stream {
             self.context.end_line();
         } else if folded == IDEOGRAPH {
             self.flush(policy, false);
-        } else if self.pending.bytes.last().is_some_and(|last| *last != b' ') {
+        } else if self
+            .pending
+            .bytes()
+            .last()
+            .is_some_and(|last| *last != b' ')
+        {
             self.pending.push(b' ', start, width);
-            self.word_start = self.pending.bytes.len();
+            self.word_start = self.pending.len();
         }
     }
 
     /// A word is complete: does it belong to the clause, and is the clause complete with it?
     fn end_word(&mut self, policy: &Policy) {
-        let length = self.pending.bytes.len();
+        let length = self.pending.len();
         if length == self.word_start {
             return;
         }
         if self.continuation != Continuation::None && self.continue_with_word(policy) {
             return;
         }
-        let word = &self.pending.bytes[self.word_start..];
+        let word = &self.pending.bytes()[self.word_start..];
         let traits = clause::traits(word);
         if self.word_start > 0 && !self.chain.links(word, traits) {
             let word_start = self.word_start;
@@ -260,29 +276,29 @@ impl Stream {
             self.traits = Traits::default();
             self.word_start = 0;
         }
-        let word = &self.pending.bytes[self.word_start..];
+        let word = &self.pending.bytes()[self.word_start..];
         self.injection.word(
             word,
             traits,
-            self.pending.starts[self.word_start],
-            self.pending.end(self.pending.bytes.len() - 1),
+            self.pending.start(self.word_start),
+            self.pending.end(self.pending.len() - 1),
         );
         self.context.see(word, traits);
         self.chain = self.chain.then(word, traits);
         self.traits = self.traits.with(traits);
-        self.word_start = self.pending.bytes.len();
+        self.word_start = self.pending.len();
         if !self.chain.is_open() {
             self.flush(policy, false);
-        } else if self.chain.header_words > 0 && scan::is_key_header(&self.pending.bytes) {
+        } else if self.chain.header_words > 0 && scan::is_key_header(self.pending.bytes()) {
             self.flush(policy, false);
-        } else if self.pending.bytes.len() > LONG_CHAIN {
+        } else if self.pending.len() > LONG_CHAIN {
             self.cut(policy, CHAIN_OVERLAP);
         }
     }
 
     /// The clause is complete: scan it and let it go.
     fn flush(&mut self, policy: &Policy, line_ends: bool) {
-        let length = self.pending.bytes.len();
+        let length = self.pending.len();
         if length > 0 {
             self.scan(policy, length, length, line_ends);
             self.pending.drop_front(length);
@@ -294,11 +310,11 @@ impl Stream {
 
     /// The clause is too long to wait for its end: scan it and keep the last `overlap` bytes.
     fn cut(&mut self, policy: &Policy, overlap: usize) {
-        let length = self.pending.bytes.len();
+        let length = self.pending.len();
         if self.word_start < length {
             self.traits = self
                 .traits
-                .with(clause::traits(&self.pending.bytes[self.word_start..]));
+                .with(clause::traits(&self.pending.bytes()[self.word_start..]));
         }
         if self.continuation != Continuation::None && self.continue_with_word(policy) {
             return;
@@ -312,8 +328,8 @@ impl Stream {
     /// A finding that reaches the end of a clause which was cut goes on in the word that follows.
     fn scan(&mut self, policy: &Policy, length: usize, limit: usize, line_ends: bool) -> usize {
         let is_cut = limit < length;
-        let lookahead = &self.pending.bytes[length..];
-        let mut clause = &self.pending.bytes[..length];
+        let lookahead = &self.pending.bytes()[length..];
+        let mut clause = &self.pending.bytes()[..length];
         while let [rest @ .., b' '] = clause {
             clause = rest;
         }
@@ -331,7 +347,7 @@ impl Stream {
             if start >= limit {
                 break;
             }
-            let (from, to) = (self.pending.starts[start], self.pending.end(end - 1));
+            let (from, to) = (self.pending.start(start), self.pending.end(end - 1));
             decided = decided.max(end);
             if category == category::PRIVATE_KEY && end == clause_end {
                 self.mask(policy, from, to, category);
@@ -361,7 +377,7 @@ impl Stream {
 
     /// Does the open continuation swallow the word read so far? If it ends inside the word, what follows is left pending.
     fn continue_with_word(&mut self, policy: &Policy) -> bool {
-        let word = &self.pending.bytes[self.word_start..];
+        let word = &self.pending.bytes()[self.word_start..];
         let (swallowed, closes) = match self.continuation {
             Continuation::None => (0, true),
             Continuation::Word { .. } => {
@@ -372,7 +388,7 @@ impl Stream {
                 (length, word.len() < MAX_CLAUSE || length < word.len())
             }
             Continuation::Key { start, closing, .. } => {
-                let last = self.pending.end(self.pending.bytes.len() - 1);
+                let last = self.pending.end(self.pending.len() - 1);
                 let goes_on = last - start <= MAX_KEY_BODY && (closing || scan::is_key_body(word));
                 let closing = closing || clause::contains(word, b"-END");
                 (
@@ -383,7 +399,7 @@ impl Stream {
         };
         if swallowed > 0 {
             let last = self.pending.end(self.word_start + swallowed - 1);
-            let ends = clause::contains(&self.pending.bytes[self.word_start..], b"-END");
+            let ends = clause::contains(&self.pending.bytes()[self.word_start..], b"-END");
             match &mut self.continuation {
                 Continuation::None => {}
                 Continuation::Word { end, .. } => *end = last,
@@ -398,7 +414,7 @@ impl Stream {
         if closes {
             self.end_continuation(policy);
         }
-        self.pending.bytes.is_empty()
+        self.pending.is_empty()
     }
 
     fn extend_mask(&mut self, policy: &Policy) {
@@ -474,12 +490,7 @@ impl Stream {
 
     /// Everything before this byte is decided, and no mask reaches across it.
     fn settled(&self, policy: &Policy) -> u64 {
-        let mut settled = self
-            .pending
-            .starts
-            .first()
-            .copied()
-            .unwrap_or(self.consumed);
+        let mut settled = self.pending.first().unwrap_or(self.consumed);
         if policy.action(category::PROMPT_INJECTION) >= Action::Mask {
             settled = settled.min(self.injection.sentence_start().unwrap_or(self.consumed));
             // A sentence is judged when it ends, its last word may still be open.
@@ -511,11 +522,17 @@ impl Stream {
                 masks => Verdict::Mask(masks),
             }
         };
+        // Nothing follows a final piece, so nothing has to be carried to it.
+        let state = if is_final {
+            Vec::new()
+        } else {
+            self.to_state()
+        };
         Outcome {
             verdict,
             findings,
             release_through: self.released,
-            state: self.to_state(),
+            state,
         }
     }
 
@@ -546,160 +563,5 @@ impl Stream {
             false
         });
         merged
-    }
-}
-
-/// At most this many masks wait for a sentence to end; a sentence has fewer.
-const MAX_MASKS: u64 = 1024;
-
-impl Stream {
-    fn to_state(&self) -> Vec<u8> {
-        let mut writer = Writer::new();
-        writer.number(self.consumed);
-        writer.number(self.consumed - self.released);
-        writer.number(
-            self.rejected
-                .map_or(0, |category| category::index(category) as u64 + 1),
-        );
-        writer.bytes(&self.pending.bytes);
-        let mut last = self.released;
-        for (start, width) in self.pending.starts.iter().zip(&self.pending.widths) {
-            // Several folded bytes may come from one character, so the difference may be zero but never negative.
-            writer.number((start - last) << 2 | u64::from(width - 1));
-            last = *start;
-        }
-        writer.number(self.word_start as u64);
-        writer.numbers([
-            u8::from(self.chain.number),
-            u8::from(self.chain.iban),
-            self.chain.value_words,
-            self.chain.header_words,
-        ]);
-        writer.number(u64::from(self.traits.bits()));
-        match self.continuation {
-            Continuation::None => writer.number(0),
-            Continuation::Word {
-                category,
-                start,
-                masked_to,
-                end,
-            } => {
-                writer.number(1);
-                writer.numbers([category::index(category) as u64, start, masked_to, end]);
-            }
-            Continuation::Key {
-                start,
-                masked_to,
-                end,
-                closing,
-            } => {
-                writer.number(2);
-                writer.numbers([u64::from(closing), start, masked_to, end]);
-            }
-        }
-        writer.number(self.masks.len() as u64);
-        for (start, end, category) in &self.masks {
-            writer.number(*start);
-            writer.number(*end - *start);
-            writer.number(category.map_or(0, |category| category::index(category) as u64 + 1));
-        }
-        self.context.write(&mut writer);
-        self.injection.write(&mut writer);
-        writer.finish()
-    }
-
-    /// Reads a state back, refusing any that [`Stream::to_state`] could not have written.
-    fn from_state(stage: Stage, state: &[u8]) -> Option<Stream> {
-        // Far below overflow of any sum of offsets, far above any text.
-        const MAX_OFFSET: u64 = 1 << 48;
-        let mut reader = Reader::new(state)?;
-        let n_categories = category::ALL.len() as u64;
-        let category_at = |place: u64| category::ALL.get(place as usize).copied();
-        let consumed = reader.bounded(MAX_OFFSET)?;
-        let released = consumed.checked_sub(reader.number()?)?;
-        let rejected = reader
-            .bounded(n_categories)?
-            .checked_sub(1)
-            .and_then(category_at);
-        let mut pending = Pending {
-            bytes: reader.bytes(MAX_CLAUSE)?.to_vec(),
-            ..Pending::default()
-        };
-        let mut last = released;
-        for _ in 0..pending.bytes.len() {
-            let packed = reader.number()?;
-            last += packed >> 2;
-            let width = (packed & 3) as u8 + 1;
-            if last + u64::from(width) > consumed {
-                return None;
-            }
-            pending.starts.push(last);
-            pending.widths.push(width);
-        }
-        let word_start = reader.bounded(pending.bytes.len() as u64)? as usize;
-        let chain = Chain {
-            number: reader.flag()?,
-            iban: reader.flag()?,
-            value_words: reader.bounded(15)? as u8,
-            header_words: reader.bounded(15)? as u8,
-        };
-        let traits = Traits::from_bits(reader.bounded(u64::from(u16::MAX))? as u16);
-        let kind = reader.bounded(2)?;
-        let continuation = if kind == 0 {
-            Continuation::None
-        } else {
-            let first = reader.number()?;
-            let start = reader.bounded(consumed)?;
-            let masked_to = reader.bounded(consumed)?;
-            let end = reader.bounded(consumed)?;
-            if start >= end || start > masked_to || masked_to > end {
-                return None;
-            }
-            match kind {
-                1 => Continuation::Word {
-                    category: category_at(first)?,
-                    start,
-                    masked_to,
-                    end,
-                },
-                _ => Continuation::Key {
-                    start,
-                    masked_to,
-                    end,
-                    closing: first == 1,
-                },
-            }
-        };
-        let mut masks = Vec::new();
-        for _ in 0..reader.bounded(MAX_MASKS)? {
-            let start = reader.bounded(consumed)?;
-            let end = start
-                .checked_add(reader.number()?)
-                .filter(|end| *end <= consumed && *end > start)?;
-            masks.push((
-                start,
-                end,
-                reader
-                    .bounded(n_categories)?
-                    .checked_sub(1)
-                    .and_then(category_at),
-            ));
-        }
-        let context = Context::read(&mut reader)?;
-        let injection = Injection::read(stage, &mut reader, consumed)?;
-        reader.is_finished().then_some(Stream {
-            consumed,
-            released,
-            rejected,
-            pending,
-            word_start,
-            chain,
-            traits,
-            continuation,
-            context,
-            injection,
-            masks,
-            findings: Vec::new(),
-        })
     }
 }
