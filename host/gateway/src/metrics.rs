@@ -4,7 +4,9 @@
 //! fewer than [`MAX_NAMES`] names were seen; everything later counts as `other`. So nobody can fill memory or the scraper by inventing
 //! names, and a sum over the label stays right. Other crates register their own families in the same [`Registry`].
 
-use ambit_types::Error;
+use ambit_capabilities::guardrail::{Action, Stage};
+use ambit_inference::Usage;
+use ambit_session::{Observer, stage_name};
 use parking_lot::RwLock;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -33,7 +35,9 @@ pub struct Metrics {
     first_chunk: Seconds<AgentLabels>,
     tokens: Family<TokenLabels, Counter>,
     verdicts: Family<VerdictLabels, Counter>,
-    provider_errors: Family<ErrorLabels, Counter>,
+    model_calls: Family<ModelLabels, Counter>,
+    tool_calls: Family<ToolLabels, Counter>,
+    providers: Names,
     connections: Gauge,
     in_flight: Gauge,
 }
@@ -73,9 +77,19 @@ struct VerdictLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ErrorLabels {
+struct ModelLabels {
     tenant: Arc<str>,
-    code: &'static str,
+    agent: Arc<str>,
+    provider: Arc<str>,
+    /// `ok` or the stable code of the failure.
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ToolLabels {
+    tenant: Arc<str>,
+    agent: Arc<str>,
+    outcome: &'static str,
 }
 
 impl Default for Metrics {
@@ -90,7 +104,9 @@ impl Default for Metrics {
             first_chunk: Family::new_with_constructor(seconds),
             tokens: Family::default(),
             verdicts: Family::default(),
-            provider_errors: Family::default(),
+            model_calls: Family::default(),
+            tool_calls: Family::default(),
+            providers: Names::default(),
             connections: Gauge::default(),
             in_flight: Gauge::default(),
         };
@@ -117,13 +133,18 @@ impl Default for Metrics {
             );
             r.register(
                 "verdicts",
-                "Verdicts of the guardrail on moderation requests",
+                "Verdicts of the guardrail, by stage and action",
                 metrics.verdicts.clone(),
             );
             r.register(
-                "failed_answers",
-                "Requests that failed, by stable code",
-                metrics.provider_errors.clone(),
+                "model_calls",
+                "Calls of models by outcome: `ok` or the stable code of the failure",
+                metrics.model_calls.clone(),
+            );
+            r.register(
+                "tool_calls",
+                "Calls of tools by outcome: `ok` or a code",
+                metrics.tool_calls.clone(),
             );
             r.register(
                 "connections",
@@ -195,35 +216,19 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    pub(crate) fn tokens(&self, tenant: &str, agent: &str, input: u64, output: u64) {
-        let (tenant, agent) = (self.tenant(Some(tenant)), self.agents.get(agent));
-        for (direction, tokens) in [("input", input), ("output", output)] {
-            let labels = TokenLabels {
-                tenant: tenant.clone(),
-                agent: agent.clone(),
-                direction,
-            };
-            self.tokens.get_or_create(&labels).inc_by(tokens);
-        }
-    }
-
-    pub(crate) fn verdict(&self, tenant: &str, stage: &'static str, action: &'static str) {
-        self.verdicts
-            .get_or_create(&VerdictLabels {
-                tenant: self.tenant(Some(tenant)),
-                stage,
-                action,
-            })
-            .inc();
-    }
-
-    pub(crate) fn failed(&self, tenant: Option<&str>, error: &Error) {
-        self.provider_errors
-            .get_or_create(&ErrorLabels {
-                tenant: self.tenant(tenant),
-                code: error.code(),
-            })
-            .inc();
+    pub(crate) fn judged(&self, tenant: &str, stage: Stage, action: Action) {
+        let action = match action {
+            Action::Allow => "allow",
+            Action::Flag => "flag",
+            Action::Mask => "mask",
+            Action::Reject => "reject",
+        };
+        let labels = VerdictLabels {
+            tenant: self.tenant(Some(tenant)),
+            stage: stage_name(stage),
+            action,
+        };
+        self.verdicts.get_or_create(&labels).inc();
     }
 
     pub(crate) fn connection(&self) -> Counted {
@@ -236,6 +241,51 @@ impl Metrics {
 
     fn tenant(&self, tenant: Option<&str>) -> Arc<str> {
         self.tenants.get(tenant.unwrap_or("none"))
+    }
+}
+
+/// What sessions count, they count here.
+impl Observer for Metrics {
+    fn verdict(&self, tenant: &str, stage: Stage, action: Action) {
+        self.judged(tenant, stage, action);
+    }
+
+    fn model_call(
+        &self,
+        tenant: &str,
+        agent: &str,
+        provider: &str,
+        usage: &Usage,
+        error: Option<&'static str>,
+    ) {
+        let (tenant, agent) = (self.tenant(Some(tenant)), self.agents.get(agent));
+        for (direction, tokens) in [
+            ("input", usage.input_tokens),
+            ("output", usage.output_tokens),
+        ] {
+            let labels = TokenLabels {
+                tenant: tenant.clone(),
+                agent: agent.clone(),
+                direction,
+            };
+            self.tokens.get_or_create(&labels).inc_by(tokens);
+        }
+        let labels = ModelLabels {
+            tenant,
+            agent,
+            provider: self.providers.get(provider),
+            outcome: error.unwrap_or("ok"),
+        };
+        self.model_calls.get_or_create(&labels).inc();
+    }
+
+    fn tool_call(&self, tenant: &str, agent: &str, code: &'static str) {
+        let labels = ToolLabels {
+            tenant: self.tenant(Some(tenant)),
+            agent: self.agents.get(agent),
+            outcome: code,
+        };
+        self.tool_calls.get_or_create(&labels).inc();
     }
 }
 
@@ -305,7 +355,18 @@ mod tests {
             Duration::from_millis(3),
         );
         metrics.request(Some("acme"), None, "chat", 429, Duration::from_millis(1));
-        metrics.tokens("acme", "assistant", 7, 11);
+        let usage = Usage {
+            input_tokens: 7,
+            output_tokens: 11,
+            ..Usage::default()
+        };
+        metrics.model_call(
+            "acme",
+            "assistant",
+            "openai",
+            &usage,
+            Some("connect_failed"),
+        );
         let counted = metrics.connection();
         let text = metrics.render();
         for line in [
@@ -313,6 +374,7 @@ mod tests {
             r#"ambit_requests_total{tenant="acme",agent="none",route="chat",status="4xx"} 1"#,
             r#"ambit_tokens_total{tenant="acme",agent="assistant",direction="output"} 11"#,
             r#"ambit_request_seconds_count{tenant="acme",route="chat"} 2"#,
+            r#"ambit_model_calls_total{tenant="acme",agent="assistant",provider="openai",outcome="connect_failed"} 1"#,
             "ambit_connections 1",
         ] {
             assert!(text.contains(line), "{line} in {text}");
@@ -325,7 +387,7 @@ mod tests {
     fn names_are_bounded() {
         let metrics = Metrics::default();
         for i in 0..10 * MAX_NAMES {
-            metrics.verdict(&format!("tenant-{i}"), "input", "allow");
+            metrics.verdict(&format!("tenant-{i}"), Stage::Input, Action::Allow);
         }
         let series = metrics
             .render()

@@ -6,9 +6,11 @@
 //! only checked as far as the gateway itself relies on it and passes on as it came, unknown fields included.
 
 use super::json::{self, Bad};
+use ambit_inference::{Role, ToolCall};
+use ambit_session::{ChatMessage, ChatTurn, ClientTool};
 use ambit_types::{AgentName, Error, ProviderName, ToolName};
 use bytes::Bytes;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::to_raw_value};
 
 const MAX_MESSAGES: usize = 4096;
 const MAX_PARTS: usize = 1024;
@@ -26,7 +28,7 @@ pub enum Target {
     },
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct ChatRequest {
     pub stream: bool,
     /// `stream_options.include_usage`: a last chunk with the usage and no choices.
@@ -34,7 +36,7 @@ pub struct ChatRequest {
     pub body: ChatBody,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum ChatBody {
     Agent(Box<AgentRequest>),
     /// The bytes as they came: strictly valid JSON with no name twice, so that every reader sees the same request.
@@ -46,68 +48,11 @@ pub enum ChatBody {
 }
 
 /// A conversation with an agent.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct AgentRequest {
     pub agent: AgentName,
-    /// Never empty.
-    pub messages: Vec<ChatMessage>,
-    /// Tools the caller runs itself.
-    pub tools: Vec<ClientTool>,
-    pub tool_choice: ToolChoice,
-    pub sampling: Sampling,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ChatMessage {
-    System(String),
-    Developer(String),
-    User(String),
-    Assistant {
-        text: String,
-        tool_calls: Vec<ClientToolCall>,
-    },
-    Tool {
-        call: String,
-        text: String,
-    },
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientToolCall {
-    pub id: String,
-    pub name: String,
-    /// As the model wrote it; not necessarily JSON.
-    pub arguments: String,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct ClientTool {
-    pub name: ToolName,
-    pub description: String,
-    /// JSON Schema of the arguments; an object.
-    pub parameters: Map<String, Value>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum ToolChoice {
-    #[default]
-    Auto,
-    None,
-    Required,
-    Named(ToolName),
-}
-
-/// Wishes about the model's sampling, within OpenAI's ranges.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Sampling {
-    pub temperature: Option<f64>,
-    pub top_p: Option<f64>,
-    pub max_output_tokens: Option<u32>,
-    pub stop: Vec<String>,
-    pub seed: Option<i64>,
-    pub frequency_penalty: Option<f64>,
-    pub presence_penalty: Option<f64>,
-    pub parallel_tool_calls: Option<bool>,
+    /// Has at least one message.
+    pub turn: ChatTurn,
 }
 
 /// Reads a request body.
@@ -172,29 +117,28 @@ fn agent_request(agent: AgentName, mut map: Map<String, Value>) -> Result<AgentR
     if messages.is_empty() {
         return Err(Bad::new("needs at least one message").in_field("messages"));
     }
-    let tools = json::optional(&mut map, "tools", |value| {
+    let client_tools = json::optional(&mut map, "tools", |value| {
         json::array(value, MAX_TOOLS, tool)
     })?
     .unwrap_or_default();
-    for (i, tool) in tools.iter().enumerate() {
-        if tools[..i].iter().any(|earlier| earlier.name == tool.name) {
+    for (i, tool) in client_tools.iter().enumerate() {
+        if client_tools[..i]
+            .iter()
+            .any(|earlier| earlier.name == tool.name)
+        {
             return Err(Bad::new(format!("`{}` is declared twice", tool.name))
                 .at(i)
                 .in_field("tools"));
         }
     }
-    let tool_choice = json::optional(&mut map, "tool_choice", tool_choice)?.unwrap_or_default();
-    if let ToolChoice::Named(name) = &tool_choice
-        && !tools.iter().any(|tool| tool.name == *name)
-    {
-        return Err(Bad::new("names a tool that `tools` does not declare").in_field("tool_choice"));
-    }
+    let options = options(&mut map, &client_tools)?;
     Ok(AgentRequest {
         agent,
-        messages,
-        tools,
-        tool_choice,
-        sampling: sampling(&mut map)?,
+        turn: ChatTurn {
+            messages,
+            client_tools,
+            options,
+        },
     })
 }
 
@@ -243,44 +187,43 @@ fn refuse_unsupported(map: &mut Map<String, Value>) -> Result<(), Bad> {
 
 fn message(value: Value) -> Result<ChatMessage, Bad> {
     let mut map = json::map(value)?;
-    let role = json::required(&mut map, "role", json::string)?;
-    let mut text = |needed: bool| {
-        let text = json::optional(&mut map, "content", content)?;
-        if needed && text.is_none() {
-            Err(Bad::new("is missing").in_field("content"))
-        } else {
-            Ok(text.unwrap_or_default())
+    let role = json::required(&mut map, "role", |role| {
+        match json::string(role)?.as_str() {
+            "system" => Ok(Role::System),
+            "developer" => Ok(Role::Developer),
+            "user" => Ok(Role::User),
+            "assistant" => Ok(Role::Assistant),
+            "tool" => Ok(Role::Tool),
+            _ => Err(Bad::new(
+                "expected system, developer, user, assistant or tool",
+            )),
         }
+    })?;
+    let mut message = ChatMessage {
+        role,
+        text: String::new(),
+        tool_calls: Vec::new(),
+        tool_call_id: None,
     };
-    match role.as_str() {
-        "system" => Ok(ChatMessage::System(text(true)?)),
-        "developer" => Ok(ChatMessage::Developer(text(true)?)),
-        "user" => Ok(ChatMessage::User(text(true)?)),
-        "assistant" => {
-            let text = text(false)?;
-            let refusal = json::optional(&mut map, "refusal", json::string)?;
-            let tool_calls = json::optional(&mut map, "tool_calls", |value| {
-                json::array(value, MAX_TOOLS, tool_call)
-            })?
+    if role == Role::Assistant {
+        // An assistant's turn may be calls only, or a refusal in place of an answer.
+        let text = json::optional(&mut map, "content", content)?;
+        let refusal = json::optional(&mut map, "refusal", json::string)?;
+        message.text = text
+            .filter(|text| !text.is_empty())
+            .or(refusal)
             .unwrap_or_default();
-            Ok(ChatMessage::Assistant {
-                text: if text.is_empty() {
-                    refusal.unwrap_or_default()
-                } else {
-                    text
-                },
-                tool_calls,
-            })
-        }
-        "tool" => {
-            let text = text(true)?;
-            Ok(ChatMessage::Tool {
-                call: json::required(&mut map, "tool_call_id", identifier)?,
-                text,
-            })
-        }
-        _ => Err(Bad::new("expected system, developer, user, assistant or tool").in_field("role")),
+        let calls = json::optional(&mut map, "tool_calls", |value| {
+            json::array(value, MAX_TOOLS, tool_call)
+        })?;
+        message.tool_calls = calls.unwrap_or_default();
+    } else {
+        message.text = json::required(&mut map, "content", content)?;
     }
+    if role == Role::Tool {
+        message.tool_call_id = Some(json::required(&mut map, "tool_call_id", identifier)?);
+    }
+    Ok(message)
 }
 
 /// A text, or an array of text parts, which mean the same as their texts in a row.
@@ -301,13 +244,13 @@ fn content(value: Value) -> Result<String, Bad> {
     }
 }
 
-fn tool_call(value: Value) -> Result<ClientToolCall, Bad> {
+fn tool_call(value: Value) -> Result<ToolCall, Bad> {
     let mut map = json::map(value)?;
     function_type(&mut map)?;
     let id = json::required(&mut map, "id", identifier)?;
     json::required(&mut map, "function", |function| {
         let mut function = json::map(function)?;
-        Ok(ClientToolCall {
+        Ok(ToolCall {
             id,
             name: json::required(&mut function, "name", json::string)?,
             arguments: json::required(&mut function, "arguments", json::string)?,
@@ -321,59 +264,82 @@ fn tool(value: Value) -> Result<ClientTool, Bad> {
     json::required(&mut map, "function", |function| {
         let mut function = json::map(function)?;
         Ok(ClientTool {
-            name: json::required(&mut function, "name", tool_name)?,
+            name: json::required(&mut function, "name", tool_name)?.to_string(),
             description: json::optional(&mut function, "description", json::string)?
                 .unwrap_or_default(),
-            parameters: json::optional(&mut function, "parameters", json::map)?
-                .unwrap_or_else(no_parameters),
+            parameters: match json::optional(&mut function, "parameters", json::map)? {
+                Some(schema) => raw(&schema)?,
+                None => raw(&serde_json::json!({"type": "object", "properties": {}}))?,
+            },
         })
     })
 }
 
-fn tool_choice(value: Value) -> Result<ToolChoice, Bad> {
+/// The fields that go on to the provider, each checked here so that a mistake has a name. Unknown ones stay behind: an agent's model and
+/// its provider are the operator's choice, and a field the caller means for one of them may mean something else to the other.
+fn options(map: &mut Map<String, Value>, tools: &[ClientTool]) -> Result<Map<String, Value>, Bad> {
+    let checks: [(&str, fn(&Value) -> Result<(), Bad>); 9] = [
+        ("temperature", |value| {
+            json::number(value, 0.0, 2.0).map(drop)
+        }),
+        ("top_p", |value| json::number(value, 0.0, 1.0).map(drop)),
+        ("max_tokens", |value| {
+            json::integer(value, 1, i64::from(u32::MAX)).map(drop)
+        }),
+        ("max_completion_tokens", |value| {
+            json::integer(value, 1, i64::from(u32::MAX)).map(drop)
+        }),
+        ("seed", |value| {
+            json::integer(value, i64::MIN, i64::MAX).map(drop)
+        }),
+        ("frequency_penalty", |value| {
+            json::number(value, -2.0, 2.0).map(drop)
+        }),
+        ("presence_penalty", |value| {
+            json::number(value, -2.0, 2.0).map(drop)
+        }),
+        ("parallel_tool_calls", |value| {
+            json::boolean(value.clone()).map(drop)
+        }),
+        ("stop", |value| match value {
+            Value::String(_) => Ok(()),
+            many => json::array(many.clone(), 4, json::string).map(drop),
+        }),
+    ];
+    let mut options = Map::new();
+    for (key, check) in checks {
+        if let Some(value) = json::take(map, key) {
+            check(&value).map_err(|bad| bad.in_field(key))?;
+            options.insert(key.to_owned(), value);
+        }
+    }
+    if let Some(choice) = json::take(map, "tool_choice") {
+        tool_choice(&choice, tools).map_err(|bad| bad.in_field("tool_choice"))?;
+        options.insert("tool_choice".to_owned(), choice);
+    }
+    // `max_tokens` is the older name of the same wish; where both stand, the newer one counts.
+    if options.contains_key("max_completion_tokens") {
+        options.remove("max_tokens");
+    }
+    Ok(options)
+}
+
+fn tool_choice(value: &Value, tools: &[ClientTool]) -> Result<(), Bad> {
     match value.as_str() {
-        Some("auto") => return Ok(ToolChoice::Auto),
-        Some("none") => return Ok(ToolChoice::None),
-        Some("required") => return Ok(ToolChoice::Required),
+        Some("auto" | "none" | "required") => return Ok(()),
         Some(_) => return Err(Bad::new("expected auto, none, required or a function")),
         None => {}
     }
-    let mut map = json::map(value)?;
+    let mut map = json::map(value.clone())?;
     function_type(&mut map)?;
-    json::required(&mut map, "function", |value| {
+    let name = json::required(&mut map, "function", |value| {
         json::required(&mut json::map(value)?, "name", tool_name)
-    })
-    .map(ToolChoice::Named)
-}
-
-fn sampling(map: &mut Map<String, Value>) -> Result<Sampling, Bad> {
-    let mut tokens = |key| {
-        json::optional(map, key, |value| {
-            json::integer(&value, 1, i64::from(u32::MAX))
-        })
-    };
-    // `max_tokens` is the older name; where both stand, the newer one counts.
-    let (older, newer) = (tokens("max_tokens")?, tokens("max_completion_tokens")?);
-    Ok(Sampling {
-        temperature: json::optional(map, "temperature", |value| json::number(&value, 0.0, 2.0))?,
-        top_p: json::optional(map, "top_p", |value| json::number(&value, 0.0, 1.0))?,
-        max_output_tokens: newer.or(older).and_then(|n| u32::try_from(n).ok()),
-        stop: json::optional(map, "stop", |value| match value {
-            Value::String(one) => Ok(vec![one]),
-            many => json::array(many, 4, json::string),
-        })?
-        .unwrap_or_default(),
-        seed: json::optional(map, "seed", |value| {
-            json::integer(&value, i64::MIN, i64::MAX)
-        })?,
-        frequency_penalty: json::optional(map, "frequency_penalty", |value| {
-            json::number(&value, -2.0, 2.0)
-        })?,
-        presence_penalty: json::optional(map, "presence_penalty", |value| {
-            json::number(&value, -2.0, 2.0)
-        })?,
-        parallel_tool_calls: json::optional(map, "parallel_tool_calls", json::boolean)?,
-    })
+    })?;
+    if tools.iter().any(|tool| tool.name == *name) {
+        Ok(())
+    } else {
+        Err(Bad::new("names a tool that `tools` does not declare"))
+    }
 }
 
 /// `type` of a tool, call or choice: `function`, which is also what leaving it out means.
@@ -397,11 +363,8 @@ fn identifier(value: Value) -> Result<String, Bad> {
     })
 }
 
-fn no_parameters() -> Map<String, Value> {
-    Map::from_iter([
-        ("type".to_owned(), "object".into()),
-        ("properties".to_owned(), Map::new().into()),
-    ])
+fn raw(schema: &impl serde::Serialize) -> Result<Box<serde_json::value::RawValue>, Bad> {
+    to_raw_value(schema).map_err(|error| Bad::new(error.to_string()))
 }
 
 #[cfg(test)]

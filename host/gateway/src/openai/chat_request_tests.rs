@@ -38,31 +38,31 @@ fn reads_what_the_openai_client_sends() {
         "temperature": 1, "max_tokens": 5, "max_completion_tokens": 7, "stop": "end", "n": 1, "user": "someone",
         "metadata": {"unknown": [1, 2, {"deep": null}]},
     }));
-    assert_eq!(request.messages[1], ChatMessage::User("ab".to_owned()));
+    let turn = request.turn;
     assert_eq!(
-        request.messages[3],
-        ChatMessage::Tool {
-            call: "c1".to_owned(),
-            text: "12:00".to_owned()
-        }
-    );
-    let ChatMessage::Assistant { tool_calls, .. } = &request.messages[2] else {
-        panic!()
-    };
-    assert_eq!(tool_calls[0].name, "now");
-    assert_eq!(request.tools[0].parameters["type"], "object");
-    assert_eq!(
-        request.tool_choice,
-        ToolChoice::Named("now".parse().unwrap())
+        (turn.messages[1].role, turn.messages[1].text.as_str()),
+        (Role::User, "ab")
     );
     assert_eq!(
         (
-            request.sampling.temperature,
-            request.sampling.max_output_tokens
+            turn.messages[3].tool_call_id.as_deref(),
+            turn.messages[3].text.as_str()
         ),
-        (Some(1.0), Some(7))
+        (Some("c1"), "12:00")
     );
-    assert_eq!(request.sampling.stop, ["end"]);
+    assert_eq!(turn.messages[2].tool_calls[0].name, "now");
+    assert!(turn.client_tools[0].parameters.get().contains("object"));
+    let options = json!({"temperature": 1, "max_completion_tokens": 7, "stop": "end",
+        "tool_choice": {"type": "function", "function": {"name": "now"}}});
+    assert_eq!(Value::Object(turn.options), options);
+}
+
+#[test]
+fn a_refusal_of_an_earlier_turn_stays_in_the_conversation() {
+    let request = agent(
+        json!({"model": "a", "messages": [{"role": "assistant", "content": null, "refusal": "no"}]}),
+    );
+    assert_eq!(request.turn.messages[0].text, "no");
 }
 
 #[test]
@@ -76,13 +76,18 @@ fn null_is_absent_and_streaming_options_are_read() {
 #[test]
 fn passes_a_model_through_untouched() {
     let body = Bytes::from_static(br#"{ "model":"openai/org/m-1", "messages":[{"role":"odd","x":[1.50]}], "n":3, "top_k":1e2 }"#);
-    let request = parse_chat_request(&body).unwrap();
-    let expected = ChatBody::PassThrough {
-        provider: "openai".parse().unwrap(),
-        model: "org/m-1".to_owned(),
-        body,
+    let ChatBody::PassThrough {
+        provider,
+        model,
+        body: passed,
+    } = parse_chat_request(&body).unwrap().body
+    else {
+        panic!()
     };
-    assert_eq!(request.body, expected);
+    assert_eq!(
+        (provider.as_str(), model.as_str(), passed),
+        ("openai", "org/m-1", body)
+    );
 }
 
 #[test]

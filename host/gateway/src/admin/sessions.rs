@@ -1,0 +1,90 @@
+//! A tenant's sessions, read from the journal.
+
+use super::{Admin, Answer, Asked, At, one};
+use ambit_store::{Event, Session, StoreError, TenantStore};
+use ambit_types::{Error, SessionId, TenantSlug};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+const MAX_PAGE: u32 = 1000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Older {
+    before: Option<SessionId>,
+    limit: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Later {
+    after: Option<i64>,
+    limit: Option<u32>,
+}
+
+pub(super) async fn list(
+    admin: Admin,
+    At(slug): At<TenantSlug>,
+    Asked(asked): Asked<Older>,
+) -> Answer {
+    let (_, store) = admin.tenant(&slug).await?;
+    let limit = page(asked.limit)?;
+    let sessions = store.sessions(asked.before, limit).await?;
+    let has_more = sessions.len() == limit as usize;
+    one(json!({"data": sessions, "has_more": has_more}))
+}
+
+pub(super) async fn show(admin: Admin, At((slug, id)): At<(TenantSlug, SessionId)>) -> Answer {
+    let (_, store) = admin.tenant(&slug).await?;
+    let session = find(&store, id).await?;
+    let chain = match store.verify_chain(id).await {
+        Ok(chain) => json!({"holds": true, "events": chain.events, "head": chain.head}),
+        Err(StoreError::BrokenChain { seq, why, .. }) => {
+            json!({"holds": false, "event": seq, "why": why})
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let mut answer = serde_json::to_value(&session).map_err(Error::internal)?;
+    answer["chain"] = chain;
+    one(answer)
+}
+
+pub(super) async fn events(
+    admin: Admin,
+    At((slug, id)): At<(TenantSlug, SessionId)>,
+    Asked(asked): Asked<Later>,
+) -> Answer {
+    let (_, store) = admin.tenant(&slug).await?;
+    find(&store, id).await?;
+    let limit = page(asked.limit)?;
+    let events = store.events(id, asked.after.unwrap_or(0), limit).await?;
+    let has_more = events.len() == limit as usize;
+    one(json!({"data": events.iter().map(view).collect::<Vec<_>>(), "has_more": has_more}))
+}
+
+async fn find(store: &TenantStore, id: SessionId) -> Result<Session, Error> {
+    store
+        .session(id)
+        .await?
+        .ok_or_else(|| Error::not_found("there is no such session"))
+}
+
+fn page(limit: Option<u32>) -> Result<u32, Error> {
+    match limit {
+        None => Ok(100),
+        Some(limit @ 1..=MAX_PAGE) => Ok(limit),
+        Some(_) => Err(Error::invalid("limit", format!("expected 1 to {MAX_PAGE}"))),
+    }
+}
+
+/// A body that is JSON is shown as such, any other in base64; the hash is over its exact bytes either way.
+fn view(event: &Event) -> Value {
+    let mut view = json!({"seq": event.seq, "schema_version": event.schema_version, "kind": event.kind, "time_ms": event.time_ms,
+        "header": event.header, "content_hash": event.content_hash, "previous_hash": event.previous_hash});
+    match serde_json::from_slice::<Value>(&event.body) {
+        Ok(body) => view["body"] = body,
+        Err(_) => view["body_base64"] = STANDARD.encode(&event.body).into(),
+    }
+    view
+}

@@ -1,0 +1,260 @@
+//! The data plane of one tenant: who calls, at what rate, and which route.
+
+use crate::{
+    error::OpenAiError,
+    front::{self, Begun, nobody},
+    gateway::{Gateway, Inner, infallible},
+    openai::{chat, models, moderation, search},
+    rate::Standing,
+    routes::Route,
+    trace,
+};
+use ambit_session::Tenant;
+use ambit_types::{CallContext, Error, ErrorKind, Scope, TenantSlug};
+use axum::{
+    Router,
+    body::Body,
+    extract::FromRequestParts,
+    response::IntoResponse as _,
+    routing::{get, post},
+};
+use http::{Request, Response, header, request::Parts};
+use std::{sync::Arc, time::Instant};
+use tower::ServiceExt as _;
+
+/// Every route of a tenant's host.
+pub const ROUTES: &[Route<()>] = &[
+    Route {
+        method: "POST",
+        path: "/v1/chat/completions",
+        summary: "a request to an agent, or to `provider/model`",
+        handler: || post(chat::create),
+    },
+    Route {
+        method: "GET",
+        path: "/v1/models",
+        summary: "agents and models the caller may name",
+        handler: || get(models::list),
+    },
+    Route {
+        method: "GET",
+        path: "/v1/models/{*id}",
+        summary: "one of them",
+        handler: || get(models::show),
+    },
+    Route {
+        method: "POST",
+        path: "/v1/moderations",
+        summary: "the guardrail's verdict on texts",
+        handler: || post(moderation::create),
+    },
+    Route {
+        method: "POST",
+        path: "/v1/vector_stores/{collection}/search",
+        summary: "passages of a collection",
+        handler: || post(search::create),
+    },
+];
+
+/// Under which names a request is counted.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) tenant: Option<TenantSlug>,
+    pub(crate) agent: Option<Arc<str>>,
+    pub(crate) route: &'static str,
+}
+
+/// The agent a request turned out to be for; handlers put it into their answer's extensions.
+#[derive(Debug, Clone)]
+pub(crate) struct AgentTally(pub(crate) Arc<str>);
+
+/// An authenticated call with the tenant as it was when the call began.
+#[derive(Clone)]
+pub(crate) struct Call {
+    pub(crate) gateway: Arc<Inner>,
+    pub(crate) tenant: Arc<Tenant>,
+    pub(crate) context: CallContext,
+    pub(crate) at: Instant,
+}
+
+impl Call {
+    pub(crate) fn require(&self, scope: Scope) -> Result<(), Error> {
+        if self.context.principal.may(scope) {
+            Ok(())
+        } else {
+            Err(Error::forbidden(format!(
+                "the credential lacks the scope `{}`",
+                scope.as_str()
+            )))
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Call {
+    type Rejection = OpenAiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, OpenAiError> {
+        parts
+            .extensions
+            .remove()
+            .ok_or_else(|| OpenAiError(Error::internal("a data route was reached without a call")))
+    }
+}
+
+/// What to answer where no route fits.
+pub(crate) fn finish(router: Router) -> Router {
+    router
+        .fallback(async || OpenAiError(nobody()))
+        .method_not_allowed_fallback(async || {
+            OpenAiError(Error::not_found("this path has no such method"))
+        })
+}
+
+/// Answers a request to a tenant.
+pub(crate) async fn answer(
+    gateway: &Gateway,
+    tenant: Arc<Tenant>,
+    begun: Begun,
+    mut parts: Parts,
+    body: Body,
+) -> (Response<Body>, Tally) {
+    let mut tally = Tally {
+        tenant: Some(tenant.slug.clone()),
+        agent: None,
+        route: name_of(parts.uri.path()),
+    };
+    // Before any question of credentials: what is not of this plane does not exist here.
+    if tally.route == "none" {
+        return (OpenAiError(nobody()).into_response(), tally);
+    }
+    let (call, standing) = match admit(gateway, tenant, begun, &parts).await {
+        Ok(admitted) => admitted,
+        Err(error) => return (OpenAiError(error).into_response(), tally),
+    };
+    parts.extensions.insert(call);
+    let mut response = infallible(
+        gateway
+            .0
+            .data
+            .clone()
+            .oneshot(Request::from_parts(parts, body))
+            .await,
+    );
+    if let Some(standing) = standing {
+        standing.write(response.headers_mut());
+    }
+    tally.agent = response
+        .extensions_mut()
+        .remove()
+        .map(|AgentTally(agent)| agent);
+    (response, tally)
+}
+
+/// Who calls, and may it call now?
+async fn admit(
+    gateway: &Gateway,
+    tenant: Arc<Tenant>,
+    begun: Begun,
+    request: &Parts,
+) -> Result<(Call, Option<Standing>), Error> {
+    let credential = trace::one(&request.headers, header::AUTHORIZATION.as_str())
+        .and_then(bearer)
+        .ok_or_else(|| {
+            Error::new(
+                ErrorKind::Unauthenticated,
+                "this needs a credential: `Authorization: Bearer …`",
+            )
+        })?;
+    let principal = match tenant.authenticator.cached(credential) {
+        Some(principal) => principal,
+        None => {
+            tenant
+                .authenticator
+                .authenticate(credential, &front::facts(request, &begun.host))
+                .await?
+        }
+    };
+    let context = CallContext {
+        tenant: tenant.id,
+        tenant_slug: tenant.slug.clone(),
+        principal,
+        request: begun.id,
+        session: None,
+        trace: begun.trace,
+        deadline: begun.at + gateway.0.config.deadline,
+    };
+    let span = tracing::Span::current();
+    span.record("tenant", tenant.slug.as_str());
+    span.record("principal", context.principal.id.as_str());
+    let standing = gateway.0.rates.count(&context)?;
+    Ok((
+        Call {
+            gateway: gateway.0.clone(),
+            tenant,
+            context,
+            at: begun.at,
+        },
+        standing,
+    ))
+}
+
+/// The credential after `Bearer `, whose letters may have any case (RFC 9110 §11.1).
+pub(crate) fn bearer(header: &str) -> Option<&str> {
+    let (scheme, credential) = header.split_once(' ')?;
+    let credential = credential.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !credential.is_empty()).then_some(credential)
+}
+
+/// The name of the route a path belongs to, in metrics; `none` where there is none.
+fn name_of(path: &str) -> &'static str {
+    match path.strip_prefix("/v1/") {
+        Some("chat/completions") => "chat",
+        Some("moderations") => "moderations",
+        Some(rest) if rest == "models" || rest.starts_with("models/") => "models",
+        Some(rest) if rest.starts_with("vector_stores/") && rest.ends_with("/search") => "search",
+        _ => "none",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials() {
+        for (header, expected) in [
+            ("Bearer abc", Some("abc")),
+            ("bearer  abc ", Some("abc")),
+            ("Bearer ", None),
+            ("Bearer", None),
+            ("Basic abc", None),
+            ("", None),
+        ] {
+            assert_eq!(bearer(header), expected, "{header}");
+        }
+    }
+
+    #[test]
+    fn every_route_has_its_name_and_nothing_else_has_one() {
+        for route in ROUTES {
+            let path = route
+                .path
+                .replace("{*id}", "a/b")
+                .replace("{collection}", "docs");
+            assert_ne!(name_of(&path), "none", "{path}");
+        }
+        for path in [
+            "/",
+            "/healthz",
+            "/readyz",
+            "/metrics",
+            "/admin/v1/tenants",
+            "/t/acme/v1/models",
+            "/v1",
+            "/v1/files",
+            "/V1/models",
+        ] {
+            assert_eq!(name_of(path), "none", "{path}");
+        }
+    }
+}

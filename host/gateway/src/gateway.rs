@@ -1,0 +1,110 @@
+//! The gateway as a whole: what it is made of, and serving it.
+
+use crate::{
+    admin,
+    body::{Bodies, Read},
+    config::GatewayConfig,
+    data,
+    metrics::Metrics,
+    ops,
+    rate::Rates,
+    routes,
+    server::{self, Draining, Ended, Role},
+};
+use ambit_session::{Platform, Sessions, Tenants};
+use ambit_types::Error;
+use axum::{Router, body::Body};
+use http::{Request, Response};
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+/// Data plane, admin API and ops endpoints over one platform. Cheap to clone.
+#[derive(Clone)]
+pub struct Gateway(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) config: GatewayConfig,
+    pub(crate) platform: Platform,
+    pub(crate) tenants: Tenants,
+    pub(crate) sessions: Sessions,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) rates: Rates,
+    pub(crate) bodies: Bodies,
+    pub(crate) draining: Draining,
+    /// Both take their state from the request's extensions, see [`crate::call::Scene`].
+    pub(crate) data: Router,
+    pub(crate) ops: Router,
+}
+
+impl Gateway {
+    /// `metrics` may hold families of other parts already; the sessions' counts go there too.
+    #[must_use]
+    pub fn new(
+        config: GatewayConfig,
+        platform: Platform,
+        tenants: Tenants,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let sessions = Sessions::new(platform.clone(), metrics.clone());
+        Self(Arc::new(Inner {
+            rates: Rates::new(config.rate.clone()),
+            bodies: Bodies::new(config.body_budget, config.body_timeout),
+            draining: Draining::default(),
+            data: data::finish(routes::router(data::ROUTES)),
+            ops: ops::finish(routes::router(ops::ROUTES).merge(routes::router(admin::ROUTES))),
+            config,
+            platform,
+            tenants,
+            sessions,
+            metrics,
+        }))
+    }
+
+    /// Serves these listeners until `stop`, then drains as [`crate::ServerConfig`] says.
+    pub async fn serve(
+        &self,
+        listeners: Vec<(TcpListener, Role)>,
+        stop: CancellationToken,
+    ) -> Ended {
+        let config = self.0.config.server.clone();
+        server::serve(
+            listeners,
+            Arc::new(self.clone()),
+            &self.0.draining,
+            config,
+            stop,
+        )
+        .await
+    }
+
+    /// Answers one request to `/admin/v1` without a network: for a command that runs the server's code in its own process. The
+    /// request needs the admin key like any other.
+    pub async fn admin(&self, mut request: Request<Body>) -> Response<Body> {
+        request.extensions_mut().insert(ops::Scene {
+            gateway: self.clone(),
+            loopback: true,
+        });
+        infallible(self.0.ops.clone().oneshot(request).await)
+    }
+}
+
+impl Inner {
+    /// A data-plane body.
+    pub(crate) async fn body(&self, body: Body) -> Result<Read, Error> {
+        self.bodies.read(body, self.config.max_body).await
+    }
+
+    /// An admin body.
+    pub(crate) async fn admin_body(&self, body: Body) -> Result<Read, Error> {
+        self.bodies.read(body, self.config.max_admin_body).await
+    }
+}
+
+pub(crate) fn infallible<T>(result: Result<T, std::convert::Infallible>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(never) => match never {},
+    }
+}

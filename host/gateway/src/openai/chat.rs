@@ -1,0 +1,393 @@
+//! `POST /v1/chat/completions`: from a session's events to an answer, whole or streamed.
+//!
+//! Rules kept here: a stream is begun only once the session has something to say, so that what fails before has its own status; the
+//! finish chunk and `[DONE]` follow [`SessionEvent::Finished`], which the session sends after its outcome is durable; a stream that
+//! fails ends in an error event and nothing else. Dropping an answer drops the session's events, which cancels everything upstream.
+
+use super::{
+    answer::{Call as ToolCall, DONE, Envelope, HEARTBEAT, Source, Tokens, error_event},
+    chat_request::{AgentRequest, ChatBody, parse_chat_request},
+};
+use crate::{
+    data::{AgentTally, Call},
+    error::{self, OpenAiError},
+};
+use ambit_inference::{RawChat, Usage};
+use ambit_session::{ChatEvents, Citation, ModelName, PassReply, SessionEvent};
+use ambit_types::{Error, Scope, SessionId};
+use axum::{
+    Json,
+    body::Body,
+    response::{IntoResponse as _, Response},
+};
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _, stream};
+use http::{HeaderName, HeaderValue, header};
+use std::{convert::Infallible, sync::Arc, time::Duration};
+use tokio::time::timeout;
+
+pub(crate) async fn create(call: Call, body: Body) -> Result<Response, OpenAiError> {
+    call.require(Scope::Chat)?;
+    let read = call.gateway.body(body).await?;
+    let request = parse_chat_request(&read.bytes)?;
+    match request.body {
+        ChatBody::Agent(agent) => ask(call, *agent, request.stream, request.include_usage).await,
+        ChatBody::PassThrough {
+            provider,
+            model,
+            body,
+        } => {
+            pass(
+                call,
+                ModelName { provider, model },
+                RawChat::parse(body).map_err(Error::from)?,
+            )
+            .await
+        }
+    }
+}
+
+async fn ask(
+    call: Call,
+    request: AgentRequest,
+    stream: bool,
+    include_usage: bool,
+) -> Result<Response, OpenAiError> {
+    let Some(agent) = call.tenant.agents.get(&request.agent).cloned() else {
+        return Err(Error::not_found(format!("there is no agent `{}` here", request.agent)).into());
+    };
+    let tally = AgentTally(request.agent.as_str().into());
+    let envelope = Envelope::new(&call.context.request.to_string(), &request.agent);
+    let events = call.gateway.sessions.chat(
+        call.context.clone(),
+        call.tenant.clone(),
+        agent,
+        request.turn,
+    );
+    let session = events.session();
+    let answered = if stream {
+        streamed(&call, tally.0.clone(), envelope, events, include_usage).await
+    } else {
+        whole(&envelope, events).await
+    };
+    // A failed request belongs to its session and agent as well.
+    let mut response = answered.unwrap_or_else(axum::response::IntoResponse::into_response);
+    name_session(&mut response, session);
+    response.extensions_mut().insert(tally);
+    Ok(response)
+}
+
+/// What a session said, gathered.
+#[derive(Default)]
+struct Gathered {
+    text: String,
+    calls: Vec<ToolCall>,
+    sources: Vec<Source>,
+}
+
+async fn whole(envelope: &Envelope, mut events: ChatEvents) -> Result<Response, OpenAiError> {
+    let mut said = Gathered::default();
+    while let Some(event) = events.next().await {
+        match event {
+            SessionEvent::Text(text) => said.text.push_str(&text),
+            SessionEvent::ToolCalls(calls) => said.calls.extend(calls.into_iter().map(tool_call)),
+            SessionEvent::Citations(citations) => {
+                said.sources.extend(citations.into_iter().map(source))
+            }
+            SessionEvent::Finished { reason, usage } => {
+                let body = envelope.completion(
+                    &said.text,
+                    &said.calls,
+                    reason.as_str(),
+                    &said.sources,
+                    tokens(&usage),
+                );
+                return Ok(Json(body).into_response());
+            }
+            SessionEvent::Failed(error) => return Err(error.into()),
+        }
+    }
+    Err(broke_off().into())
+}
+
+async fn streamed(
+    call: &Call,
+    agent: Arc<str>,
+    envelope: Envelope,
+    mut events: ChatEvents,
+    include_usage: bool,
+) -> Result<Response, OpenAiError> {
+    let heartbeat = call.gateway.config.heartbeat;
+    // A session that fails at once gets its status. One that takes longer than a proxy would wait begins its stream without a word.
+    let first = match timeout(heartbeat, events.next()).await {
+        Ok(Some(SessionEvent::Failed(error))) => return Err(error.into()),
+        Ok(Some(event)) => Some(event),
+        Ok(None) => return Err(broke_off().into()),
+        Err(_) => None,
+    };
+    let metrics = call.gateway.metrics.clone();
+    let (tenant, at) = (call.context.tenant_slug.clone(), call.at);
+    let mut first_text = true;
+    let events = stream::iter(first).chain(events).inspect(move |event| {
+        if first_text && matches!(event, SessionEvent::Text(_)) {
+            first_text = false;
+            metrics.first_chunk(&tenant, &agent, at.elapsed());
+        }
+    });
+    Ok(sse(chunks(
+        envelope,
+        Box::pin(events),
+        include_usage,
+        heartbeat,
+    )
+    .map(Ok::<_, Infallible>)))
+}
+
+/// The events of a stream's answer.
+fn chunks(
+    envelope: Envelope,
+    events: impl Stream<Item = SessionEvent> + Unpin + Send + 'static,
+    include_usage: bool,
+    heartbeat: Duration,
+) -> impl Stream<Item = Bytes> + Send + 'static {
+    let role = envelope.role();
+    let state = Some((envelope, events, Gathered::default()));
+    let rest = stream::unfold(state, move |state| async move {
+        let (envelope, mut events, mut said) = state?;
+        let event = loop {
+            match timeout(heartbeat, events.next()).await {
+                Err(_) => return Some((HEARTBEAT, Some((envelope, events, said)))),
+                // They belong to the last delta.
+                Ok(Some(SessionEvent::Citations(citations))) => {
+                    said.sources.extend(citations.into_iter().map(source))
+                }
+                Ok(event) => break event.unwrap_or_else(|| SessionEvent::Failed(broke_off())),
+            }
+        };
+        match event {
+            SessionEvent::Text(text) => {
+                let chunk = envelope.text(&text);
+                said.text.push_str(&text);
+                Some((chunk, Some((envelope, events, said))))
+            }
+            SessionEvent::ToolCalls(calls) => {
+                let calls: Vec<_> = calls.into_iter().map(tool_call).collect();
+                Some((envelope.calls(&calls), Some((envelope, events, said))))
+            }
+            SessionEvent::Finished { reason, usage } => {
+                let mut end = envelope
+                    .finish(reason.as_str(), &said.text, &said.sources)
+                    .to_vec();
+                if include_usage {
+                    end.extend_from_slice(&envelope.usage(tokens(&usage)));
+                }
+                end.extend_from_slice(&DONE);
+                Some((end.into(), None))
+            }
+            SessionEvent::Failed(error) => {
+                error::log(&error);
+                Some((error_event(&error), None))
+            }
+            SessionEvent::Citations(_) => None,
+        }
+    });
+    stream::iter([role]).chain(rest)
+}
+
+async fn pass(call: Call, model: ModelName, request: RawChat) -> Result<Response, OpenAiError> {
+    // Models are the provider's names and the caller's words: counted by provider only.
+    let tally = AgentTally(format!("{}/*", model.provider).into());
+    let answer = call
+        .gateway
+        .sessions
+        .pass_through(call.context.clone(), call.tenant.clone(), model, request)
+        .await?;
+    let mut response = match answer.reply {
+        PassReply::Json(body) => (
+            [(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/json"),
+            )],
+            body,
+        )
+            .into_response(),
+        PassReply::Stream(stream) => sse(stream.map(|piece| {
+            Ok::<_, Infallible>(piece.unwrap_or_else(|error| {
+                error::log(&error);
+                error_event(&error)
+            }))
+        })),
+    };
+    name_session(&mut response, answer.session);
+    response.extensions_mut().insert(tally);
+    Ok(response)
+}
+
+fn sse(events: impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static) -> Response {
+    let headers = [
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/event-stream; charset=utf-8"),
+        ),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        // For proxies of the nginx kind, which else gather the stream.
+        (
+            HeaderName::from_static("x-accel-buffering"),
+            HeaderValue::from_static("no"),
+        ),
+    ];
+    (headers, Body::from_stream(events)).into_response()
+}
+
+fn name_session(response: &mut Response, session: SessionId) {
+    if let Ok(session) = HeaderValue::from_str(&session.to_string()) {
+        response
+            .headers_mut()
+            .insert(HeaderName::from_static("x-ambit-session"), session);
+    }
+}
+
+/// A session always says how it ended; that it did not is our fault.
+fn broke_off() -> Error {
+    Error::internal("a session ended without saying how")
+}
+
+fn tool_call(call: ambit_inference::ToolCall) -> ToolCall {
+    ToolCall {
+        id: call.id,
+        name: call.name,
+        arguments: call.arguments,
+    }
+}
+
+fn source(citation: Citation) -> Source {
+    Source {
+        number: citation.number,
+        document: citation.document,
+        title: citation.title,
+        anchor: citation.anchor,
+    }
+}
+
+fn tokens(usage: &Usage) -> Tokens {
+    Tokens {
+        input: usage.input_tokens,
+        cached: usage.cached_tokens,
+        output: usage.output_tokens,
+        reasoning: usage.reasoning_tokens,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ambit_inference::FinishReason;
+    use ambit_types::ErrorKind;
+    use serde_json::{Value, json};
+
+    async fn stream_of(events: Vec<SessionEvent>, include_usage: bool) -> Vec<String> {
+        let chunks = chunks(
+            Envelope::new("req_1", "assistant"),
+            stream::iter(events),
+            include_usage,
+            Duration::from_secs(60),
+        );
+        let all = chunks.collect::<Vec<_>>().await.concat();
+        let text = String::from_utf8(all).unwrap();
+        text.split_terminator("\n\n")
+            .map(|event| event.strip_prefix("data: ").unwrap().to_owned())
+            .collect()
+    }
+
+    fn read(event: &str) -> Value {
+        serde_json::from_str(event).unwrap()
+    }
+
+    fn finished() -> SessionEvent {
+        SessionEvent::Finished {
+            reason: FinishReason::Stop,
+            usage: Usage {
+                input_tokens: 3,
+                output_tokens: 2,
+                ..Usage::default()
+            },
+        }
+    }
+
+    #[tokio::test]
+    async fn a_good_stream_ends_in_finish_usage_and_done() {
+        let citation = Citation {
+            number: 1,
+            collection: "docs".into(),
+            document: "a.md".into(),
+            title: "A".into(),
+            anchor: "x#1".into(),
+        };
+        let said = vec![
+            SessionEvent::Text("Hi [1]".into()),
+            SessionEvent::Citations(vec![citation]),
+            finished(),
+        ];
+        let events = stream_of(said, true).await;
+        assert_eq!(events.len(), 5, "{events:?}");
+        assert_eq!(read(&events[0])["choices"][0]["delta"]["role"], "assistant");
+        assert_eq!(read(&events[1])["choices"][0]["delta"]["content"], "Hi [1]");
+        let last = read(&events[2]);
+        assert_eq!(
+            (
+                &last["choices"][0]["finish_reason"],
+                &last["choices"][0]["delta"]["annotations"][0]["url_citation"]["title"]
+            ),
+            (&json!("stop"), &json!("A"))
+        );
+        assert_eq!(
+            (
+                &read(&events[3])["choices"],
+                &read(&events[3])["usage"]["total_tokens"]
+            ),
+            (&json!([]), &json!(5))
+        );
+        assert_eq!(events[4], "[DONE]");
+    }
+
+    #[tokio::test]
+    async fn a_failed_stream_ends_in_its_error_and_never_in_done() {
+        let failed = SessionEvent::Failed(Error::new(
+            ErrorKind::ProviderFailed {
+                code: "stream_interrupted",
+            },
+            "broke off",
+        ));
+        for events in [
+            vec![SessionEvent::Text("half".into()), failed],
+            vec![SessionEvent::Text("half".into())],
+        ] {
+            let events = stream_of(events, true).await;
+            assert_eq!(events.len(), 3);
+            assert!(read(&events[2])["error"]["code"].is_string());
+            assert!(
+                !events
+                    .iter()
+                    .any(|event| event == "[DONE]" || event.contains("\"finish_reason\":\""))
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn without_being_asked_there_is_no_usage() {
+        let events = stream_of(vec![finished()], false).await;
+        assert_eq!((events.len(), events[2].as_str()), (3, "[DONE]"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_filled_with_comments() {
+        let chunks = chunks(
+            Envelope::new("req_1", "a"),
+            stream::pending(),
+            false,
+            Duration::from_secs(15),
+        );
+        let two: Vec<_> = chunks.skip(1).take(2).collect().await;
+        assert_eq!(two, [HEARTBEAT, HEARTBEAT]);
+    }
+}

@@ -1,0 +1,33 @@
+//! Routes as data: what is served is a list that can be read, documented and walked by a test.
+
+use axum::{Router, routing::MethodRouter};
+
+/// One route of one plane.
+pub struct Route<S: 'static> {
+    pub method: &'static str,
+    /// In axum's notation: `{name}` is one segment, `{*name}` the rest.
+    pub path: &'static str,
+    /// One line for the reference.
+    pub summary: &'static str,
+    pub(crate) handler: fn() -> MethodRouter<S>,
+}
+
+/// A router of exactly these routes.
+pub(crate) fn router<S: Clone + Send + Sync + 'static>(routes: &[Route<S>]) -> Router<S> {
+    routes.iter().fold(Router::new(), |router, route| {
+        router.route(route.path, (route.handler)())
+    })
+}
+
+/// The routes as a Markdown table.
+#[must_use]
+pub fn table<S>(routes: &[Route<S>]) -> String {
+    let mut out = String::from("| method | path | what it does |\n|---|---|---|\n");
+    for route in routes {
+        out.push_str(&format!(
+            "| {} | `{}` | {} |\n",
+            route.method, route.path, route.summary
+        ));
+    }
+    out
+}
