@@ -14,25 +14,30 @@ use crate::{
 const FLUSH: Duration = Duration::from_millis(20);
 
 pub(crate) fn say(script: &Script, body: &[u8]) -> (Option<String>, Vec<Call>) {
+    let text = |text: &str| (Some(text.to_owned()), Vec::new());
+    let is_answered = || last_message(body, None).is_some_and(|message| message["role"] == "tool");
     match &script.reply {
-        Reply::Text(text) => (Some(text.clone()), Vec::new()),
-        Reply::ToolsThenText { calls, text } => match last_message(body, None) {
-            Some(message) if message["role"] == "tool" => (Some(text.clone()), Vec::new()),
-            _ => (None, calls.clone()),
-        },
-        Reply::Echo => (
-            Some(
-                last_message(body, Some("user"))
-                    .map(|m| text_of(&m["content"]))
-                    .unwrap_or_default(),
-            ),
-            Vec::new(),
-        ),
+        Reply::Text(fixed) => text(fixed),
+        Reply::ToolsThenText { calls, .. } if !is_answered() => (None, calls.clone()),
+        Reply::ToolsThenText { text: then, .. } => text(then),
+        Reply::ToolsIfOffered { calls, text: otherwise } => {
+            let offered = offered(body);
+            let calls: Vec<Call> = calls.iter().filter(|call| offered.contains(&call.name)).cloned().collect();
+            if calls.is_empty() || is_answered() { text(otherwise) } else { (None, calls) }
+        }
+        Reply::Echo => text(&last_message(body, Some("user")).map(|message| text_of(&message["content"])).unwrap_or_default()),
         Reply::Obedient => match obey(body) {
-            Obeyed::Text(text) => (Some(text), Vec::new()),
+            Obeyed::Text(said) => text(&said),
             Obeyed::Calls(calls) => (None, calls),
         },
     }
+}
+
+/// Names of the tools a request offers.
+fn offered(body: &[u8]) -> Vec<String> {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let tools = body["tools"].as_array().map_or(&[][..], Vec::as_slice);
+    tools.iter().filter_map(|tool| tool["function"]["name"].as_str()).map(str::to_owned).collect()
 }
 
 fn last_message(body: &[u8], role: Option<&str>) -> Option<Value> {
