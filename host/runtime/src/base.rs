@@ -174,13 +174,16 @@ impl HasData for HasReady {
     type Data<'a> = Ready<'a>;
 }
 
-const WAITED: &str = "a pure component waited; only tool and retrieval components may";
+/// A guest did what it may not do; it ends as a trap.
+#[derive(Debug, thiserror::Error)]
+#[error("a pure component waited; only tool and retrieval components may")]
+pub(crate) struct Waited;
 
 /// The value of a future that is ready now.
 fn at_once<T>(future: impl Future<Output = T>) -> wasmtime::Result<T> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => Ok(value),
-        Poll::Pending => Err(wasmtime::format_err!("{WAITED}")),
+        Poll::Pending => Err(Waited.into()),
     }
 }
 
@@ -342,11 +345,11 @@ impl clocks::monotonic_clock::Host for Unwaiting<'_> {
     }
 
     fn subscribe_instant(&mut self, _: u64) -> wasmtime::Result<Resource<DynPollable>> {
-        Err(wasmtime::format_err!("{WAITED}"))
+        Err(Waited.into())
     }
 
     fn subscribe_duration(&mut self, _: u64) -> wasmtime::Result<Resource<DynPollable>> {
-        Err(wasmtime::format_err!("{WAITED}"))
+        Err(Waited.into())
     }
 }
 

@@ -3,7 +3,7 @@
 //! [`new_store`] is the only place where a store is made, so that no limit can reach one path and miss another.
 
 use crate::{
-    base::Base,
+    base::{Base, Waited},
     engine::EngineClass,
     meter::{Limit, Limiter, Meter, Spent, Tenant},
     ticker::Ticker,
@@ -201,12 +201,15 @@ pub(crate) fn classify(error: wasmtime::Error, meter: &Meter) -> CallError {
     if let Some(limit) = meter.refused() {
         return CallError::Limit(limit);
     }
-    match trap {
-        Some(trap) => CallError::Trap(trap.to_string()),
-        None => match error.downcast_ref::<wasmtime_wasi::I32Exit>() {
-            Some(exit) => CallError::Trap(format!("exit({})", exit.0)),
-            None => CallError::Host(error),
-        },
+    if let Some(trap) = trap {
+        return CallError::Trap(trap.to_string());
+    }
+    if let Some(waited) = error.downcast_ref::<Waited>() {
+        return CallError::Trap(waited.to_string());
+    }
+    match error.downcast_ref::<wasmtime_wasi::I32Exit>() {
+        Some(exit) => CallError::Trap(format!("exit({})", exit.0)),
+        None => CallError::Host(error),
     }
 }
 

@@ -114,6 +114,7 @@ fn config(class: EngineClass) -> Config {
         .async_stack_zeroing(true)
         // No backtraces are shown to anybody, so their tables need not be made.
         .generate_address_map(false)
+        .wasm_backtrace_max_frames(None)
         .wasm_memory64(false)
         .wasm_custom_page_sizes(false)
         // Replaying an agent's step on another machine must give the same move.
@@ -128,7 +129,9 @@ fn pool(class: EngineClass) -> PoolingAllocationConfig {
     pool.linear_memory_keep_resident(256 << 10)
         .table_keep_resident(16 << 10)
         .max_memories_per_component(16)
+        .max_memories_per_module(16)
         .max_tables_per_component(32)
+        .max_tables_per_module(16)
         .max_core_instances_per_component(64)
         .table_elements(65_536)
         .total_component_instances(1_000)

@@ -268,23 +268,30 @@ mod tests {
         tokio::spawn(async move { executor.run(&tenant, job).await })
     }
 
+    /// Starts a job that runs until `gate` opens, and waits until it runs.
+    async fn hold(
+        executor: &Arc<Executor>,
+        tenant: &Arc<Tenant>,
+        gate: &Arc<Barrier>,
+    ) -> tokio::task::JoinHandle<Result<(), ExecutorError>> {
+        let (gate, (begun, begins)) = (gate.clone(), oneshot::channel());
+        let job = spawn(executor, tenant, move || {
+            begun.send(()).unwrap();
+            gate.wait();
+        });
+        begins.await.unwrap();
+        job
+    }
+
     #[tokio::test]
     async fn a_tenant_that_fills_its_share_leaves_the_others_theirs() {
         let executor = Arc::new(Executor::start(3).unwrap());
         let (loud, quiet) = (tenant("loud", 10), tenant("quiet", 10));
         let gate = Arc::new(Barrier::new(3));
-        let running = Arc::new(AtomicUsize::new(0));
-        let mut loud_jobs = Vec::new();
-        for _ in 0..2 {
-            let (gate, running) = (gate.clone(), running.clone());
-            loud_jobs.push(spawn(&executor, &loud, move || {
-                running.fetch_add(1, Ordering::SeqCst);
-                gate.wait();
-            }));
-        }
-        while running.load(Ordering::SeqCst) < 2 {
-            tokio::task::yield_now().await;
-        }
+        let loud_jobs = [
+            hold(&executor, &loud, &gate).await,
+            hold(&executor, &loud, &gate).await,
+        ];
         let more: Vec<_> = (0..12)
             .map(|n| spawn(&executor, &loud, move || n))
             .collect();
@@ -317,14 +324,11 @@ mod tests {
         let tenants = [tenant("a", 100), tenant("b", 100), tenant("c", 100)];
         let gate = Arc::new(Barrier::new(3));
         // Hold both threads while the queues fill.
-        let holders: Vec<_> = (0..2)
-            .map(|n| {
-                let gate = gate.clone();
-                spawn(&executor, &tenant(&format!("holder-{n}"), 1), move || {
-                    drop(gate.wait())
-                })
-            })
-            .collect();
+        let holders = [tenant("one", 1), tenant("two", 1)];
+        let holders = [
+            hold(&executor, &holders[0], &gate).await,
+            hold(&executor, &holders[1], &gate).await,
+        ];
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut jobs = Vec::new();
         for tenant in &tenants {
@@ -359,10 +363,7 @@ mod tests {
         let executor = Arc::new(Executor::start(2).unwrap());
         let acme = tenant("acme", 10);
         let gate = Arc::new(Barrier::new(2));
-        let holder = {
-            let gate = gate.clone();
-            spawn(&executor, &acme, move || drop(gate.wait()))
-        };
+        let holder = hold(&executor, &acme, &gate).await;
         let ran = Arc::new(AtomicUsize::new(0));
         let abandoned: Vec<_> = (0..5)
             .map(|_| {
@@ -399,10 +400,7 @@ mod tests {
         let executor = Arc::new(Executor::start(2).unwrap());
         let acme = tenant("acme", 10);
         let gate = Arc::new(Barrier::new(2));
-        let holder = {
-            let gate = gate.clone();
-            spawn(&executor, &acme, move || drop(gate.wait()))
-        };
+        let holder = hold(&executor, &acme, &gate).await;
         let waiting = spawn(&executor, &acme, || ());
         while executor.waiting() < 1 {
             tokio::task::yield_now().await;

@@ -24,6 +24,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    time::Instant,
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::{
@@ -323,7 +324,9 @@ impl<H: Send + 'static, B: Bindings<H>> Linked<H, B> {
             .limits
             .as_ref()
             .map_or(*own, |narrower| own.narrow(narrower));
-        Meter::new(scope.tenant.clone(), limits, scope.deadline)
+        let own_deadline = Instant::now().checked_add(limits.deadline);
+        let deadline = own_deadline.map_or(scope.deadline, |own| own.min(scope.deadline));
+        Meter::new(scope.tenant.clone(), limits, deadline)
     }
 
     fn new_store(&self, scope: &CallScope, host: H, meter: &Arc<Meter>) -> Store<Call<H>> {

@@ -26,7 +26,7 @@ fn tell(question: String) -> String {
                 chance()
             )
         }
-        "exit" => std::process::exit(7),
+        "exit" => std::process::exit(1),
         "nap" => {
             std::thread::sleep(Duration::from_millis(2));
             "rested".into()

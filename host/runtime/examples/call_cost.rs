@@ -1,0 +1,173 @@
+//! What a component call costs: `cargo run --release -p ambit-runtime --example call_cost [COMPONENT.wasm …]`.
+//!
+//! Prints, in microseconds, the median of several rounds of an empty call on each engine, reused and fresh, and for each component named
+//! on the command line the cost of one fresh instance (made and dropped; its imports trap).
+
+use ambit_policy::{Manifest, Permissions};
+use ambit_runtime::{
+    Bindings, Call, CallScope, Code, Effectful, Pure, Runtime, RuntimeConfig, admit,
+};
+use std::{
+    error::Error,
+    hint::black_box,
+    io::Write as _,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use wasmtime::{
+    Store,
+    component::{Component, Instance, InstancePre},
+};
+
+mod pure {
+    wasmtime::component::bindgen!({
+        inline: "package ambit:agent@0.1.0; interface agent { run: func(n: u64) -> u64; } world guest { export agent; }",
+        world: "guest",
+    });
+    ambit_runtime::bindings!(Guest, GuestPre);
+}
+
+mod effectful {
+    wasmtime::component::bindgen!({
+        inline: "package ambit:tool@0.1.0; interface tool { run: func(n: u64) -> u64; } world guest { export tool; }",
+        world: "guest",
+        exports: { default: async },
+    });
+    ambit_runtime::bindings!(Guest, GuestPre);
+}
+
+/// Any component, of which nothing is called.
+struct Any;
+
+impl<H: Send + 'static> Bindings<H> for Any {
+    type Pre = InstancePre<Call<H>>;
+
+    fn prepare(pre: InstancePre<Call<H>>) -> wasmtime::Result<Self::Pre> {
+        Ok(pre)
+    }
+
+    fn instantiate(pre: &Self::Pre, store: &mut Store<Call<H>>) -> wasmtime::Result<Self> {
+        let _: Instance = pre.instantiate(store)?;
+        Ok(Self)
+    }
+
+    async fn instantiate_async(
+        pre: &Self::Pre,
+        store: &mut Store<Call<H>>,
+    ) -> wasmtime::Result<Self> {
+        let _: Instance = pre.instantiate_async(store).await?;
+        Ok(Self)
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let runtime = Runtime::new(RuntimeConfig::default())?;
+    let scope = CallScope::new(
+        runtime.host_tenant().clone(),
+        Instant::now() + Duration::from_secs(3_600),
+    );
+    let mut out = std::io::stdout().lock();
+    for reuse in ["warm-serial", "fresh"] {
+        let code = load(&runtime, &empty("ambit:agent/agent@0.1.0"), "agent", reuse)?;
+        let linked = Pure::<(), pure::Guest>::link(
+            &runtime,
+            &admit(&code, &Permissions::default())?,
+            |_| Ok(()),
+        )?;
+        let cost = median(|| {
+            let result = linked.call(&scope, (), |store, guest| {
+                guest.ambit_agent_agent().call_run(store, black_box(1))
+            });
+            black_box(result).is_ok()
+        });
+        writeln!(out, "pure       empty call, {reuse:12} {cost:8.2} µs")?;
+    }
+    let tokio = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()?;
+    for reuse in ["warm-serial", "fresh"] {
+        let code = load(&runtime, &empty("ambit:tool/tool@0.1.0"), "tool", reuse)?;
+        let linked = Effectful::<(), effectful::Guest>::link(
+            &runtime,
+            &admit(&code, &Permissions::default())?,
+            |_| Ok(()),
+        )?;
+        let cost = median(|| {
+            let call = linked.call(&scope, (), async |store, guest| {
+                guest.ambit_tool_tool().call_run(store, black_box(1)).await
+            });
+            black_box(tokio.block_on(call)).is_ok()
+        });
+        writeln!(out, "effectful  empty call, {reuse:12} {cost:8.2} µs")?;
+    }
+    for path in std::env::args_os().skip(1) {
+        let wasm = std::fs::read(&path)?;
+        let kinds = ["agent", "guardrail", "auth", "routing"];
+        let Some(code) = kinds
+            .iter()
+            .find_map(|kind| load(&runtime, &wasm, kind, "fresh").ok())
+        else {
+            writeln!(out, "{}: not a pure component", path.display())?;
+            continue;
+        };
+        let linked = Pure::<(), Any>::link(
+            &runtime,
+            &admit(&code, &Permissions::default())?,
+            |linker| {
+                let component = Component::from_binary(linker.engine(), &wasm)?;
+                linker
+                    .allow_shadowing(true)
+                    .define_unknown_imports_as_traps(&component)
+            },
+        )?;
+        let cost = median(|| linked.call(&scope, (), |_, _| Ok(())).is_ok());
+        writeln!(
+            out,
+            "pure       fresh instance of {} {cost:8.2} µs",
+            path.display()
+        )?;
+    }
+    Ok(())
+}
+
+/// Answers what it is called with.
+fn empty(interface: &str) -> Vec<u8> {
+    let text = format!(
+        r#"(component
+            (core module $m (memory 1) (func (export "run") (param i64) (result i64) local.get 0))
+            (core instance $i (instantiate $m))
+            (func $run (param "n" u64) (result u64) (canon lift (core func $i "run")))
+            (instance $e (export "run" (func $run)))
+            (export "{interface}" (instance $e)))"#
+    );
+    wat::parse_str(text).unwrap_or_default()
+}
+
+fn load(
+    runtime: &Runtime,
+    wasm: &[u8],
+    kind: &str,
+    reuse: &str,
+) -> Result<Arc<Code>, Box<dyn Error>> {
+    let text = format!(
+        "[component]\nname = \"bench:empty\"\nversion = \"0.1.0\"\nkind = \"{kind}\"\nreuse = \"{reuse}\"\n"
+    );
+    let manifest = Manifest::parse(&text).map_err(|problems| format!("{problems:?}"))?;
+    Ok(runtime.load_blocking(wasm, manifest)?)
+}
+
+/// Microseconds of one call: the median of 21 rounds of 2,000 calls.
+fn median(mut call: impl FnMut() -> bool) -> f64 {
+    const CALLS: u32 = 2_000;
+    let mut rounds: Vec<f64> = (0..21)
+        .map(|_| {
+            let began = Instant::now();
+            for _ in 0..CALLS {
+                assert!(call(), "the call succeeds");
+            }
+            began.elapsed().as_secs_f64() * 1e6 / f64::from(CALLS)
+        })
+        .collect();
+    rounds.sort_by(f64::total_cmp);
+    rounds[rounds.len() / 2]
+}

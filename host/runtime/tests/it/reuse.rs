@@ -1,0 +1,236 @@
+//! Instances between calls, and components between versions.
+
+use crate::support::{AGENT, Both, admitted, manifest, pure, runtime, scope, short, tenant, text};
+use ambit_runtime::{Busy, CallError, Pure};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
+
+/// Answers how often this instance was called; traps when called with 99.
+const COUNTER: &str = r#"(memory (export "memory") 1) (global $n (mut i64) (i64.const 0))
+    (func (export "run") (param i64) (result i64)
+        (if (i64.eq (local.get 0) (i64.const 99)) (then unreachable))
+        (global.set $n (i64.add (global.get $n) (i64.const 1))) (global.get $n))"#;
+
+async fn counts(reuse: &str, calls: &[u64]) -> Vec<Result<u64, String>> {
+    let runtime = runtime();
+    let mut counts = Vec::new();
+    let module = COUNTER;
+    let with = |kind| {
+        let mut manifest = manifest(kind, "");
+        manifest.component.reuse = reuse.parse().unwrap();
+        manifest
+    };
+    let pure = admitted(&runtime, &text(AGENT, module), with("agent"));
+    let pure = Pure::<(), pure::Guest>::link(&runtime, &pure, |_| Ok(())).unwrap();
+    let tenant = tenant(&runtime, "counter");
+    for n in calls {
+        let count = pure.call(&scope(&tenant), (), |store, guest| {
+            guest.ambit_agent_agent().call_run(store, *n)
+        });
+        counts.push(count.map_err(|error| short(error).split(' ').next().unwrap().to_owned()));
+    }
+    counts
+}
+
+#[tokio::test]
+async fn an_instance_is_reused_only_where_the_manifest_says_so_and_never_after_a_trap() {
+    let trap = Err("trap".to_owned());
+    assert_eq!(
+        counts("fresh", &[0, 0, 99, 0]).await,
+        [Ok(1), Ok(1), trap.clone(), Ok(1)]
+    );
+    for reuse in ["warm-serial", "warm-concurrent"] {
+        assert_eq!(
+            counts(reuse, &[0, 0, 0, 99, 0, 0]).await,
+            [Ok(1), Ok(2), Ok(3), trap.clone(), Ok(1), Ok(2)],
+            "{reuse}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn tenants_never_share_an_instance_and_a_warm_one_stays_charged() {
+    let runtime = runtime();
+    let mut manifest = manifest("agent", "");
+    manifest.component.reuse = "warm-serial".parse().unwrap();
+    let admitted = admitted(&runtime, &text(AGENT, COUNTER), manifest);
+    let linked = Pure::<(), pure::Guest>::link(&runtime, &admitted, |_| Ok(())).unwrap();
+    let (a, b) = (tenant(&runtime, "tenant-a"), tenant(&runtime, "tenant-b"));
+    let call = |tenant| {
+        linked
+            .call(&scope(tenant), (), |store, guest| {
+                guest.ambit_agent_agent().call_run(store, 0)
+            })
+            .unwrap()
+    };
+    assert_eq!([call(&a), call(&b), call(&a), call(&b)], [1, 1, 2, 2]);
+    assert_eq!((a.memory(), b.memory()), (65_536, 65_536));
+    drop(linked);
+    assert_eq!((a.memory(), b.memory()), (0, 0));
+}
+
+#[tokio::test]
+async fn limits_are_anew_for_each_call_of_a_warm_instance() {
+    // Spins n rounds, at most some milliseconds each.
+    let module = r#"(memory (export "memory") 1) (func (export "run") (param i64) (result i64)
+        (loop $l (local.set 0 (i64.sub (local.get 0) (i64.const 1))) (br_if $l (i64.ne (local.get 0) (i64.const 0))))
+        (local.get 0))"#;
+    let runtime = runtime();
+    let mut manifest = manifest("agent", "[limits]\ncpu = \"2s\"\n");
+    manifest.component.reuse = "warm-serial".parse().unwrap();
+    let admitted = admitted(&runtime, &text(AGENT, module), manifest);
+    let linked = Pure::<(), pure::Guest>::link(&runtime, &admitted, |_| Ok(())).unwrap();
+    let tenant = tenant(&runtime, "warm-limits");
+    let mut narrow = scope(&tenant);
+    let mut limits = admitted.code().manifest().limits;
+    limits.cpu = std::time::Duration::from_millis(20);
+    narrow.limits = Some(limits);
+    let call = |scope, n| {
+        linked
+            .call(scope, (), |store, guest| {
+                guest.ambit_agent_agent().call_run(store, n)
+            })
+            .map_err(short)
+    };
+    for _ in 0..40 {
+        // Together far more than 20 ms, each far less.
+        assert_eq!(call(&narrow, 1_000_000), Ok(0));
+    }
+    assert_eq!(call(&narrow, u64::MAX), Err("limit cpu".into()));
+    assert_eq!(
+        call(&scope(&tenant), 1_000_000),
+        Ok(0),
+        "and the next call has an instance of its own"
+    );
+}
+
+#[tokio::test]
+async fn calls_beyond_a_components_concurrency_wait_or_are_told_so() {
+    let runtime = runtime();
+    let module = r#"(memory (export "memory") 1) (func (export "run") (param i64) (result i64) local.get 0)"#;
+    let both = Both::new(&runtime, module, "[limits]\nconcurrency = 1\n");
+    let (a, b) = (
+        tenant(&runtime, "one-place"),
+        tenant(&runtime, "another-place"),
+    );
+    // Pure: the executor is the queue, so a second call at once is refused, but only the same tenant's.
+    let nested = both.pure.call(&scope(&a), (), |_, _| {
+        let run = |tenant| {
+            both.pure.call(&scope(tenant), (), |store, guest| {
+                guest.ambit_agent_agent().call_run(store, 7)
+            })
+        };
+        Ok((run(&a), run(&b)))
+    });
+    let (own, others) = nested.unwrap();
+    assert!(matches!(own, Err(CallError::Busy(Busy::Component))));
+    assert_eq!(others.unwrap(), 7);
+
+    // Effectful: 16 wait for the one place, the next is told so; the other tenant is not concerned.
+    let (release, released) = tokio::sync::watch::channel(false);
+    let call = |tenant: &std::sync::Arc<ambit_runtime::Tenant>, hold: bool| {
+        let (effectful, scope, mut released) =
+            (both.effectful.clone(), scope(tenant), released.clone());
+        tokio::spawn(async move {
+            effectful
+                .call(&scope, (), async |store, guest| {
+                    if hold {
+                        released.wait_for(|released| *released).await?;
+                    }
+                    guest.ambit_tool_tool().call_run(store, 7).await
+                })
+                .await
+        })
+    };
+    let holder = call(&a, true);
+    while a.calls() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let waiting: Vec<_> = (0..16).map(|_| call(&a, false)).collect();
+    let refused = loop {
+        // Spawned calls take their places in the queue in their own time.
+        match call(&a, false) {
+            mut call => {
+                if let Ok(done) =
+                    tokio::time::timeout(std::time::Duration::from_millis(20), &mut call).await
+                {
+                    break done.unwrap();
+                }
+                call.abort();
+            }
+        }
+    };
+    assert!(matches!(refused, Err(CallError::Busy(Busy::Component))));
+    assert_eq!(call(&b, false).await.unwrap().unwrap(), 7);
+    release.send(true).unwrap();
+    assert_eq!(holder.await.unwrap().unwrap(), 7);
+    for call in waiting {
+        assert_eq!(call.await.unwrap().unwrap(), 7);
+    }
+}
+
+/// Two numbers that always belong to the same version; a call that saw two versions would answer a mix.
+fn version(n: u64) -> Vec<u8> {
+    let module = format!(
+        r#"(memory (export "memory") 1) (global $v i64 (i64.const {n}))
+        (func (export "run") (param i64) (result i64) (i64.add (i64.mul (global.get $v) (i64.const 1000)) (local.get 0)))"#
+    );
+    text(AGENT, &module)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_is_swapped_while_calls_run() {
+    let runtime = runtime();
+    let tenant = tenant(&runtime, "swapper");
+    let link = |n| {
+        let admitted = admitted(&runtime, &version(n), manifest("agent", ""));
+        Arc::new(Pure::<(), pure::Guest>::link(&runtime, &admitted, |_| Ok(())).unwrap())
+    };
+    let current = Arc::new(Mutex::new((1_u64, link(1))));
+    let stop = Arc::new(AtomicBool::new(false));
+    let callers: Vec<_> = (0..4)
+        .map(|_| {
+            let (runtime, tenant, current, stop) = (
+                runtime.clone(),
+                tenant.clone(),
+                current.clone(),
+                stop.clone(),
+            );
+            tokio::spawn(async move {
+                let mut calls = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    // A request takes the version it finds and keeps it.
+                    let (version, linked) = current.lock().unwrap().clone();
+                    let scope = scope(&tenant);
+                    let job = move || {
+                        let run = |n| {
+                            linked.call(&scope, (), |store, guest| {
+                                guest.ambit_agent_agent().call_run(store, n)
+                            })
+                        };
+                        (run(1), run(2))
+                    };
+                    let (one, two) = runtime.executor().run(&tenant, job).await.unwrap();
+                    assert_eq!(
+                        (one.unwrap(), two.unwrap()),
+                        (version * 1_000 + 1, version * 1_000 + 2)
+                    );
+                    calls += 1;
+                }
+                calls
+            })
+        })
+        .collect();
+    for n in 2..20 {
+        let next = link(n);
+        *current.lock().unwrap() = (n, next);
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    for caller in callers {
+        assert!(caller.await.unwrap() > 0);
+    }
+    assert_eq!(tenant.memory(), 0);
+}
