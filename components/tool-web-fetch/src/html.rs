@@ -120,7 +120,7 @@ impl<'a> Reader<'a> {
         }
         match name {
             b"title" => self.in_title = self.title.is_empty(),
-            b"br" => self.line.push('\n'),
+            b"br" if !self.line.is_empty() => self.line.push('\n'),
             b"a" => {
                 self.end_link();
                 let target = attribute(b"href").and_then(|href| self.base.join(href.trim()).ok());
@@ -132,11 +132,7 @@ impl<'a> Reader<'a> {
                     self.text(&format!("[image: {}]", alt.trim()));
                 }
             }
-            b"td" | b"th" => {
-                if !self.line.trim().is_empty() {
-                    self.line.push_str(" | ");
-                }
-            }
+            b"td" | b"th" if !self.line.is_empty() => self.line.push_str(" | "),
             b"pre" => {
                 self.flush();
                 self.preformatted += 1;

@@ -109,6 +109,7 @@ fn hostile_pages_cost_linear_time() {
         "<script>",
         "<pre>",
         "<td>",
+        "<br><td>",
         "<a href='/",
     ] {
         let html = piece.repeat((1 << 20) / piece.len());

@@ -151,6 +151,7 @@ pub(crate) async fn handshake(
         .handshake(stream)
         .await
         .map_err(EgressError::from_hyper)?;
+    #[allow(clippy::disallowed_methods, reason = "the task ends with its `Driver`")]
     let task = tokio::spawn(async move {
         // The same failure reaches whoever waits for the answer or reads its body.
         if let Err(error) = connection.await {

@@ -1,5 +1,10 @@
 //! Outbound HTTP against a network the tests control; nothing but loopback is touched.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "servers of a test end with its runtime"
+)]
+
 mod destinations;
 mod messages;
 mod support;
