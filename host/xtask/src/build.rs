@@ -4,7 +4,7 @@ use crate::sh;
 use anyhow::{Context as _, Result};
 use std::{fs, path::PathBuf};
 
-const GUEST: &str = "wasm32-wasip2";
+pub(crate) const GUEST: &str = "wasm32-wasip2";
 
 /// Components whose start-up work is done in the build. The others have none worth a snapshot.
 const PURE: &[&str] = &["auth-api-key", "auth-jwt", "routing-subdomain", "guardrail-baseline", "agent-assistant"];

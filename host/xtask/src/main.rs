@@ -2,6 +2,7 @@
 //! install.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool for developers")]
 
+mod bench;
 mod build;
 mod lint;
 mod python;
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
         Command::Build => build::all(),
         Command::Test { filter } => test::all(filter.as_deref()),
         Command::Lint => lint::all(),
-        Command::Bench { arguments } => test::bench(arguments),
+        Command::Bench { arguments } => bench::all(arguments),
         Command::Wit { check } => wit::write(check),
     };
     match done {

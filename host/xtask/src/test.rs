@@ -42,9 +42,3 @@ fn clients() -> Result<()> {
     let mock = sh::target().join("ambit-mock-provider").to_string_lossy().into_owned();
     sh::with(&python.to_string_lossy(), ["tests/clients/run.py"], &[("AMBIT", binary), ("AMBIT_MOCK_PROVIDER", mock)])
 }
-
-pub(crate) fn bench(arguments: Vec<String>) -> Result<()> {
-    build::all()?;
-    let bench = sh::target().join("ambit-bench");
-    sh::run(&bench.to_string_lossy(), arguments)
-}
