@@ -76,6 +76,16 @@ classes! {
     YOU,
     ETHICS,
     WHATEVER,
+    /// Overrides only what instructs a model; people delete and skip other things every day.
+    SOFT,
+    /// Set by the score: a target that is the model's own (`your instructions`, `the system prompt`).
+    OWNED,
+    /// Set by the score: `your answer`.
+    OWN_ANSWER,
+    VOIDED,
+    SEIZE,
+    PREFIX,
+    ROLE,
 }
 
 const fn bit(class: u32) -> Classes {
@@ -87,11 +97,31 @@ const GROUPS: &[(Classes, &str)] = &[
     (
         bit(OVERRIDE),
         "ignore ignoring ignores disregard disregarding forget forgetting override overriding overrule bypass bypassing \
-        neglect discard circumvent nullify unlearn erase supersede overwrite omit skip delete drop abandon void cancel \
+        neglect circumvent nullify unlearn supersede ignores disregards bypasses disobey instead_of_following instead_of_the rather_than_following \
         pay_no_attention_to do_not_follow dont_follow stop_following do_not_obey dont_obey do_not_listen dont_listen no_longer_follow \
         ignoriere ignorieren vergiss vergessen missachte ignora ignorar ignore ignorez oublie oubliez olvida olvide dimentica esqueca \
         esquece negeer vergeet ignorera glom zignoruj zapomnij desconsidere descarta",
     ),
+    (
+        bit(OVERRIDE) | bit(SOFT),
+        "discard erase overwrite omit skip delete drop abandon void cancel remove clear wipe reset",
+    ),
+    (
+        bit(VOIDED),
+        "void invalid null cancelled canceled revoked obsolete overridden superseded disabled lifted suspended outdated expired no_longer_valid \
+         no_longer_apply dont_apply do_not_apply ungueltig",
+    ),
+    (
+        bit(SEIZE),
+        "system_override admin_override security_override override_mode override_code safety_protocols_disabled root_access sudo_mode \
+         restrictions_lifted filters_disabled safety_disabled end_of_prompt end_of_system_prompt end_of_instructions",
+    ),
+    (
+        bit(PREFIX),
+        "start_your_response start_your_reply start_your_answer begin_your_response begin_your_reply begin_your_answer response_with_sure \
+         sure_here_is sure_heres absolutely_here_is start_with_sure begin_with_sure starting_with_sure prefix_your respond_with_sure",
+    ),
+    (bit(ROLE), "assistant system ai chatgpt developer bot"),
     (
         bit(TARGET),
         "instruction instructions directive directives prompt prompts guideline guidelines programming preprompt \
@@ -103,19 +133,22 @@ const GROUPS: &[(Classes, &str)] = &[
         "rule rules command commands order orders constraint constraints restriction restrictions training context policy \
         policies protocol protocols filter filters limitation limitations conversation message messages text texts words regeln befehle \
         reglas ordenes regles regole regras conversations discussion input inputs task tasks role settings configuration assignment \
-        assignments information content",
+        assignments information content direction directions request requests query",
     ),
     (
         bit(PRIOR),
         "previous previously prior above earlier preceding before former foregoing past existing original initial preset \
         vorherige vorherigen obige obigen bisherigen vorigen anterior anteriores previas previos precedentes precedente precedenti \
-        predefined aforementioned beforehand so_far up_to_now until_now up_to_this_point",
+        predefined aforementioned beforehand vorher zuvor davor bisher precedemment oben anteriormente antes so_far up_to_now until_now up_to_this_point",
     ),
     (
         bit(ALL),
         "all any every each alle alles todas todos toda todo toutes tous tutte tutti",
     ),
-    (bit(EVERYTHING) | bit(ALL), "everything anything whatever"),
+    (
+        bit(EVERYTHING) | bit(ALL),
+        "everything anything whatever alles todo tudo tutto",
+    ),
     (bit(YOUR), "your ur yours deine ihre tus vos tes tue suas"),
     (bit(YOU), "you u ya youre youve youll thou yourself"),
     (
@@ -125,7 +158,7 @@ const GROUPS: &[(Classes, &str)] = &[
     (
         bit(REVEAL),
         "reveal show print output repeat display leak dump expose disclose recite tell give share echo list spell translate \
-        summarize summarise return recall provide copy paste quote reproduce encode publish zeige muestra montre mostra",
+        summarize summarise return recall write provide copy paste quote reproduce encode publish zeige muestra montre mostra",
     ),
     (
         bit(VERBATIM),
@@ -228,8 +261,8 @@ const GROUPS: &[(Classes, &str)] = &[
     (
         bit(EDIT),
         "add include modify append insert augment enhance integrate incorporate replace provide render write end begin start \
-        finish conclude encode translate craft format adjust alter change embed mention suggest recommend give respond reply \
-        convert use present produce generate make jumble scramble mix combine group apply adapt answer compose structure express \
+        finish conclude encode translate craft format adjust alter change embed mention suggest recommend give \
+        convert use present produce generate make jumble scramble mix combine group apply adapt compose structure express \
         substitute introduce infuse inject weave attach put prepend close rewrite transform",
     ),
     (
@@ -238,12 +271,12 @@ const GROUPS: &[(Classes, &str)] = &[
     ),
     (
         bit(TOLD),
-        "told learned said know taught given instructed received got trained programmed programming learnt been",
+        "told learned said know taught given gave instructed received got trained programmed programming learnt been discussed agreed gesagt dicho dijeron",
     ),
     (
         bit(JAILBREAK),
         "jailbreak jailbroken jailbreaking jailbreaks do_anything_now dan_mode anti_dan can_do_anything broken_free \
-        breaking_free break_free broken_the_typical has_been_freed have_been_freed been_freed been_liberated set_free",
+        breaking_free break_free broke_free breaks_free broken_the_typical has_been_freed have_been_freed been_freed been_liberated set_free",
     ),
     (
         bit(STRONG),
@@ -294,7 +327,8 @@ const GROUPS: &[(Classes, &str)] = &[
         bit(ADDRESSED),
         "ai_assistant ai_assistants ai_model ai_models language_model language_models if_you_are_an dear_assistant \
         attention_assistant attention_ai reading_this processing_this assistant_must assistant_should ai_agent ai_agents ai_system \
-        llm_agent dear_ai summarizing_this note_to_ai chatbot_must any_ai",
+        llm_agent dear_ai when_you_read when_you_process when_you_summarize when_summarizing_this hello_llm if_you_read if_you_see attention_llm to_the_ai \
+         to_the_assistant to_any_ai ai_reading ai_reviewing llm_reading summarizing_this note_to_ai chatbot_must any_ai",
     ),
     (
         bit(SEND),
@@ -307,9 +341,9 @@ const GROUPS: &[(Classes, &str)] = &[
     ),
     (
         bit(HALT),
-        "stop_everything stop_all stop_now stop_what_you end_of_prompt end_of_text end_of_instructions end_of_document \
+        "stop_everything stop_all stop_now stop_what_you end_of_text end_of_document \
         nevermind never_mind scratch_that hold_on wait_actually begin_new new_task new_instructions new_instruction task_complete \
-        session_reset system_override system_update admin_override security_override override_mode reset_context",
+        session_reset system_update reset_context",
     ),
     (
         bit(ETHICS),

@@ -14,9 +14,9 @@ use crate::policy::Stage;
 use crate::state::{Reader, Writer};
 
 /// A sentence (with what the ones before left over) is an attack from here on; concepts are weighed against it.
-const SHORT_LIMIT: i32 = 900;
+const SHORT_LIMIT: i32 = 680;
 /// So is a text that kept adding up.
-const LONG_LIMIT: i32 = 1900;
+const LONG_LIMIT: i32 = 1600;
 /// Words after which about 63 % of the short and of the long sum are forgotten.
 const SHORT_MEMORY: i32 = 40;
 const LONG_MEMORY: i32 = 800;
@@ -59,9 +59,12 @@ enum Concept {
     Addressed,
     SendLoot,
     Label,
+    Seize,
+    Voided,
+    Prefix,
 }
 
-const N_CONCEPTS: usize = 31;
+const N_CONCEPTS: usize = 34;
 
 pub(crate) struct Score {
     stage: Stage,
@@ -80,8 +83,12 @@ pub(crate) struct Score {
     inquiry: bool,
     /// Sum of this sentence alone.
     sentence: i32,
+    /// The most the short sum reached in this sentence.
+    peak: i32,
     imperative: bool,
     negated: bool,
+    /// The word follows a comma, colon or the like: an imperative may begin here.
+    opens: bool,
 }
 
 impl Score {
@@ -98,8 +105,10 @@ impl Score {
             words: 0,
             inquiry: false,
             sentence: 0,
+            peak: 0,
             imperative: false,
             negated: false,
+            opens: false,
         }
     }
 
@@ -129,29 +138,40 @@ impl Score {
         }
         self.before = [hash, self.before[0], self.before[1]];
         if classes > 1 {
-            self.mark(classes);
+            self.mark(classes, known);
             self.weigh(classes, capitals);
         } else if capitals && self.within(PERSONA, 6) {
             self.add(Concept::Name, 120);
         }
         self.before_classes = classes;
+        self.opens = false;
     }
 
-    fn mark(&mut self, classes: Classes) {
+    fn mark(&mut self, classes: Classes, known: Classes) {
         let is = |class: u32| classes >> class & 1 == 1;
         if is(INQUIRY) && self.words <= 3 && !self.within(OVERRIDE, 3) {
             self.inquiry = true;
         }
         if is(OVERRIDE) {
-            let first = self.words <= 1;
+            // A phrase (`do not follow`) brings its own negation; only a single word is judged by the one before it.
+            let phrase = known >> OVERRIDE & 1 == 0;
+            let first = self.words <= 1 || self.opens;
             let led = self.before_classes >> LEADS_IN & 1 == 1;
-            self.imperative = first || led;
-            self.negated = !first && self.before_classes >> SUBJECT & 1 == 1 && !led;
+            self.imperative = first || led || phrase;
+            self.negated = !self.imperative && self.before_classes >> SUBJECT & 1 == 1;
         }
         let mut rest = classes & !1;
         while rest != 0 {
             self.last[rest.trailing_zeros() as usize] = self.position;
             rest &= rest - 1;
+        }
+        let owned = self.within(YOUR, 3) || is(TARGET) && self.ago(SYSTEM) == 1;
+        if owned && (is(TARGET) || is(WEAK_TARGET) && self.ago(YOUR) <= 2 && self.ago(SYSTEM) <= 2)
+        {
+            self.last[OWNED as usize] = self.position;
+        }
+        if is(ANSWER) && self.within(YOUR, 2) {
+            self.last[OWN_ANSWER as usize] = self.position;
         }
     }
 
@@ -183,6 +203,7 @@ impl Score {
         self.short += weight;
         self.long += weight;
         self.sentence += weight;
+        self.peak = self.peak.max(self.short);
     }
 
     fn weigh(&mut self, classes: Classes, capitals: bool) {
@@ -197,11 +218,12 @@ impl Score {
             self.add(Concept::Strong, 550);
         }
         if is(JAILBREAK) {
-            let weight = if self.within(PERSONA, 30) || self.within(MODEL, 12) {
-                260
-            } else {
-                120
-            };
+            let weight =
+                if self.within(PERSONA, 30) || self.within(MODEL, 12) || self.within(YOU, 4) {
+                    260
+                } else {
+                    120
+                };
             self.add(Concept::Jailbreak, weight);
         }
         if is(PERSONA) {
@@ -219,19 +241,25 @@ impl Score {
                 };
             self.add(Concept::Unrestricted, weight);
         }
-        if is(LIMIT) && self.ago(NEGATION) <= 5 && !is(NEGATION) {
+        if is(LIMIT)
+            && !is(NEGATION)
+            && (self.ago(NEGATION) <= 5 || self.ago(OVERRIDE) <= 5 && self.within(MODEL, 12))
+        {
             let close = self.within(PERSONA, 40) || self.within(MODEL, 20) || self.within(YOU, 12);
             self.add(Concept::NoLimits, if close { 230 } else { 60 });
         }
         if is(REFUSAL)
             && self.ago(NEGATION) <= 5
-            && (self.within(YOU, 25) || self.within(PERSONA, 60) || self.within(MODEL, 25))
+            && (self.within(YOU, 25)
+                || self.within(YOUR, 10)
+                || self.within(PERSONA, 60)
+                || self.within(MODEL, 25))
         {
-            self.add(Concept::NoRefusal, 160);
+            self.add(Concept::NoRefusal, 210);
         }
         if is(COMPLY) && self.ago(ALWAYS) <= 2 && (self.within(YOU, 12) || self.within(PERSONA, 60))
         {
-            self.add(Concept::MustAnswer, 80);
+            self.add(Concept::MustAnswer, 120);
         }
         if is(WHATEVER)
             && (self.within(YOU, 25) || self.within(HARM, 12) || self.within(PERSONA, 40))
@@ -274,6 +302,18 @@ impl Score {
         if is(FICTION) && (self.within(PERSONA, 40) || self.within(HARM, 20)) {
             self.add(Concept::Fiction, 70);
         }
+        if is(SEIZE) {
+            self.add(Concept::Seize, 420);
+        }
+        if is(PREFIX) {
+            self.add(Concept::Prefix, 240);
+        }
+        if is(VOIDED)
+            && self.ago(TARGET).min(self.ago(OWNED)) <= 5
+            && (self.within(PRIOR, 8) || self.within(OWNED, 5))
+        {
+            self.add(Concept::Voided, 760);
+        }
         if is(HALT) {
             self.add(Concept::Halt, 260);
         }
@@ -284,12 +324,16 @@ impl Score {
             && self.words > 1
             && self.ago(OVERRIDE) <= 12
             && self.imperative
-            && self.within(PRIOR, 12)
+            && (self.within(PRIOR, 12) || self.within(TARGET, 8))
         {
             self.add(Concept::JustSay, 240);
         }
         if (is(TARGET) || is(WEAK_TARGET)) && self.ago(NEW) == 1 && self.within(YOUR, 4) {
             self.add(Concept::NewTask, 200);
+        }
+        if (is(REVEAL) || is(VERBATIM)) && self.ago(OWNED) <= 14 && !is(WEAK_TARGET) {
+            // `… your initial prompt? Print it word for word.`
+            self.add(Concept::Leak, if is(VERBATIM) { 260 } else { 160 });
         }
         if self.stage.is_data() {
             self.weigh_data(classes);
@@ -299,7 +343,8 @@ impl Score {
     /// Something that instructs was named: overridden, or asked for?
     fn weigh_target(&mut self, strong: bool) {
         let overridden = self.ago(OVERRIDE);
-        if overridden > 0 && overridden <= 8 {
+        let soft = self.ago(SOFT) == overridden && !strong;
+        if overridden > 0 && overridden <= 8 && !soft {
             let mut weight = if strong { 300 } else { 100 };
             let owned = self.since(YOUR, OVERRIDE) || self.since(SYSTEM, OVERRIDE);
             let prior = self.since(PRIOR, OVERRIDE) && self.ago(PRIOR) < overridden;
@@ -350,11 +395,23 @@ impl Score {
                 self.add(Concept::OverridePrior, 330);
             }
         }
+        let you_were = self.ago(YOU) <= 3 && self.ago(YOU) > 0;
+        if is(TOLD)
+            && you_were
+            && overridden <= 7
+            && self.ago(YOU) < overridden
+            && target > overridden
+        {
+            self.add(Concept::OverridePrior, 720);
+        }
         let revealed = self.ago(REVEAL);
+        if is(TOLD) && you_were && target <= 5 && revealed <= 12 && target < revealed {
+            self.add(Concept::Leak, 420);
+        }
         if is(PRIOR) && revealed > 0 && revealed <= 7 {
             let named = target > 0 && target <= 3 && target < revealed || self.ago(EVERYTHING) <= 2;
             if named {
-                self.add(Concept::Leak, 480);
+                self.add(Concept::Leak, 740);
             }
         }
     }
@@ -362,11 +419,16 @@ impl Score {
     /// Concepts that only mean something where nobody has a right to instruct: text that is data.
     fn weigh_data(&mut self, classes: Classes) {
         let is = |class: u32| classes >> class & 1 == 1;
-        if is(ANSWER) && self.ago(YOUR) <= 2 && self.ago(EDIT) <= 14 && self.ago(EDIT) > 0 {
-            self.add(Concept::YourAnswer, 950);
+        if self.within(OWN_ANSWER, 0) && self.ago(EDIT) <= 14
+            || (is(EDIT) || is(SAY)) && (1..=5).contains(&self.ago(OWN_ANSWER))
+        {
+            self.add(Concept::YourAnswer, 720);
         }
         if is(ADDRESSED) {
-            self.add(Concept::Addressed, 350);
+            self.add(Concept::Addressed, 380);
+        }
+        if is(OVERRIDE) && self.imperative && self.within(ADDRESSED, 15) {
+            self.add(Concept::Override, 320);
         }
         if is(SECRECY) {
             self.add(Concept::Secrecy, 200);
@@ -380,11 +442,23 @@ impl Score {
 
     /// A separator that is not a space.
     pub(crate) fn punctuation(&mut self, byte: u8) {
+        self.opens |= matches!(
+            byte,
+            b',' | b':' | b';' | b'"' | b'-' | b'(' | b'>' | b'\n' | b'.' | b'!'
+        );
+        if byte == b':' && self.words <= 2 && self.before_classes >> ROLE & 1 == 1 {
+            self.add(Concept::Label, if self.stage.is_data() { 380 } else { 40 });
+        }
         if byte == b'?' && self.words < 60 && !self.inquiry && self.sentence < SHORT_LIMIT {
             // It was a question after all.
             self.inquiry = true;
             let weight = self.sentence / 3;
-            for sum in [&mut self.short, &mut self.long, &mut self.sentence] {
+            for sum in [
+                &mut self.short,
+                &mut self.long,
+                &mut self.sentence,
+                &mut self.peak,
+            ] {
                 *sum = (*sum - weight).max(0);
             }
         }
@@ -407,7 +481,7 @@ impl Score {
             _ => false,
         };
         if is_template {
-            self.add(Concept::Markup, 450);
+            self.add(Concept::Markup, 600);
         }
         if matches!(word, [b'[' | b'(', inner @ .., b']' | b')', b':'] if inner.iter().all(u8::is_ascii_alphanumeric))
         {
@@ -417,7 +491,7 @@ impl Score {
 
     /// The sentence is complete: is it an attack?
     pub(crate) fn end_sentence(&mut self) -> bool {
-        let is_attack = self.sentence > 0 && (self.short >= SHORT_LIMIT || self.long >= LONG_LIMIT);
+        let is_attack = self.sentence > 0 && (self.peak >= SHORT_LIMIT || self.long >= LONG_LIMIT);
         if is_attack {
             // What was reported is not reported again for the harmless sentence that follows.
             self.short /= 2;
@@ -428,8 +502,10 @@ impl Score {
         }
         self.words = 0;
         self.sentence = 0;
+        self.peak = 0;
         self.inquiry = false;
         self.before_classes = 0;
+        self.opens = false;
         is_attack
     }
 
@@ -440,11 +516,12 @@ impl Score {
         writer.numbers(self.before);
         writer.number(self.before_classes);
         writer.numbers(
-            [self.short, self.long, self.sentence].map(|sum| sum.clamp(0, MAX_SUM) as u32),
+            [self.short, self.long, self.sentence, self.peak]
+                .map(|sum| sum.clamp(0, MAX_SUM) as u32),
         );
         writer.numbers(self.fired);
         writer.number(u64::from(self.words));
-        writer.numbers([self.inquiry, self.imperative, self.negated]);
+        writer.numbers([self.inquiry, self.imperative, self.negated, self.opens]);
     }
 
     pub(crate) fn read(&mut self, reader: &mut Reader<'_>) -> Option<()> {
@@ -458,14 +535,24 @@ impl Score {
             *hash = reader.bounded(u64::from(u32::MAX))? as u32;
         }
         self.before_classes = reader.number()?;
-        for sum in [&mut self.short, &mut self.long, &mut self.sentence] {
+        for sum in [
+            &mut self.short,
+            &mut self.long,
+            &mut self.sentence,
+            &mut self.peak,
+        ] {
             *sum = reader.bounded(MAX_SUM as u64)? as i32;
         }
         for count in &mut self.fired {
             *count = reader.bounded(255)? as u8;
         }
         self.words = reader.bounded(u64::from(u32::MAX))? as u32;
-        for flag in [&mut self.inquiry, &mut self.imperative, &mut self.negated] {
+        for flag in [
+            &mut self.inquiry,
+            &mut self.imperative,
+            &mut self.negated,
+            &mut self.opens,
+        ] {
             *flag = reader.flag()?;
         }
         Some(())
