@@ -43,6 +43,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 #[expect(clippy::print_stdout, reason = "prints its table")]
+#[allow(clippy::disallowed_methods, reason = "waits for its tasks")]
 async fn measure(database: &str, config: &StoreConfig) -> Result<(), Box<dyn std::error::Error>> {
     let store = Store::open(config).await?;
     let tenant = store

@@ -7,7 +7,7 @@ use crate::{
 };
 use ambit_types::TenantId;
 use sqlx::{
-    PgPool,
+    ConnectOptions as _, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -82,7 +82,9 @@ async fn open_sqlite(path: &Path) -> Result<Db> {
         .synchronous(SqliteSynchronous::Full)
         // 16 MiB of log between checkpoints, each of which rewrites every touched page once and stops the writer meanwhile.
         .pragma("wal_autocheckpoint", "4096")
-        .pragma("cache_size", "-16384");
+        .pragma("cache_size", "-16384")
+        // Not at any level: errors name the statement, and a line per query is the dearest part of a small one.
+        .disable_statement_logging();
     let writer = SqlitePoolOptions::new()
         .max_connections(1)
         .acquire_timeout(BUSY)
@@ -119,7 +121,8 @@ async fn open_postgres(config: &PostgresConfig) -> Result<Db> {
 async fn connect(url: &str, max_connections: u32) -> Result<PgPool> {
     let options = PgConnectOptions::from_str(url)
         .map_err(|e| failed("CONNECT", e))?
-        .application_name("ambit");
+        .application_name("ambit")
+        .disable_statement_logging();
     PgPoolOptions::new()
         .max_connections(max_connections.max(1))
         .acquire_timeout(BUSY)

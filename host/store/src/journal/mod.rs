@@ -41,6 +41,10 @@ impl Journal {
             .unwrap_or(u32::MAX)
             .max(1);
         let (queue, waiting) = mpsc::channel(config.queue.max(1));
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "ends with the last handle, and `stop` waits for it"
+        )]
         let task = tokio::spawn(Writer::new(db, config.batch).run(waiting));
         Self {
             queue,

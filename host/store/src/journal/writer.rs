@@ -18,7 +18,10 @@ use crate::{
     now_ms,
 };
 use ambit_types::{SessionId, TenantId};
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 /// Sessions whose head is remembered; some 200 bytes each. Beyond it all are forgotten and read again when they go on.
@@ -191,20 +194,21 @@ impl Writer {
         waiting: &Waiting,
         events: &mut Vec<InsertRow>,
     ) -> Result<Result<Appended>> {
-        if !self.heads.contains_key(&waiting.key) {
-            let head = match &waiting.open {
-                Some(session) => Some(Head::first(session)),
-                None => load(tx, waiting).await?,
-            };
-            let Some(head) = head else {
-                return Ok(Err(StoreError::NotFound { what: "session" }));
-            };
-            self.heads.insert(waiting.key, head);
-        } else if waiting.open.is_some() {
-            return Ok(Err(StoreError::Conflict { what: "session" }));
-        }
-        let Some(head) = self.heads.get_mut(&waiting.key) else {
-            return Ok(Err(StoreError::NotFound { what: "session" }));
+        let head = match self.heads.entry(waiting.key) {
+            Entry::Occupied(_) if waiting.open.is_some() => {
+                return Ok(Err(StoreError::Conflict { what: "session" }));
+            }
+            Entry::Occupied(head) => head.into_mut(),
+            Entry::Vacant(place) => {
+                let head = match &waiting.open {
+                    Some(session) => Some(Head::first(session)),
+                    None => load(tx, waiting).await?,
+                };
+                let Some(head) = head else {
+                    return Ok(Err(StoreError::NotFound { what: "session" }));
+                };
+                place.insert(head)
+            }
         };
         let first_seq = head.seq + 1;
         for event in &waiting.events {

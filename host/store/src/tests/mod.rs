@@ -1,4 +1,8 @@
 //! Every behaviour on both databases.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests wait for the tasks they spawn"
+)]
 
 mod access;
 mod documents;
