@@ -10,4 +10,5 @@ wasmtime::component::bindgen!({
     additional_derives: [PartialEq, serde::Serialize, serde::Deserialize],
 });
 
-pub(crate) use ambit::types::types;
+#[allow(unreachable_pub, reason = "what `bindgen!` generates re-exports it")]
+pub use ambit::types::types;

@@ -9,7 +9,7 @@
 
 pub mod agent;
 pub mod auth;
-mod bindings;
+pub mod bindings;
 mod failure;
 pub mod guardrail;
 pub mod retrieval;
@@ -17,6 +17,9 @@ pub mod routing;
 pub mod tool;
 
 pub use failure::{Failure, LoadError};
+
+use ambit_policy::{Ambit, Permissions};
+use std::sync::Arc;
 
 /// What is known of an HTTP request before anybody is authenticated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,11 +38,19 @@ impl From<&RequestFacts> for bindings::types::RequestFacts {
     }
 }
 
-/// A name and a value; names are unique within a list.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Attribute {
-    pub name: String,
-    pub value: String,
+/// What tenant and token leave of a component's ambit. Nothing here can widen it.
+#[derive(Debug, Clone, Default)]
+pub struct Narrowing {
+    /// The tenant's grant for the component; none does not narrow.
+    pub tenant: Option<Arc<Permissions>>,
+    /// What the caller's token names; none does not narrow.
+    pub token: Option<Arc<Permissions>>,
+}
+
+impl Narrowing {
+    fn of(&self, ambit: &Ambit) -> Ambit {
+        ambit.clone().narrowed_by_tenant(self.tenant.clone()).narrowed_by_token(self.token.clone())
+    }
 }
 
 /// How bad a finding is.

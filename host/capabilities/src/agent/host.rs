@@ -6,3 +6,7 @@ wasmtime::component::bindgen!({
     with: { "ambit:types/types": crate::bindings::types },
     additional_derives: [PartialEq, serde::Serialize, serde::Deserialize],
 });
+
+ambit_runtime::bindings!(Guest, GuestPre);
+
+pub(super) use exports::ambit::agent::agent::AgentError;

@@ -2,48 +2,28 @@
 //!
 //! The component finds; this module makes sure that nothing is released that was not judged. It keeps the contract of
 //! `ambit:guardrail` (release only forward and on character boundaries, masks in order, bounded state), caps the text that may
-//! be held back, and answers an error, never text, where a component breaks any of it.
+//! be held back, and answers an error, never text, where a component fails or breaks any of it: a guardrail fails closed.
+
+mod filter;
+mod host;
+mod policy;
 
 pub use crate::Severity;
+pub use policy::{Action, Rule, Rules, Stage};
 
-/// Where a text stands in the life of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Stage {
-    /// What the caller wrote.
-    Input,
-    /// A retrieved passage: data, never instructions.
-    Retrieved,
-    /// What a tool answered: data, never instructions.
-    ToolResult,
-    /// What goes to the caller.
-    Output,
-    /// A document on its way into a collection.
-    Ingest,
-}
+use crate::{Failure, LoadError};
+use ambit_runtime::{Admitted, CallScope, Pure, Runtime, Tenant};
+use ambit_types::CallContext;
+use filter::{Filter, Judged};
+use host::{Guest, Lookups};
+use std::sync::Arc;
 
-impl Stage {
-    pub const ALL: [Self; 5] = [Self::Input, Self::Retrieved, Self::ToolResult, Self::Output, Self::Ingest];
-}
-
-/// What is to be done about a finding, from mild to strict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Action {
-    Allow,
-    /// Report the finding, change nothing.
-    Flag,
-    Mask,
-    Reject,
-}
-
-/// One line of a tenant's policy.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Rule {
-    /// `prompt-injection`, `pii`, `pii/credit-card`, … A prefix up to a `/` matches all below it.
-    pub category: String,
-    pub action: Action,
-}
+/// Most bytes of a stream that may be held back; a component that holds more has the stream rejected.
+const HELD_CAP: usize = 64 * 1024;
+/// The category of that rejection.
+pub const HELD_TOO_LONG: &str = "held-too-long";
+/// A text is judged whole in one call up to this size, beyond in pieces, so that no call's limits depend on a caller's size.
+const ONE_CALL_CAP: usize = 64 * 1024;
 
 /// Something found, whatever was done about it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -90,4 +70,155 @@ pub struct Released {
     pub findings: Vec<Finding>,
     /// Nothing more will be released.
     pub rejection: Option<Rejection>,
+}
+
+/// A tenant's guardrail. Cheap to clone.
+#[derive(Clone)]
+pub struct Guardrail(Arc<Inner>);
+
+struct Inner {
+    runtime: Arc<Runtime>,
+    component: Pure<Lookups, Guest>,
+    rules: Arc<Rules>,
+}
+
+impl Guardrail {
+    /// Links the component over the tenant's rules.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be linked.
+    pub fn new(runtime: &Arc<Runtime>, admitted: &Admitted, rules: Rules) -> Result<Self, LoadError> {
+        let component = host::link(runtime, admitted)?;
+        Ok(Self(Arc::new(Inner { runtime: runtime.clone(), component, rules: Arc::new(rules) })))
+    }
+
+    /// Judges a whole text.
+    ///
+    /// # Errors
+    ///
+    /// When the component fails: then nothing of the text may be used.
+    pub async fn check(&self, ctx: &CallContext, stage: Stage, text: String) -> Result<Checked, Failure> {
+        let mut checked = self.check_all(ctx, stage, vec![text]).await?;
+        checked.pop().ok_or_else(|| Failure::Contract("no verdict".to_owned()))
+    }
+
+    /// Judges whole texts, each for itself, with one hand-over to another thread. The verdicts are in the texts' order.
+    ///
+    /// # Errors
+    ///
+    /// When the component fails on any of them.
+    pub async fn check_all(&self, ctx: &CallContext, stage: Stage, texts: Vec<String>) -> Result<Vec<Checked>, Failure> {
+        let (guardrail, scope) = (self.clone(), self.scope(ctx));
+        let job = move || texts.iter().map(|text| guardrail.0.check(&scope, stage, text)).collect();
+        self.0.runtime.executor().run(&self.tenant(ctx), job).await?
+    }
+
+    /// Begins to judge a text that arrives in pieces.
+    #[must_use]
+    pub fn stream(&self, ctx: &CallContext, stage: Stage) -> GuardStream {
+        GuardStream {
+            guardrail: self.clone(),
+            tenant: self.tenant(ctx),
+            scope: self.scope(ctx),
+            stage,
+            state: State::Open(Filter::new(HELD_CAP)),
+        }
+    }
+
+    fn tenant(&self, ctx: &CallContext) -> Arc<Tenant> {
+        self.0.runtime.tenant(ctx.tenant, &ctx.tenant_slug)
+    }
+
+    fn scope(&self, ctx: &CallContext) -> CallScope {
+        CallScope::new(self.tenant(ctx), ctx.deadline)
+    }
+}
+
+impl Inner {
+    fn check(&self, scope: &CallScope, stage: Stage, text: &str) -> Result<Checked, Failure> {
+        // The whole text is here already, so holding it back costs nothing.
+        let mut filter = Filter::new(usize::MAX);
+        let mut checked = Checked { text: String::with_capacity(text.len()), masks: Vec::new(), findings: Vec::new(), rejection: None };
+        let mut rest = text;
+        loop {
+            let (piece, more) = rest.split_at(rest.floor_char_boundary(ONE_CALL_CAP));
+            let judged = self.judge(scope, stage, &mut filter, piece, more.is_empty())?;
+            checked.findings.extend(judged.findings);
+            if judged.rejection.is_some() {
+                return Ok(Checked { text: String::new(), masks: Vec::new(), rejection: judged.rejection, ..checked });
+            }
+            checked.text.push_str(&judged.text);
+            checked.masks.extend(judged.masks);
+            if more.is_empty() {
+                return Ok(checked);
+            }
+            rest = more;
+        }
+    }
+
+    /// One call of the component over the next piece of a text.
+    fn judge(&self, scope: &CallScope, stage: Stage, filter: &mut Filter, piece: &str, last: bool) -> Result<Judged, Failure> {
+        let outcome = host::check(&self.component, scope, &self.rules, stage, piece, last, filter.state())?;
+        filter.judge(piece, last, outcome)
+    }
+}
+
+/// A text being judged as it arrives.
+pub struct GuardStream {
+    guardrail: Guardrail,
+    tenant: Arc<Tenant>,
+    scope: CallScope,
+    stage: Stage,
+    state: State,
+}
+
+enum State {
+    Open(Filter),
+    Rejected(Rejection),
+    Finished,
+    /// The component failed, or a call was dropped half-way: what was judged is not known.
+    Failed,
+}
+
+impl GuardStream {
+    /// Judges the next piece and answers what may be sent now. After a rejection it answers that rejection.
+    ///
+    /// # Errors
+    ///
+    /// When the component fails, now or before: nothing more of the text may be sent.
+    pub async fn push(&mut self, piece: String) -> Result<Released, Failure> {
+        self.step(piece, false).await
+    }
+
+    /// Judges what was held back, now that nothing follows.
+    ///
+    /// # Errors
+    ///
+    /// As for [`GuardStream::push`].
+    pub async fn finish(&mut self) -> Result<Released, Failure> {
+        self.step(String::new(), true).await
+    }
+
+    async fn step(&mut self, piece: String, last: bool) -> Result<Released, Failure> {
+        let mut filter = match std::mem::replace(&mut self.state, State::Failed) {
+            State::Open(filter) => filter,
+            State::Rejected(rejection) => {
+                self.state = State::Rejected(rejection.clone());
+                return Ok(Released { rejection: Some(rejection), ..Released::default() });
+            }
+            State::Finished | State::Failed => {
+                return Err(Failure::Contract("the text is judged to its end, or its judging failed".to_owned()));
+            }
+        };
+        let (guardrail, scope, stage) = (self.guardrail.clone(), self.scope.clone(), self.stage);
+        let job = move || guardrail.0.judge(&scope, stage, &mut filter, &piece, last).map(|judged| (judged, filter));
+        let (judged, filter) = self.guardrail.0.runtime.executor().run(&self.tenant, job).await??;
+        self.state = match (&judged.rejection, last) {
+            (Some(rejection), _) => State::Rejected(rejection.clone()),
+            (None, true) => State::Finished,
+            (None, false) => State::Open(filter),
+        };
+        Ok(Released { text: judged.text, findings: judged.findings, rejection: judged.rejection })
+    }
 }

@@ -1,9 +1,160 @@
 //! Something an agent can do in the world.
+//!
+//! A [`Toolbox`] is one tool component with what it says of its tools, asked once and held to the contract. A call's arguments are
+//! what a model wrote: they are checked against the tool's schema and rewritten by us before the component sees them, so that both
+//! read the same. What the component reaches goes through [`Outbound`], under author ∩ operator, narrowed by tenant and token.
+
+mod http;
+mod spec;
 
 pub use crate::bindings::types::{ToolCall, ToolSpec};
+pub use http::Outbound;
+
+use crate::{Failure, LoadError, Narrowing};
+use ambit_policy::Ambit;
+use ambit_runtime::{Admitted, CallError, CallScope, Effectful, Limit, Runtime};
+use ambit_types::CallContext;
+use exports::ambit::tool::tool::ToolError as GuestError;
+use http::Host;
+use spec::Specs;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+wasmtime::component::bindgen!({
+    path: ["../../wit/types", "../../wit/tool"],
+    world: "ambit:tool/guest",
+    with: { "ambit:types/types": crate::bindings::types },
+    exports: { default: async },
+});
+
+ambit_runtime::bindings!(Guest, GuestPre);
+
+/// For describing its tools, which needs no network.
+const DESCRIBE_DEADLINE: Duration = Duration::from_secs(5);
+/// Longest text of an error handed to a model.
+const MESSAGE_CAP: usize = 1024;
 
 /// What a model reads of a tool's answer: plain text or JSON. Untrusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToolOutput {
     pub content: String,
+}
+
+/// Why a tool has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    #[error("there is no tool `{0}`")]
+    UnknownTool(String),
+    /// The text tells the model how to mend them.
+    #[error("the arguments are not valid: {0}")]
+    InvalidArguments(String),
+    /// The permissions in force do not cover it.
+    #[error("not allowed: {0}")]
+    Denied(String),
+    #[error("no answer in time: {0}")]
+    Timeout(String),
+    #[error("{0}")]
+    Unavailable(String),
+    #[error(transparent)]
+    Failure(#[from] Failure),
+}
+
+impl ToolError {
+    /// Stable code, as in `ambit:agent/agent.failure`.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownTool(_) | Self::InvalidArguments(_) => "invalid",
+            Self::Denied(_) => "denied",
+            Self::Timeout(_) | Self::Failure(Failure::Call(CallError::Limit(Limit::Deadline))) => "timeout",
+            Self::Failure(Failure::Call(CallError::Limit(_))) => "limit",
+            Self::Unavailable(_) | Self::Failure(_) => "unavailable",
+        }
+    }
+
+    /// What the model may read: what failed inside the host or the component stays in the log.
+    #[must_use]
+    pub fn message(&self) -> String {
+        match self {
+            Self::Failure(Failure::Call(CallError::Limit(limit))) => format!("the tool spent its `{limit}` limit"),
+            Self::Failure(Failure::Call(CallError::Busy(_))) => "too many calls at once; try again later".to_owned(),
+            Self::Failure(_) => "the tool failed".to_owned(),
+            other => {
+                let text = other.to_string();
+                text[..text.floor_char_boundary(MESSAGE_CAP)].to_owned()
+            }
+        }
+    }
+}
+
+/// The tools of one component. Cheap to clone.
+#[derive(Clone)]
+pub struct Toolbox(Arc<Inner>);
+
+struct Inner {
+    runtime: Arc<Runtime>,
+    component: Effectful<Host, Guest>,
+    ambit: Ambit,
+    specs: Specs,
+    outbound: Outbound,
+}
+
+impl Toolbox {
+    /// Links the component, asks it once what its tools are, and compiles their schemas.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be linked, does not answer, or describes a tool that no model or host could use.
+    pub async fn new(runtime: &Arc<Runtime>, admitted: &Admitted, outbound: Outbound) -> Result<Self, LoadError> {
+        let component = Effectful::link(runtime, admitted, |linker| http::link(linker, admitted))?;
+        let scope = CallScope::new(runtime.host_tenant().clone(), Instant::now() + DESCRIBE_DEADLINE);
+        let describe = async |store: &mut _, guest: &Guest| guest.ambit_tool_tool().call_describe(store).await;
+        let specs = component.call(&scope, Host::default(), describe).await.map_err(Failure::from)?;
+        let specs = Specs::new(specs).map_err(LoadError::Description)?;
+        let inner = Inner { runtime: runtime.clone(), component, ambit: admitted.ambit().clone(), specs, outbound };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// What the component offers, names unique.
+    #[must_use]
+    pub fn describe(&self) -> &[ToolSpec] {
+        self.0.specs.all()
+    }
+
+    /// Carries out one call.
+    ///
+    /// # Errors
+    ///
+    /// See [`ToolError`]. After [`ToolError::UnknownTool`] and [`ToolError::InvalidArguments`] from here the component was not called.
+    pub async fn invoke(&self, ctx: &CallContext, narrowing: &Narrowing, mut call: ToolCall) -> Result<ToolOutput, ToolError> {
+        let inner = &self.0;
+        call.arguments = inner.specs.check(&call.name, &call.arguments)?;
+        let scope = CallScope::new(inner.runtime.tenant(ctx.tenant, &ctx.tenant_slug), ctx.deadline);
+        let ambit = Arc::new(narrowing.of(&inner.ambit));
+        let outbound = inner.outbound.clone();
+        let (answer, spent) = inner
+            .component
+            .call(&scope, Host::default(), async |store, guest| {
+                // The call's meter exists only now.
+                let meter = store.data().meter().clone();
+                let spent = store.data_mut().host.open(&outbound, ambit, &meter);
+                let answer = guest.ambit_tool_tool().call_invoke(store, &call).await?;
+                Ok((answer, spent.get()))
+            })
+            .await
+            .map_err(Failure::from)?;
+        match answer {
+            Ok(output) => Ok(ToolOutput { content: output.content }),
+            // Whatever the tool makes of it: the limit is why.
+            Err(_) if spent => Err(Failure::Call(CallError::Limit(Limit::Egress)).into()),
+            Err(GuestError::UnknownTool(name)) => Err(ToolError::UnknownTool(name)),
+            Err(GuestError::InvalidArguments(what)) => Err(ToolError::InvalidArguments(what)),
+            Err(GuestError::Denied(what)) => Err(ToolError::Denied(what)),
+            Err(GuestError::Timeout(what)) => Err(ToolError::Timeout(what)),
+            Err(GuestError::Unavailable(what)) => Err(ToolError::Unavailable(what)),
+            Err(GuestError::Other(what)) => Err(Failure::Component(what).into()),
+        }
+    }
 }

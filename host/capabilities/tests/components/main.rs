@@ -1,0 +1,11 @@
+//! Every component of the project through the host's own handles: the real wasm, snapshotted as the build does it.
+
+mod agent_assistant;
+mod auth_api_key;
+mod auth_jwt;
+mod guardrail_baseline;
+mod retrieval_hybrid;
+mod routing_subdomain;
+mod support;
+mod tool_datetime;
+mod tool_web_fetch;

@@ -1,0 +1,102 @@
+//! One runtime for all tests, and components found or built.
+
+use ambit_capabilities::RequestFacts;
+use ambit_policy::{Kind, Manifest, Permissions};
+use ambit_runtime::{Admitted, Runtime, RuntimeConfig, admit, snapshot};
+use ambit_types::{CallContext, Principal, RequestId, TenantId};
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Arc, LazyLock, Mutex},
+    time::{Duration, Instant},
+};
+
+pub(crate) fn runtime() -> &'static Arc<Runtime> {
+    static RUNTIME: LazyLock<Arc<Runtime>> = LazyLock::new(|| {
+        let cache = Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("code"));
+        Runtime::new(RuntimeConfig { cache, ..RuntimeConfig::default() }).unwrap()
+    });
+    &RUNTIME
+}
+
+/// The component `name` (its folder's name) under the grant of exactly what it asks for.
+pub(crate) fn admitted(name: &'static str) -> Admitted {
+    let manifest = manifest(name);
+    let grant = manifest.permissions.clone();
+    admitted_with(name, &grant)
+}
+
+/// The component `name` under this grant.
+pub(crate) fn admitted_with(name: &'static str, grant: &Permissions) -> Admitted {
+    let manifest = manifest(name);
+    let mut wasm = wasm(name);
+    if matches!(manifest.component.kind, Kind::Auth | Kind::Routing | Kind::Guardrail | Kind::Agent) {
+        wasm = snapshot(&wasm).unwrap();
+    }
+    let code = runtime().load_blocking(&wasm, manifest).unwrap();
+    admit(&code, grant).unwrap()
+}
+
+fn manifest(name: &str) -> Manifest {
+    let text = fs::read_to_string(workspace().join("components").join(name).join("component.toml")).unwrap();
+    Manifest::parse(&text).unwrap()
+}
+
+/// From `AMBIT_COMPONENTS` where that is set, else from the target folder, built first: cargo knows what is up to date.
+fn wasm(name: &'static str) -> Vec<u8> {
+    static BUILT: Mutex<Option<HashMap<&'static str, Vec<u8>>>> = Mutex::new(None);
+    let mut built = BUILT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let built = built.get_or_insert_default();
+    built
+        .entry(name)
+        .or_insert_with(|| {
+            let folder = std::env::var_os("AMBIT_COMPONENTS").map_or_else(|| build(name), PathBuf::from);
+            let file = folder.join(format!("{}.wasm", name.replace('-', "_")));
+            fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+        })
+        .clone()
+}
+
+fn build(name: &str) -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--release", "--target", "wasm32-wasip2", "--package", name, "--target-dir"])
+        .arg(target)
+        .current_dir(workspace())
+        .env_remove("CARGO_RESOLVER_FEATURE_UNIFICATION")
+        .status()
+        .unwrap();
+    assert!(status.success(), "{name} cannot be built");
+    target.join("wasm32-wasip2/release")
+}
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+pub(crate) fn facts(host: &str) -> RequestFacts {
+    RequestFacts { method: "POST".to_owned(), host: host.to_owned(), path: "/v1/chat/completions".to_owned() }
+}
+
+/// A call of a new tenant, named by its slug.
+pub(crate) fn context(slug: &str) -> CallContext {
+    context_of(TenantId::new(), slug)
+}
+
+pub(crate) fn context_of(tenant: TenantId, slug: &str) -> CallContext {
+    CallContext {
+        tenant,
+        tenant_slug: slug.parse().unwrap(),
+        principal: Arc::new(Principal { id: "key:test".to_owned(), scopes: Vec::new(), expires_at: None }),
+        request: RequestId::new(),
+        session: None,
+        deadline: Instant::now() + Duration::from_secs(60),
+    }
+}
+
+/// Runs a test on a runtime of its own.
+pub(crate) fn block_on<R>(test: impl Future<Output = R>) -> R {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(test)
+}
