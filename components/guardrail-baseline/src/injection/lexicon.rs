@@ -86,6 +86,7 @@ classes! {
     SEIZE,
     PREFIX,
     ROLE,
+    EXPLAIN,
 }
 
 const fn bit(class: u32) -> Classes {
@@ -240,9 +241,13 @@ const GROUPS: &[(Classes, &str)] = &[
     (bit(ALWAYS), "always must never will shall"),
     (
         bit(INQUIRY),
-        "what how why when who which where whose should does did explain discuss describe define understand was were analyze \
-        analyse compare summarize outline is are whether if meaning article essay paper report review study describes discusses \
-        explains researchers explaining discussing evaluate detect prevent mitigate defend against examples",
+        "what how why who which where whose should does did is are was were whether do has have am",
+    ),
+    (
+        bit(EXPLAIN),
+        "explain discuss describe define understand analyze analyse compare summarize outline meaning article essay paper report review \
+         study describes discusses explains researchers explaining discussing evaluate detect prevent mitigate defend against examples \
+         what how why difference",
     ),
     (
         bit(LEADS_IN),

@@ -16,7 +16,7 @@ use crate::state::{Reader, Writer};
 /// A sentence (with what the ones before left over) is an attack from here on; concepts are weighed against it.
 const SHORT_LIMIT: i32 = 680;
 /// So is a text that kept adding up.
-const LONG_LIMIT: i32 = 1600;
+const LONG_LIMIT: i32 = 2000;
 /// Words after which about 63 % of the short and of the long sum are forgotten.
 const SHORT_MEMORY: i32 = 40;
 const LONG_MEMORY: i32 = 800;
@@ -149,7 +149,9 @@ impl Score {
 
     fn mark(&mut self, classes: Classes, known: Classes) {
         let is = |class: u32| classes >> class & 1 == 1;
-        if is(INQUIRY) && self.words <= 3 && !self.within(OVERRIDE, 3) {
+        if is(INQUIRY) && self.words == 1
+            || is(EXPLAIN) && self.words <= 4 && !self.within(OVERRIDE, 3)
+        {
             self.inquiry = true;
         }
         if is(OVERRIDE) {
@@ -198,7 +200,9 @@ impl Score {
             weight / 2
         } else {
             weight
-        } >> (*count).min(6);
+        };
+        // What is said again counts less each time: 1, 2/3, 1/2, 2/5, …
+        let weight = 2 * weight / (2 + i32::from(*count));
         *count = count.saturating_add(1);
         self.short += weight;
         self.long += weight;
@@ -227,7 +231,7 @@ impl Score {
             self.add(Concept::Jailbreak, weight);
         }
         if is(PERSONA) {
-            self.add(Concept::Persona, 180);
+            self.add(Concept::Persona, 190);
         }
         if is(FROM_NOW) {
             self.add(Concept::FromNow, 180);
@@ -246,7 +250,7 @@ impl Score {
             && (self.ago(NEGATION) <= 5 || self.ago(OVERRIDE) <= 5 && self.within(MODEL, 12))
         {
             let close = self.within(PERSONA, 40) || self.within(MODEL, 20) || self.within(YOU, 12);
-            self.add(Concept::NoLimits, if close { 230 } else { 60 });
+            self.add(Concept::NoLimits, if close { 290 } else { 60 });
         }
         if is(REFUSAL)
             && self.ago(NEGATION) <= 5
@@ -333,7 +337,7 @@ impl Score {
         }
         if (is(REVEAL) || is(VERBATIM)) && self.ago(OWNED) <= 14 && !is(WEAK_TARGET) {
             // `… your initial prompt? Print it word for word.`
-            self.add(Concept::Leak, if is(VERBATIM) { 260 } else { 160 });
+            self.add(Concept::Leak, if is(VERBATIM) { 340 } else { 200 });
         }
         if self.stage.is_data() {
             self.weigh_data(classes);
@@ -406,7 +410,7 @@ impl Score {
         }
         let revealed = self.ago(REVEAL);
         if is(TOLD) && you_were && target <= 5 && revealed <= 12 && target < revealed {
-            self.add(Concept::Leak, 420);
+            self.add(Concept::Leak, 520);
         }
         if is(PRIOR) && revealed > 0 && revealed <= 7 {
             let named = target > 0 && target <= 3 && target < revealed || self.ago(EVERYTHING) <= 2;
