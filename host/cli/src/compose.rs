@@ -1,7 +1,8 @@
 //! The composition root: from a configuration to a running host.
 
 use crate::{config::Config, shipped, telemetry};
-use ambit_egress::{Egress, Handles};
+use ambit_capabilities::tool::Outbound;
+use ambit_egress::Egress;
 use ambit_gateway::{Gateway, Metrics};
 use ambit_index::{Index, IndexConfig};
 use ambit_inference::{Extractive, OpenAi, OpenAiConfig, Providers};
@@ -13,6 +14,9 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 /// How often sessions past the retention time are looked for.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+
+/// Outbound exchanges a tenant may have under way, over all calls of its tools.
+const CONNECTIONS_PER_TENANT: usize = 32;
 
 /// A host that is ready to serve.
 pub struct Host {
@@ -34,12 +38,11 @@ pub async fn host(config: &Config, components: Option<&Path>) -> anyhow::Result<
         index: Index::open(config.data.join("index"), IndexConfig::default()).context("cannot open the search index")?,
         providers: providers(config)?,
         key_sets: key_sets(egress.clone())?,
-        secrets: Arc::new(Handles::new(config.secrets.iter().cloned())?),
         library: Arc::new(library),
         settings: Arc::new(Settings { base_domains: config.base_domains.clone(), default_model: config.default_model.clone() }),
         runtime,
         store,
-        egress,
+        outbound: Outbound::new(egress, CONNECTIONS_PER_TENANT),
     };
     if let Some(folder) = components {
         shipped::install(&platform, folder).await?;

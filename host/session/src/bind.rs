@@ -11,6 +11,7 @@ use crate::{
     tenants::{BoundTool, LiveAgent, Problem, Tenant},
 };
 use ambit_capabilities::{
+    Narrowing,
     agent::Agent as Step,
     auth::{AuthSource as _, Authenticator},
     guardrail::{Guardrail, Rule, Rules, Stage},
@@ -78,9 +79,9 @@ pub(crate) async fn tenant(platform: &Platform, defaults: &Bindings, row: &ambit
     let own = slots(store.slots().await.map_err(store_error)?);
     let narrowing = grants(store.grants().await.map_err(store_error)?)?;
     let meters = platform.runtime.tenant(row.id, &row.slug);
-    let narrowed = |admitted: &Admitted| {
-        let grant = narrowing.get(&admitted.code().manifest().component.name).cloned().map(Arc::new);
-        admitted.ambit().clone().narrowed_by_tenant(grant)
+    let narrowing_of = |admitted: &Admitted| Narrowing {
+        tenant: narrowing.get(&admitted.code().manifest().component.name).cloned().map(Arc::new),
+        token: None,
     };
 
     let mut chain = Vec::new();
@@ -91,14 +92,14 @@ pub(crate) async fn tenant(platform: &Platform, defaults: &Bindings, row: &ambit
     let authenticator = Authenticator::new(&platform.runtime, meters.clone(), &chain, records, Arc::new(store.clone()), platform.key_sets.clone())?;
 
     let admitted = defaults.require(platform, &own, "guardrail", Kind::Guardrail).await?;
-    let guardrail = Guardrail::new(&platform.runtime, meters.clone(), &admitted, rules(store.rules().await.map_err(store_error)?)?)?;
+    let guardrail = Guardrail::new(&platform.runtime, &admitted, rules(store.rules().await.map_err(store_error)?)?)?;
 
     let mut problems = Vec::new();
     let mut retriever = None;
-    let mut retrieval_ambit = Ambit::new(Arc::default(), Arc::default());
+    let mut retrieval = Narrowing::default();
     if let Some(admitted) = defaults.admit(platform, &own, "retrieval", Kind::Retrieval).await? {
-        retrieval_ambit = narrowed(&admitted);
-        retriever = Some(Retriever::new(&platform.runtime, meters.clone(), &admitted, store.clone(), platform.index.clone())?);
+        retrieval = narrowing_of(&admitted);
+        retriever = Some(Retriever::new(&platform.runtime, &admitted, platform.store.clone(), platform.index.clone())?);
     }
 
     let mut agents = BTreeMap::new();
@@ -111,14 +112,13 @@ pub(crate) async fn tenant(platform: &Platform, defaults: &Bindings, row: &ambit
             for name in &definition.tools {
                 if !toolboxes.contains_key(name) {
                     let admitted = defaults.require(platform, &own, &format!("tool/{name}"), Kind::Tool).await?;
-                    let ambit = narrowed(&admitted);
-                    let toolbox = Toolbox::new(&platform.runtime, meters.clone(), &admitted, platform.tool_host()).await?;
-                    toolboxes.insert(name.clone(), BoundTool { toolbox, ambit });
+                    let toolbox = Toolbox::new(&platform.runtime, &admitted, platform.outbound.clone()).await?;
+                    toolboxes.insert(name.clone(), BoundTool { toolbox, narrowing: narrowing_of(&admitted) });
                 }
                 tools.extend(toolboxes.get(name).cloned());
             }
-            let ambit = narrowed(&admitted).narrowed_by_tenant(Some(Arc::new(definition.permissions()?)));
-            let step = Step::new(&platform.runtime, meters.clone(), &admitted)?;
+            let ambit = admitted.ambit().clone().narrowed_by_tenant(narrowing_of(&admitted).tenant).narrowed_by_tenant(Some(Arc::new(definition.permissions()?)));
+            let step = Step::new(&platform.runtime, &admitted)?;
             Ok::<_, Error>(LiveAgent { definition, updated_ms: agent.updated_ms, step, tools, ambit })
         }
         .await;
@@ -139,7 +139,7 @@ pub(crate) async fn tenant(platform: &Platform, defaults: &Bindings, row: &ambit
         authenticator,
         guardrail,
         retriever,
-        retrieval_ambit,
+        retrieval,
         agents,
         problems,
     })
@@ -169,14 +169,16 @@ fn grants(rows: Vec<Grant>) -> Result<BTreeMap<ComponentName, Permissions>, Erro
 /// A tenant without rules of its own has the installation's.
 fn rules(rows: Vec<ambit_store::GuardrailRule>) -> Result<Rules, Error> {
     if rows.is_empty() {
-        return Ok(Rules::new(default_rules));
+        return Ok(Stage::ALL.into_iter().flat_map(|stage| default_rules(stage).into_iter().map(move |rule| (stage, rule))).collect());
     }
-    let mut by_stage: BTreeMap<String, Vec<Rule>> = BTreeMap::new();
-    for row in rows {
-        let action = serde_json::from_value(row.action.into()).map_err(|error| Error::internal(format!("a guardrail rule: {error}")))?;
-        by_stage.entry(row.stage).or_default().push(Rule { category: row.category, action });
-    }
-    Ok(Rules::new(move |stage| by_stage.get(stage_name(stage)).cloned().unwrap_or_default()))
+    rows.into_iter()
+        .map(|row| {
+            let unknown = |what: &str| Error::internal(format!("a guardrail rule has an unknown {what}"));
+            let stage = Stage::ALL.into_iter().find(|stage| stage.as_str() == row.stage).ok_or_else(|| unknown("stage"))?;
+            let action = serde_json::from_value(row.action.into()).map_err(|_| unknown("action"))?;
+            Ok((stage, Rule { category: row.category, action }))
+        })
+        .collect()
 }
 
 /// What happens where nobody chose: attacks are refused where instructions are read, secrets never leave, personal data is reported.
@@ -189,17 +191,5 @@ pub fn default_rules(stage: Stage) -> Vec<Rule> {
         Stage::Retrieved | Stage::ToolResult => vec![rule("prompt-injection", Reject), rule("secret", Mask), rule("pii", Flag)],
         Stage::Output => vec![rule("prompt-injection", Flag), rule("secret", Mask), rule("pii", Mask)],
         Stage::Ingest => vec![rule("prompt-injection", Flag), rule("secret", Mask), rule("pii", Flag)],
-    }
-}
-
-/// The word of a stage in rules, JSON and metrics.
-#[must_use]
-pub fn stage_name(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Input => "input",
-        Stage::Retrieved => "retrieved",
-        Stage::ToolResult => "tool-result",
-        Stage::Output => "output",
-        Stage::Ingest => "ingest",
     }
 }

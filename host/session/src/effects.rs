@@ -183,8 +183,8 @@ impl Run {
                 code: "denied",
                 message: format!("`{}` cannot be undone, so it needs a person's approval, and nobody can be asked here", call.name),
             }),
-            Some(Source::Host { toolbox, ambit, .. }) => {
-                let output = toolbox.invoke(&self.context, ambit, call.clone()).await;
+            Some(Source::Host { toolbox, narrowing, .. }) => {
+                let output = toolbox.invoke(&self.context, narrowing, call.clone()).await;
                 output.map(|output| output.content).map_err(|error: ToolError| {
                     tracing::info!(tool = %call.name, error = &error as &dyn std::error::Error, "a tool call failed");
                     ToolFailure { code: error.code(), message: error.message() }
@@ -230,7 +230,7 @@ impl Run {
         };
         let max_results = request.max_passages.clamp(1, 50);
         let query = retrieval::Query { collection: permit.into_inner().name, text, max_results, filter: None, mode: None };
-        retriever.search(&self.context, &self.tenant.retrieval_ambit, query).await.map_err(|error| {
+        retriever.search(&self.context, &self.tenant.retrieval, &query).await.map_err(|error| {
             let error = Error::from(error);
             tracing::warn!(error = &error as &dyn std::error::Error, collection = %request.collection, "a retrieval failed");
             failure(error.code(), error.message().to_owned())

@@ -27,7 +27,7 @@ mod tenants;
 mod tools;
 mod untrusted;
 
-pub use bind::{PASS_THROUGH, default_rules, stage_name};
+pub use bind::{PASS_THROUGH, default_rules};
 pub use chat::Sessions;
 pub use definition::{AgentDefinition, AgentLimits, ModelName};
 pub use event::{ChatEvents, ChatMessage, ChatTurn, Citation, ClientTool, SessionEvent};

@@ -11,6 +11,7 @@ use crate::{
     platform::Platform,
 };
 use ambit_capabilities::{
+    Narrowing,
     agent::Agent as Step,
     auth::Authenticator,
     guardrail::Guardrail,
@@ -61,8 +62,8 @@ pub struct Tenant {
     pub authenticator: Authenticator,
     pub guardrail: Guardrail,
     pub retriever: Option<Retriever>,
-    /// What the retrieval component may read and write for this tenant.
-    pub retrieval_ambit: Ambit,
+    /// How this tenant narrows the retrieval component.
+    pub retrieval: Narrowing,
     pub agents: BTreeMap<AgentName, Arc<LiveAgent>>,
     /// Which models may be called by `provider/model`.
     pub models: Ambit,
@@ -84,7 +85,7 @@ pub struct LiveAgent {
 #[derive(Clone)]
 pub struct BoundTool {
     pub toolbox: Toolbox,
-    pub ambit: Ambit,
+    pub narrowing: Narrowing,
 }
 
 /// Something that could not be bound.

@@ -1,9 +1,11 @@
 //! The tools of one request: those of the agent's components and those the client brought.
 
 use crate::{event::ClientTool, tenants::LiveAgent};
-use ambit_capabilities::tool::{ToolSpec, Toolbox};
+use ambit_capabilities::{
+    Narrowing,
+    tool::{ToolSpec, Toolbox},
+};
 use ambit_inference::Tool;
-use ambit_policy::Ambit;
 use ambit_types::Error;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -11,7 +13,7 @@ use std::collections::BTreeMap;
 /// Who carries out a tool.
 #[derive(Clone)]
 pub(crate) enum Source {
-    Host { toolbox: Toolbox, ambit: Ambit, reversible: bool },
+    Host { toolbox: Toolbox, narrowing: Narrowing, reversible: bool },
     Client,
 }
 
@@ -28,7 +30,7 @@ impl Offer {
         let mut offer = Self::default();
         for bound in &agent.tools {
             for spec in bound.toolbox.describe() {
-                let source = Source::Host { toolbox: bound.toolbox.clone(), ambit: bound.ambit.clone(), reversible: spec.reversible };
+                let source = Source::Host { toolbox: bound.toolbox.clone(), narrowing: bound.narrowing.clone(), reversible: spec.reversible };
                 // Two components of one agent with a tool of one name: the first bound one wins, as `Tenants` reports when binding.
                 if !offer.tools.contains_key(&spec.name) {
                     offer.add(source, spec.clone());
