@@ -30,6 +30,13 @@ pub mod bindings {
     });
 }
 
+/// What a tool is called with: a text, or `{"argument":"text"}` from a host that holds arguments to a schema.
+#[must_use]
+pub fn argument(arguments: String) -> String {
+    let inner = arguments.strip_prefix("{\"argument\":\"").and_then(|text| text.strip_suffix("\"}"));
+    inner.map_or_else(|| arguments.clone(), str::to_owned)
+}
+
 /// Makes a component of a function `fn(String) -> String`.
 #[cfg(target_family = "wasm")]
 #[macro_export]
@@ -52,7 +59,7 @@ macro_rules! guest {
 
             fn invoke(call: tool::ToolCall) -> Result<tool::ToolOutput, tool::ToolError> {
                 Ok(tool::ToolOutput {
-                    content: $misbehave(call.arguments),
+                    content: $misbehave($crate::argument(call.arguments)),
                 })
             }
         }

@@ -157,7 +157,7 @@ async fn a_long_result_is_not_lifted() {
         Err("limit result".into())
     );
     assert_eq!(
-        both.bytes(&scope(&tenant), 4 << 20 - 8).await,
+        both.bytes(&scope(&tenant), (4 << 20) - 8).await,
         Err("limit result".into())
     );
 }
