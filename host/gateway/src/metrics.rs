@@ -6,7 +6,7 @@
 
 use ambit_capabilities::guardrail::{Action, Stage};
 use ambit_inference::Usage;
-use ambit_session::{Observer, stage_name};
+use ambit_session::Observer;
 use parking_lot::RwLock;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -225,7 +225,7 @@ impl Metrics {
         };
         let labels = VerdictLabels {
             tenant: self.tenant(Some(tenant)),
-            stage: stage_name(stage),
+            stage: stage.as_str(),
             action,
         };
         self.verdicts.get_or_create(&labels).inc();

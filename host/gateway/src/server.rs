@@ -104,7 +104,8 @@ pub(crate) async fn serve<F: Front>(
 struct Group {
     accepting: CancellationToken,
     cut: CancellationToken,
-    tasks: TaskTracker,
+    acceptors: TaskTracker,
+    connections: TaskTracker,
 }
 
 impl Group {
@@ -116,7 +117,8 @@ impl Group {
         let group = Self {
             accepting: CancellationToken::new(),
             cut: CancellationToken::new(),
-            tasks: TaskTracker::new(),
+            acceptors: TaskTracker::new(),
+            connections: TaskTracker::new(),
         };
         let slots = Arc::new(Semaphore::new(config.max_connections));
         for (listener, role) in listeners {
@@ -129,11 +131,11 @@ impl Group {
                 config: config.clone(),
                 slots: slots.clone(),
                 cut: group.cut.clone(),
-                tasks: group.tasks.clone(),
+                connections: group.connections.clone(),
             };
             let accepting = group.accepting.clone();
             group
-                .tasks
+                .acceptors
                 .spawn(async move { acceptor.run(listener, accepting).await });
         }
         group
@@ -141,13 +143,20 @@ impl Group {
 
     async fn drain(self, patience: Duration) -> Ended {
         self.accepting.cancel();
-        self.tasks.close();
-        if timeout(patience, self.tasks.wait()).await.is_ok() {
+        self.acceptors.close();
+        self.connections.close();
+        let finished = async {
+            // An acceptor ends when its last connection did.
+            self.acceptors.wait().await;
+            self.connections.wait().await;
+        };
+        if timeout(patience, finished).await.is_ok() {
             return Ended::Drained;
         }
-        let left = self.tasks.len();
+        let left = self.connections.len();
         self.cut.cancel();
-        self.tasks.wait().await;
+        self.connections.wait().await;
+        self.acceptors.wait().await;
         Ended::Cut(left)
     }
 }
@@ -158,7 +167,7 @@ struct Acceptor<F> {
     config: ServerConfig,
     slots: Arc<Semaphore>,
     cut: CancellationToken,
-    tasks: TaskTracker,
+    connections: TaskTracker,
 }
 
 impl<F: Front> Acceptor<F> {
@@ -179,7 +188,7 @@ impl<F: Front> Acceptor<F> {
                 Ok((stream, peer)) => {
                     let connection = self.connection(stream, peer, &graceful);
                     let cut = self.cut.clone();
-                    self.tasks.spawn(async move {
+                    self.connections.spawn(async move {
                         tokio::select! {
                             () = cut.cancelled() => {}
                             () = connection => {}
@@ -233,3 +242,7 @@ impl<F: Front> Acceptor<F> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

@@ -44,8 +44,13 @@ pub(super) async fn apply(
         return Err(Error::invalid("name", "differs from the name in the path").into());
     }
     let stored = serde_json::to_value(&definition).map_err(Error::internal)?;
+    let before = store.agent(&name).await?;
     let agent = store.apply_agent(&name, &stored).await?;
-    admin.reload(tenant.id).await?;
+    let same = before.is_some_and(|before| before.version == agent.version);
+    let bound = admin.0.tenants.by_id(tenant.id).is_some_and(|live| live.agents.contains_key(&name));
+    if !(same && bound) {
+        admin.reload(tenant.id).await?;
+    }
     one(view(&admin, &tenant, &agent))
 }
 

@@ -7,9 +7,8 @@
 use super::{Admin, Answer, Asked, At, one};
 use crate::openai::json::{self, Bad};
 use ambit_capabilities::{
-    Attribute,
     guardrail::Stage,
-    retrieval::{Document, IngestReport, MediaType},
+    retrieval::{self, Attribute, Document, IngestReport, MediaType},
 };
 use ambit_session::Tenant as Live;
 use ambit_types::{CallContext, CollectionName, Error, ErrorKind, TenantSlug};
@@ -42,16 +41,14 @@ pub(super) async fn load(
     let documents = parse(&read.bytes)?;
     store.ensure_collection(&name, None).await?;
     let context = admin.context(&tenant);
-    let (documents, rejected) = judged(&live, &context, documents).await?;
     let retriever = live.retriever.as_ref().ok_or_else(no_retrieval)?;
-    let mut sum = IngestReport {
-        written: 0,
-        unchanged: 0,
-        chunks: 0,
-    };
+    let mut sum = IngestReport::default();
+    let mut rejected = Vec::new();
     for batch in batches(documents) {
+        let (kept, refused) = judged(&live, &context, batch).await?;
+        rejected.extend(refused);
         let report = retriever
-            .ingest(&context, &live.retrieval_ambit, &name, batch)
+            .ingest(&context, &live.retrieval, &name, kept)
             .await
             .map_err(Error::from)?;
         sum.written += report.written;
@@ -78,7 +75,7 @@ pub(super) async fn remove(
     let deleted = retriever
         .delete(
             &admin.context(&tenant),
-            &live.retrieval_ambit,
+            &live.retrieval,
             &name,
             &prefix,
         )
@@ -200,7 +197,12 @@ fn document(mut map: Map<String, Value>) -> Result<Document, Bad> {
             continue;
         }
         // Nested values keep their JSON: a filter compares scalars, but nothing is lost.
-        let value = scalar(&value).unwrap_or_else(|| value.to_string());
+        let value = match value {
+            Value::Bool(flag) => retrieval::Value::Boolean(flag),
+            Value::Number(number) if number.as_f64().is_some_and(f64::is_finite) => retrieval::Value::Number(number.as_f64().unwrap_or_default()),
+            Value::String(text) => retrieval::Value::Text(text),
+            nested => retrieval::Value::Text(nested.to_string()),
+        };
         attributes.push(Attribute { name, value });
     }
     if attributes.len() > MAX_ATTRIBUTES {
@@ -241,9 +243,9 @@ mod tests {
         let attributes: Vec<_> = documents[0]
             .attributes
             .iter()
-            .map(|a| (a.name.as_str(), a.value.as_str()))
+            .map(|a| (a.name.as_str(), serde_json::to_value(&a.value).unwrap()))
             .collect();
-        assert_eq!(attributes, [("year", "1958"), ("tags", "[\"a\"]")]);
+        assert_eq!(attributes, [("year", json!(1958.0)), ("tags", json!("[\"a\"]"))]);
         assert_eq!(
             (documents[1].id.as_str(), documents[1].media_type),
             ("b", MediaType::Markdown)

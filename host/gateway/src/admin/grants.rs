@@ -22,8 +22,11 @@ pub(super) async fn show(admin: Admin, At(component): At<ComponentName>) -> Answ
 
 pub(super) async fn set(admin: Admin, At(component): At<ComponentName>, body: Body) -> Answer {
     let (grant, permissions) = read(&admin, component, body).await?;
-    admin.0.platform.store.operator().put_grant(&grant).await?;
-    admin.reload_all().await?;
+    let operator = admin.0.platform.store.operator();
+    if operator.grant(&grant.component).await?.as_ref() != Some(&grant) {
+        operator.put_grant(&grant).await?;
+        admin.reload_all().await?;
+    }
     let mut answer = view(&grant);
     answer["missing"] = missing(&admin, &grant.component, &permissions).await?;
     one(answer)

@@ -2,7 +2,7 @@
 
 use super::{Admin, Answer, At, one};
 use ambit_capabilities::guardrail::{Action, Stage};
-use ambit_session::{default_rules, stage_name};
+use ambit_session::default_rules;
 use ambit_store::GuardrailRule;
 use ambit_types::{Error, TenantSlug};
 use axum::body::Body;
@@ -86,7 +86,7 @@ fn row(rule: &Rule) -> Result<GuardrailRule, Error> {
         .map(str::to_owned)
         .ok_or_else(|| Error::internal("an action is not a word"))?;
     Ok(GuardrailRule {
-        stage: stage_name(rule.stage).to_owned(),
+        stage: rule.stage.as_str().to_owned(),
         category: rule.category.clone(),
         action,
     })

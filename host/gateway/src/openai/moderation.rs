@@ -6,7 +6,6 @@
 use super::{codepoints, json};
 use crate::{data::Call, error::OpenAiError};
 use ambit_capabilities::guardrail::{Action, Checked, Severity, Stage};
-use ambit_session::stage_name;
 use ambit_types::{Error, Scope};
 use axum::{
     Json,
@@ -59,7 +58,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<ModerationRequest, Error> {
         let name = json::string(value)?;
         Stage::ALL
             .into_iter()
-            .find(|stage| stage_name(*stage) == name)
+            .find(|stage| stage.as_str() == name)
             .ok_or_else(|| {
                 json::Bad::new("expected input, retrieved, tool-result, output or ingest")
             })

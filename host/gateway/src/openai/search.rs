@@ -45,7 +45,7 @@ pub(crate) async fn create(
     for query in request.for_collection(&collection) {
         answers.push(
             retriever
-                .search(&call.context, &call.tenant.retrieval_ambit, query)
+                .search(&call.context, &call.tenant.retrieval, &query)
                 .await
                 .map_err(Error::from)?,
         );
@@ -188,7 +188,7 @@ fn result(passage: &Passage) -> Value {
     let mut attributes: Map<String, Value> = passage
         .attributes
         .iter()
-        .map(|attribute| (attribute.name.clone(), attribute.value.as_str().into()))
+        .map(|attribute| (attribute.name.clone(), serde_json::json!(attribute.value)))
         .collect();
     // Ours win over a document's own attributes of these names: they are what a citation is made of.
     attributes.insert("anchor".to_owned(), passage.anchor.as_str().into());
@@ -207,7 +207,7 @@ fn result(passage: &Passage) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ambit_capabilities::Attribute;
+    use ambit_capabilities::retrieval::{self, Attribute};
     use serde_json::json;
 
     fn passage(document: &str, score: f32) -> Passage {
@@ -219,7 +219,7 @@ mod tests {
             text: "text".to_owned(),
             attributes: vec![Attribute {
                 name: "anchor".to_owned(),
-                value: "forged".to_owned(),
+                value: retrieval::Value::Text("forged".to_owned()),
             }],
             score,
         }
