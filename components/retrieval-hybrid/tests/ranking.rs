@@ -2,6 +2,10 @@
 //! of other shapes that are made here.
 #![cfg(not(target_family = "wasm"))]
 #![allow(
+    clippy::disallowed_methods,
+    reason = "a test may be told where the shared data lies"
+)]
+#![allow(
     clippy::print_stderr,
     reason = "the measured figures are for the reader of the test's output"
 )]
