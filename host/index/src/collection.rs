@@ -17,6 +17,7 @@ use std::{
     },
     time::Duration,
 };
+use tokio::task::JoinError;
 
 /// Up to where an index has followed the store.
 ///
@@ -257,6 +258,10 @@ impl Writer {
             idle,
         } = self;
         *turn += 1;
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "the task ends a moment after the last change"
+        )]
         tokio::spawn(close_writer_after(
             idle,
             Arc::downgrade(&slot),
@@ -366,6 +371,10 @@ async fn search(shelf: &Arc<Shelf>, request: &Arc<Request>) -> Result<Vec<Hit>, 
 /// Opens the index, and rebuilds it where it is not at the store's revision. One caller does it, the others wait; it outlives them.
 async fn catch_up<S: Source>(slot: &Arc<Slot>, source: &S) -> Result<Arc<Shelf>, IndexError> {
     let (slot, source) = (Arc::clone(slot), source.clone());
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "its caller waits for it; when that goes away it ends with the rebuild"
+    )]
     let work = tokio::spawn(async move {
         let turn = Arc::clone(&slot.writing).lock_owned().await;
         let opened = {
@@ -383,7 +392,7 @@ async fn catch_up<S: Source>(slot: &Arc<Slot>, source: &S) -> Result<Arc<Shelf>,
         drop(turn);
         rebuilt
     });
-    work.await.map_err(broken)?
+    joined(work.await)
 }
 
 /// Builds a new index in place of the old one. Nothing commits a revision before the end, so a rebuild that was cut off is no index.
@@ -434,7 +443,11 @@ async fn rebuild<S: Source>(
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, IndexError> + Send + 'static,
 ) -> Result<T, IndexError> {
-    match tokio::task::spawn_blocking(work).await {
+    joined(tokio::task::spawn_blocking(work).await)
+}
+
+fn joined<T>(done: Result<Result<T, IndexError>, JoinError>) -> Result<T, IndexError> {
+    match done {
         Ok(done) => done,
         Err(error) if error.is_cancelled() => Err(IndexError::Stopped),
         Err(panic) => Err(broken(panic)),
