@@ -22,7 +22,7 @@ pub struct Limits {
     pub egress: u64,
     /// Bytes of what the call answers; also bounds what the host lifts out of the guest.
     pub result: u64,
-    /// Bytes of stdout, stderr and logging together. What is over is dropped and counted.
+    /// Bytes of stdout, stderr and logging together. More ends the call.
     pub log: u64,
     /// Calls of one tenant at a time.
     pub concurrency: u32,

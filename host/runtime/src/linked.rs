@@ -392,6 +392,11 @@ impl<H: Send + 'static, B: Bindings<H>> Linked<H, B> {
         meter.end();
         self.metrics
             .count(meter.tenant().slug(), meter.cpu_ms(), &result);
+        if result.is_ok() && meter.refused() == Some(Limit::Egress) {
+            // The guest was told, and answered all the same: what it makes of a cut transfer is its own affair.
+            self.metrics
+                .count_limit(meter.tenant().slug(), Limit::Egress);
+        }
         if let Err(error) = &result {
             let component = &*self.code.manifest().component.name;
             let tenant = &**meter.tenant().slug();

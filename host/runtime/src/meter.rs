@@ -212,7 +212,7 @@ pub struct Meter {
     max_ticks: u64,
     egress: AtomicU64,
     log: AtomicU64,
-    /// A growth of memory was refused. Not yet an error: the guest may live with less.
+    /// The last thing refused, a growth of memory or a transfer. Not yet an error: the guest may live with less.
     refused: Mutex<Option<Limit>>,
     /// Set when the call is over: streams that outlive it charge nobody.
     over: AtomicBool,
@@ -284,13 +284,17 @@ impl Meter {
     }
 
     fn charge(&self, used: &AtomicU64, bytes: u64, max: u64, limit: Limit) -> Result<(), Spent> {
-        if self.over.load(Ordering::Relaxed) {
-            return Err(Spent(limit));
-        }
         let add = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= max);
-        used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
-            .map(drop)
-            .map_err(|_| Spent(limit))
+        let charged = !self.over.load(Ordering::Relaxed)
+            && used
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
+                .is_ok();
+        if charged {
+            Ok(())
+        } else {
+            self.refuse(limit);
+            Err(Spent(limit))
+        }
     }
 
     /// Counts one tick of guest time.
@@ -314,7 +318,7 @@ impl Meter {
         *self.refused.lock() = Some(limit);
     }
 
-    /// The limit that made a growth fail, if one did: why the guest then gave up.
+    /// The limit that made a growth or a transfer fail, if one did: why the guest then gave up.
     pub(crate) fn refused(&self) -> Option<Limit> {
         *self.refused.lock()
     }
@@ -463,5 +467,116 @@ impl wasmtime::ResourceLimiter for Limiter {
 impl Drop for Limiter {
     fn drop(&mut self) {
         self.meter.tenant.give_memory(self.held.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use wasmtime::ResourceLimiter as _;
+
+    fn meter(tenant: TenantLimits, limits: Limits) -> Arc<Meter> {
+        let tenant = Tenant::new(TenantId::new(), "acme".parse().unwrap(), tenant);
+        Meter::new(tenant, limits, Instant::now() + Duration::from_secs(60))
+    }
+
+    #[test]
+    fn a_byte_over_the_limit_is_refused_and_remembered() {
+        let limits = Limits {
+            egress: 10,
+            log: 5,
+            ..Limits::default()
+        };
+        let meter = meter(TenantLimits::default(), limits);
+        assert_eq!(meter.charge_egress(10), Ok(()));
+        assert_eq!(meter.refused(), None);
+        assert_eq!(meter.charge_egress(1), Err(Spent(Limit::Egress)));
+        assert_eq!(meter.charge_egress(u64::MAX), Err(Spent(Limit::Egress)));
+        assert_eq!((meter.egress(), meter.refused()), (10, Some(Limit::Egress)));
+        assert_eq!(meter.charge_log(5), Ok(()));
+        meter.end();
+        assert_eq!(
+            meter.charge_log(0),
+            Err(Spent(Limit::Log)),
+            "nobody pays for a call that is over"
+        );
+    }
+
+    #[test]
+    fn time_is_counted_in_whole_ticks() {
+        let limits = Limits {
+            cpu: Duration::from_micros(2_500),
+            ..Limits::default()
+        };
+        let meter = meter(TenantLimits::default(), limits);
+        let ticks: Vec<_> = (0..3).map(|_| meter.tick()).collect();
+        assert_eq!(ticks, [Ok(()), Ok(()), Err(Spent(Limit::Cpu))]);
+        assert_eq!((meter.cpu_ms(), meter.tenant().cpu_ms()), (3, 3));
+    }
+
+    #[test]
+    fn a_failed_growth_is_given_back_once_and_only_if_it_was_taken() {
+        let tenant = TenantLimits {
+            memory: 1_000,
+            ..TenantLimits::default()
+        };
+        let meter = meter(
+            tenant,
+            Limits {
+                memory: 500,
+                tables: 4,
+                ..Limits::default()
+            },
+        );
+        let mut limiter = Limiter::new(meter.clone());
+        let failed = || wasmtime::format_err!("no memory");
+        assert!(limiter.memory_growing(0, 400, None).unwrap());
+        assert!(
+            !limiter.memory_growing(400, 501, None).unwrap(),
+            "over the call's limit"
+        );
+        assert!(
+            !limiter.memory_growing(400, 450, Some(420)).unwrap(),
+            "over its own maximum"
+        );
+        limiter.memory_grow_failed(failed()).unwrap();
+        assert_eq!(
+            meter.tenant().memory(),
+            400,
+            "what was never given is not taken back"
+        );
+        assert!(limiter.memory_growing(400, 500, None).unwrap());
+        limiter.memory_grow_failed(failed()).unwrap();
+        limiter.memory_grow_failed(failed()).unwrap();
+        assert_eq!(meter.tenant().memory(), 400);
+        assert!(limiter.table_growing(0, 4, None).unwrap());
+        assert_eq!(meter.tenant().memory(), 432);
+        assert!(!limiter.table_growing(4, 5, None).unwrap());
+        drop(limiter);
+        assert_eq!(meter.tenant().memory(), 0);
+    }
+
+    #[test]
+    fn a_tenants_calls_share_its_memory() {
+        let tenant = TenantLimits {
+            memory: 1_000,
+            ..TenantLimits::default()
+        };
+        let first = meter(
+            tenant,
+            Limits {
+                memory: 800,
+                ..Limits::default()
+            },
+        );
+        let second = Meter::new(first.tenant().clone(), *first.limits(), first.deadline());
+        let (mut one, mut two) = (Limiter::new(first.clone()), Limiter::new(second.clone()));
+        assert!(one.memory_growing(0, 800, None).unwrap());
+        assert!(!two.memory_growing(0, 201, None).unwrap());
+        assert_eq!(second.refused(), Some(Limit::TenantMemory));
+        assert!(two.memory_growing(0, 200, None).unwrap());
+        drop(one);
+        assert!(two.memory_growing(200, 800, None).unwrap());
     }
 }

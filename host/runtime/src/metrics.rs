@@ -123,12 +123,16 @@ impl ComponentMetrics {
             })
             .inc();
         if let CallError::Limit(limit) = error {
-            let labels = LimitLabels {
-                component: self.component.clone(),
-                tenant: tenant.into(),
-                limit: limit.as_str(),
-            };
-            self.metrics.limits.get_or_create(&labels).inc();
+            self.count_limit(tenant, *limit);
         }
+    }
+
+    pub(crate) fn count_limit(&self, tenant: &str, limit: Limit) {
+        let labels = LimitLabels {
+            component: self.component.clone(),
+            tenant: tenant.into(),
+            limit: limit.as_str(),
+        };
+        self.metrics.limits.get_or_create(&labels).inc();
     }
 }
