@@ -100,7 +100,7 @@ pub(crate) fn traits(word: &[u8]) -> Traits {
 
 /// The stems of names of credentials. Wide on purpose: this only decides how long a word waits for the next one; what is
 /// reported is decided by the scanner.
-const STEMS: [&[u8]; 19] = [
+const STEMS: [&[u8]; 20] = [
     b"pass",
     b"pwd",
     b"psw",
@@ -120,6 +120,7 @@ const STEMS: [&[u8]; 19] = [
     b"encrypted",
     b"login",
     b"identified",
+    b"salt",
 ];
 
 /// For each first letter of a stem, the second letters as bits.

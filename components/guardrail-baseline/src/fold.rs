@@ -128,63 +128,55 @@ fn decimal_digit(c: char) -> Option<u8> {
     Some(b'0' + (code - zero) as u8)
 }
 
-/// Letters of other scripts that look like a Latin one. Ordered by the Latin letter; only pairs that pass at a glance.
+/// Letters of other scripts that look like a Latin one, by that letter; only pairs that pass at a glance.
+const LOOK_ALIKES: &[(&str, u8)] = &[
+    ("аαɑᴀӓ", b'a'), ("АΑ", b'A'), ("Ьƅвβ", b'b'), ("ВΒʙ", b'B'), ("сϲᴄ", b'c'), ("СϹ", b'C'), ("ԁᴅɗ", b'd'), ("еєҽᴇε", b'e'), ("ЕΕЄ", b'E'), ("ꜰƒ", b'f'), ("Ϝ", b'F'), ("ɡɢԌ", b'g'), ("һհʜн", b'h'), ("НΗ", b'H'), ("іıɩιɪӏ", b'i'), ("ІΙӀ", b'I'), ("јϳᴊ", b'j'), ("Ј", b'J'), ("кκᴋ", b'k'), ("КΚ", b'K'), ("ʟ", b'l'), ("мᴍ", b'm'), ("МΜ", b'M'), ("пηɴո", b'n'), ("Ν", b'N'), ("оοσᴏօ", b'o'), ("ОΟ", b'O'), ("рρᴘ", b'p'), ("РΡ", b'P'), ("ԛ", b'q'), ("гʀ", b'r'), ("ѕꜱ", b's'), ("Ѕ", b'S'), ("тτᴛ", b't'), ("ТΤ", b'T'), ("υսᴜ", b'u'), ("νѵᴠ", b'v'), ("ѡԝωᴡ", b'w'), ("хχ", b'x'), ("ХΧ", b'X'), ("уγʏү", b'y'), ("УΥҮ", b'Y'), ("ᴢ", b'z'), ("Ζ", b'Z'), ("Æ", b'A'), ("æ", b'a'), ("Øø", b'o'), ("Łł", b'l'), ("Đđ", b'd'),
+];
+
+const N_LOOK_ALIKES: usize = {
+    let (mut n, mut at) = (0, 0);
+    while at < LOOK_ALIKES.len() {
+        // All of them are two bytes wide or three; the first byte tells.
+        let (text, mut byte) = (LOOK_ALIKES[at].0.as_bytes(), 0);
+        while byte < text.len() {
+            byte += if text[byte] < 0xe0 { 2 } else { 3 };
+            n += 1;
+        }
+        at += 1;
+    }
+    n
+};
+
+/// The same, sorted by the other letter.
+static SORTED_LOOK_ALIKES: [(u32, u8); N_LOOK_ALIKES] = {
+    let mut sorted = [(0, 0); N_LOOK_ALIKES];
+    let (mut n, mut at) = (0, 0);
+    while at < LOOK_ALIKES.len() {
+        let (text, latin) = (LOOK_ALIKES[at].0.as_bytes(), LOOK_ALIKES[at].1);
+        let mut byte = 0;
+        while byte < text.len() {
+            let code = if text[byte] < 0xe0 {
+                ((text[byte] & 0x1f) as u32) << 6 | (text[byte + 1] & 0x3f) as u32
+            } else {
+                ((text[byte] & 0xf) as u32) << 12 | ((text[byte + 1] & 0x3f) as u32) << 6 | (text[byte + 2] & 0x3f) as u32
+            };
+            byte += if text[byte] < 0xe0 { 2 } else { 3 };
+            let mut place = n;
+            while place > 0 && sorted[place - 1].0 > code {
+                sorted[place] = sorted[place - 1];
+                place -= 1;
+            }
+            sorted[place] = (code, latin);
+            n += 1;
+        }
+        at += 1;
+    }
+    sorted
+};
+
 fn look_alike(c: char) -> Option<u8> {
-    const PAIRS: [(&str, u8); 49] = [
-        ("аαɑᴀӓ", b'a'),
-        ("АΑ", b'A'),
-        ("Ьƅвβ", b'b'),
-        ("ВΒʙ", b'B'),
-        ("сϲᴄ", b'c'),
-        ("СϹ", b'C'),
-        ("ԁᴅɗ", b'd'),
-        ("еєҽᴇε", b'e'),
-        ("ЕΕЄ", b'E'),
-        ("ꜰƒ", b'f'),
-        ("Ϝ", b'F'),
-        ("ɡɢԌ", b'g'),
-        ("һհʜн", b'h'),
-        ("НΗ", b'H'),
-        ("іıɩιɪӏ", b'i'),
-        ("ІΙӀ", b'I'),
-        ("јϳᴊ", b'j'),
-        ("Ј", b'J'),
-        ("кκᴋ", b'k'),
-        ("КΚ", b'K'),
-        ("ʟ", b'l'),
-        ("мᴍ", b'm'),
-        ("МΜ", b'M'),
-        ("пηɴո", b'n'),
-        ("Ν", b'N'),
-        ("оοσᴏօ", b'o'),
-        ("ОΟ", b'O'),
-        ("рρᴘ", b'p'),
-        ("РΡ", b'P'),
-        ("ԛ", b'q'),
-        ("гʀ", b'r'),
-        ("ѕꜱ", b's'),
-        ("Ѕ", b'S'),
-        ("тτᴛ", b't'),
-        ("ТΤ", b'T'),
-        ("υսᴜ", b'u'),
-        ("νѵᴠ", b'v'),
-        ("ѡԝωᴡ", b'w'),
-        ("хχ", b'x'),
-        ("ХΧ", b'X'),
-        ("уγʏү", b'y'),
-        ("УΥҮ", b'Y'),
-        ("ᴢ", b'z'),
-        ("Ζ", b'Z'),
-        ("Æ", b'A'),
-        ("æ", b'a'),
-        ("Øø", b'o'),
-        ("Łł", b'l'),
-        ("Đđ", b'd'),
-    ];
-    PAIRS
-        .iter()
-        .find(|(others, _)| others.chars().any(|other| other == c))
-        .map(|(_, latin)| *latin)
+    let place = SORTED_LOOK_ALIKES.binary_search_by_key(&(c as u32), |(code, _)| *code).ok()?;
+    Some(SORTED_LOOK_ALIKES[place].1)
 }
 
 #[cfg(test)]

@@ -27,11 +27,15 @@ mod engine;
 mod fold;
 mod injection;
 mod policy;
+#[cfg(not(target_family = "wasm"))]
+mod replay;
 mod scan;
 mod state;
 mod words;
 
 pub use engine::{BadState, Finding, MAX_CLAUSE, Mask, OVERLAP, Outcome, Verdict, check};
+#[cfg(not(target_family = "wasm"))]
+pub use replay::{Replayed, any_cut_agrees, replay};
 pub use policy::{Action, Policy, Rule, Severity, Stage};
 pub use state::MAX_STATE;
 

@@ -34,7 +34,11 @@ pub struct RequestFacts {
 
 impl From<&RequestFacts> for bindings::types::RequestFacts {
     fn from(facts: &RequestFacts) -> Self {
-        Self { method: facts.method.clone(), host: facts.host.clone(), path: facts.path.clone() }
+        Self {
+            method: facts.method.clone(),
+            host: facts.host.clone(),
+            path: facts.path.clone(),
+        }
     }
 }
 
@@ -49,12 +53,17 @@ pub struct Narrowing {
 
 impl Narrowing {
     fn of(&self, ambit: &Ambit) -> Ambit {
-        ambit.clone().narrowed_by_tenant(self.tenant.clone()).narrowed_by_token(self.token.clone())
+        ambit
+            .clone()
+            .narrowed_by_tenant(self.tenant.clone())
+            .narrowed_by_token(self.token.clone())
     }
 }
 
 /// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
     Low,

@@ -7,13 +7,13 @@ use url::Url;
 /// Runs AI agents for many tenants, each component confined to its own permissions.
 #[derive(Debug, Parser)]
 #[command(name = "ambit", version, about, max_term_width = 120, propagate_version = true)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Start the embedded default: SQLite and files in one folder, two demo tenants, no model key needed.
     #[command(after_help = "Examples:\n  ambit up\n  OPENAI_API_KEY=… ambit up\n  ambit up --provider-url http://127.0.0.1:11434/v1 --model llama3.2")]
     Up(Up),
@@ -46,52 +46,52 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
-pub struct Up {
+pub(crate) struct Up {
     /// Where everything is kept.
     #[arg(long, env = "AMBIT_DATA", default_value = "ambit-data")]
-    pub data: PathBuf,
+    pub(crate) data: PathBuf,
     /// Address to listen on; port 0 picks a free one.
     #[arg(long, default_value = "127.0.0.1:8080")]
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     /// An OpenAI-compatible model server (vLLM, Ollama, llama.cpp). Its key is taken from OPENAI_API_KEY, if set.
     #[arg(long)]
-    pub provider_url: Option<Url>,
+    pub(crate) provider_url: Option<Url>,
     /// The provider's model for the demo agents. By default the first one the provider lists.
     #[arg(long)]
-    pub model: Option<String>,
+    pub(crate) model: Option<String>,
     /// Where the built components are. By default beside this program.
     #[arg(long)]
-    pub components: Option<PathBuf>,
+    pub(crate) components: Option<PathBuf>,
     /// `json`: the first line on stdout, printed when ready, is one JSON object.
     #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     Text,
     Json,
 }
 
 /// Which installation a command speaks to.
 #[derive(Debug, Args)]
-pub struct Target {
+pub(crate) struct Target {
     /// The installation's folder. Its server is asked if it runs, else the command does the work itself.
     #[arg(long, env = "AMBIT_DATA", default_value = "ambit-data")]
-    pub data: PathBuf,
+    pub(crate) data: PathBuf,
     /// The ops address of a server elsewhere, for example http://10.0.0.5:9090. Needs --admin-key.
     #[arg(long, env = "AMBIT_URL", requires = "admin_key")]
-    pub url: Option<Url>,
+    pub(crate) url: Option<Url>,
     /// The admin key of that server.
     #[arg(long, env = "AMBIT_ADMIN_KEY", hide_env_values = true)]
-    pub admin_key: Option<String>,
+    pub(crate) admin_key: Option<String>,
     /// How to print.
     #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Component {
+pub(crate) enum Component {
     /// Show a component file's imports, exports and asked permissions, and what a grant would leave of them.
     Inspect(Look),
     /// Check that a component would be admitted under a grant; lists everything that is missing, and fails if anything is.
@@ -129,21 +129,21 @@ pub enum Component {
 }
 
 #[derive(Debug, Args)]
-pub struct Look {
+pub(crate) struct Look {
     /// The .wasm file.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Its component.toml. By default beside the file, as NAME.toml or component.toml.
     #[arg(long)]
-    pub manifest: Option<PathBuf>,
+    pub(crate) manifest: Option<PathBuf>,
     /// A grant as TOML, the `[permissions]` of a manifest without that heading. Without one: nothing is granted.
     #[arg(long)]
-    pub grant: Option<PathBuf>,
+    pub(crate) grant: Option<PathBuf>,
     #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Grant {
+pub(crate) enum Grant {
     /// Show what is granted: to one component, or to all.
     Show {
         /// NAMESPACE:NAME; `ambit:pass-through` is plain model access by provider/model.
@@ -169,7 +169,7 @@ pub enum Grant {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Agent {
+pub(crate) enum Agent {
     /// Create or change an agent from its TOML definition.
     Apply {
         /// The definition, or - for standard input.
@@ -189,7 +189,7 @@ pub enum Agent {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Tenant {
+pub(crate) enum Tenant {
     /// Create a tenant. One that is there stays as it is.
     Create {
         /// Its label under the base domain.
@@ -207,7 +207,7 @@ pub enum Tenant {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Key {
+pub(crate) enum Key {
     /// Create an API key. Its secret is shown once, here.
     Create {
         /// What to call it.
@@ -242,7 +242,7 @@ pub enum Key {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Collection {
+pub(crate) enum Collection {
     /// Load documents: a folder of Markdown, text and HTML, or a JSONL file. Creates the collection. Unchanged documents cost nothing, so a
     /// broken load is resumed by repeating it.
     Load {
@@ -275,22 +275,22 @@ pub enum Collection {
 }
 
 #[derive(Debug, Args)]
-pub struct Chat {
+pub(crate) struct Chat {
     /// What to say. Without it, lines of standard input are a conversation.
-    pub message: Option<String>,
+    pub(crate) message: Option<String>,
     /// An agent, or provider/model.
     #[arg(long, default_value = "assistant")]
-    pub agent: String,
+    pub(crate) agent: String,
     /// The tenant, for an embedded installation whose keys lie in its folder.
     #[arg(long, default_value = "acme")]
-    pub tenant: String,
+    pub(crate) tenant: String,
     /// An API key. By default the tenant's bootstrap key.
     #[arg(long, env = "AMBIT_API_KEY", hide_env_values = true)]
-    pub key: Option<String>,
+    pub(crate) key: Option<String>,
     /// The tenant's API elsewhere, for example https://acme.example.com.
     #[arg(long)]
-    pub url: Option<Url>,
+    pub(crate) url: Option<Url>,
     /// The installation's folder.
     #[arg(long, env = "AMBIT_DATA", default_value = "ambit-data")]
-    pub data: PathBuf,
+    pub(crate) data: PathBuf,
 }

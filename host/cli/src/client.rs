@@ -15,7 +15,7 @@ use http::{Method, Request, StatusCode, header};
 use serde_json::Value;
 
 /// Speaks to one installation.
-pub struct Client {
+pub(crate) struct Client {
     way: Way,
     admin_key: String,
 }
@@ -27,7 +27,7 @@ enum Way {
 
 impl Client {
     /// A server elsewhere, the running server of a folder, or the folder itself.
-    pub async fn open(target: &Target) -> anyhow::Result<Self> {
+    pub(crate) async fn open(target: &Target) -> anyhow::Result<Self> {
         if let (Some(url), Some(key)) = (&target.url, &target.admin_key) {
             return Self::http(url.as_str(), key);
         }
@@ -46,7 +46,7 @@ impl Client {
         Ok(Self { way: Way::InProcess { gateway: host.gateway.clone(), _held: Some(Box::new((host, lock))) }, admin_key })
     }
 
-    pub fn in_process(gateway: Gateway, admin_key: &str) -> Self {
+    pub(crate) fn in_process(gateway: Gateway, admin_key: &str) -> Self {
         Self { way: Way::InProcess { gateway, _held: None }, admin_key: admin_key.to_owned() }
     }
 
@@ -56,24 +56,24 @@ impl Client {
         Ok(Self { way: Way::Http { client, base: base.trim_end_matches('/').to_owned() }, admin_key: key.to_owned() })
     }
 
-    pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
+    pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Value> {
         self.call(Method::GET, path, Vec::new()).await
     }
 
-    pub async fn put(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         self.call(Method::PUT, path, body.to_string().into_bytes()).await
     }
 
-    pub async fn post(&self, path: &str, body: Vec<u8>) -> anyhow::Result<Value> {
+    pub(crate) async fn post(&self, path: &str, body: Vec<u8>) -> anyhow::Result<Value> {
         self.call(Method::POST, path, body).await
     }
 
-    pub async fn delete(&self, path: &str) -> anyhow::Result<Value> {
+    pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<Value> {
         self.call(Method::DELETE, path, Vec::new()).await
     }
 
     /// The entries of a listing.
-    pub async fn list(&self, path: &str) -> anyhow::Result<Vec<Value>> {
+    pub(crate) async fn list(&self, path: &str) -> anyhow::Result<Vec<Value>> {
         let mut answer = self.get(path).await?;
         match answer["data"].take() {
             Value::Array(entries) => Ok(entries),
@@ -110,7 +110,7 @@ impl Client {
 }
 
 /// A path segment of any text.
-pub fn segment(text: &str) -> String {
+pub(crate) fn segment(text: &str) -> String {
     text.bytes().map(|b| if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'@') { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 

@@ -19,15 +19,15 @@ const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 const CONNECTIONS_PER_TENANT: usize = 32;
 
 /// A host that is ready to serve.
-pub struct Host {
-    pub gateway: Gateway,
-    pub tenants: Tenants,
-    pub platform: Platform,
+pub(crate) struct Host {
+    pub(crate) gateway: Gateway,
+    pub(crate) tenants: Tenants,
+    pub(crate) platform: Platform,
     retention: Duration,
 }
 
 /// Builds the host over the data in `data`. `components`: where shipped components are; they are installed where missing.
-pub async fn host(config: &Config, components: Option<&Path>) -> anyhow::Result<Host> {
+pub(crate) async fn host(config: &Config, components: Option<&Path>) -> anyhow::Result<Host> {
     telemetry::use_crypto();
     let store = Store::open(&config.store).await.context("cannot open the database")?;
     let cache = config.data.join("cache");
@@ -56,7 +56,7 @@ pub async fn host(config: &Config, components: Option<&Path>) -> anyhow::Result<
 
 impl Host {
     /// What runs beside serving: following other processes' changes, and retention. Ends when dropped.
-    pub async fn background(&self) {
+    pub(crate) async fn background(&self) {
         let prune = async {
             loop {
                 let before = std::time::SystemTime::now() - self.retention;
@@ -73,7 +73,7 @@ impl Host {
     }
 
     /// Writes what is accepted, then lets go of the database.
-    pub async fn close(self) {
+    pub(crate) async fn close(self) {
         self.platform.store.close().await;
     }
 }
@@ -90,6 +90,6 @@ fn providers(config: &Config) -> anyhow::Result<Providers> {
 }
 
 /// The operator sees causes; callers never do.
-pub fn explain(error: ambit_types::Error) -> anyhow::Error {
+pub(crate) fn explain(error: ambit_types::Error) -> anyhow::Error {
     anyhow::Error::new(error)
 }

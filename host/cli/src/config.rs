@@ -9,7 +9,6 @@ use ambit_store::{Database, JournalConfig, PostgresConfig, StoreConfig};
 use ambit_types::{ProviderName, Secret};
 use anyhow::Context as _;
 use std::{
-    collections::BTreeMap,
     net::SocketAddr,
     num::NonZeroU32,
     path::{Path, PathBuf},
@@ -19,35 +18,34 @@ use url::Url;
 
 /// A valid configuration.
 #[derive(Debug)]
-pub struct Config {
-    pub data: PathBuf,
-    pub listen: SocketAddr,
+pub(crate) struct Config {
+    pub(crate) data: PathBuf,
+    pub(crate) listen: SocketAddr,
     /// None: ops routes share the data listener, which must be loopback then.
-    pub ops_listen: Option<SocketAddr>,
-    pub base_domains: Vec<String>,
-    pub store: StoreConfig,
-    pub gateway: GatewayConfig,
-    pub components: Option<PathBuf>,
-    pub providers: Vec<ProviderConfig>,
-    pub default_model: Option<ModelName>,
-    pub secrets: Vec<(String, Secret)>,
-    pub log: String,
-    pub otlp: Option<Url>,
+    pub(crate) ops_listen: Option<SocketAddr>,
+    pub(crate) base_domains: Vec<String>,
+    pub(crate) store: StoreConfig,
+    pub(crate) gateway: GatewayConfig,
+    pub(crate) components: Option<PathBuf>,
+    pub(crate) providers: Vec<ProviderConfig>,
+    pub(crate) default_model: Option<ModelName>,
+    pub(crate) log: String,
+    pub(crate) otlp: Option<Url>,
 }
 
 #[derive(Debug)]
-pub struct ProviderConfig {
-    pub name: ProviderName,
-    pub url: Url,
-    pub key: Option<Secret>,
+pub(crate) struct ProviderConfig {
+    pub(crate) name: ProviderName,
+    pub(crate) url: Url,
+    pub(crate) key: Option<Secret>,
 }
 
 /// Looks up environment variables; tests give their own.
-pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 impl Config {
     /// Reads a file. Relative paths in it are relative to its folder.
-    pub fn read(path: &Path, environment: Environment<'_>, admin_key: Option<Secret>) -> anyhow::Result<Self> {
+    pub(crate) fn read(path: &Path, environment: Environment<'_>, admin_key: Option<Secret>) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the configuration {}", path.display()))?;
         let folder = path.parent().unwrap_or(Path::new("."));
         Self::parse(&text, folder, environment, admin_key).map_err(|problems| {
@@ -56,7 +54,7 @@ impl Config {
     }
 
     /// `admin_key`: what an embedded installation has already; otherwise the file must name one.
-    pub fn parse(text: &str, folder: &Path, environment: Environment<'_>, admin_key: Option<Secret>) -> Result<Self, Vec<Problem>> {
+    pub(crate) fn parse(text: &str, folder: &Path, environment: Environment<'_>, admin_key: Option<Secret>) -> Result<Self, Vec<Problem>> {
         let table: toml::Table = toml::from_str(text)
             .map_err(|error| vec![Problem { key: String::new(), value: error.message().to_owned(), expected: "TOML".to_owned() }])?;
         let mut problems = Vec::new();
@@ -110,16 +108,15 @@ impl Config {
         rate.finish("per_minute, burst, unlimited, exempt");
 
         let providers = providers(&mut root, &mut secrets);
-        let kept = kept_secrets(&mut root, &mut secrets);
 
         let mut telemetry = root.table("telemetry");
         let otlp = telemetry.parsed("otlp", "an http address of an OpenTelemetry collector", str::parse::<Url>);
         telemetry.finish("otlp");
-        root.finish("data, log, components, default_model, base_domains, listen, admin, database, journal, limits, rate, providers, secrets, telemetry");
+        root.finish("data, log, components, default_model, base_domains, listen, admin, database, journal, limits, rate, providers, telemetry");
         if !problems.is_empty() {
             return Err(problems);
         }
-        Ok(Self { data, listen: address, ops_listen, base_domains, store, gateway, components, providers, default_model, secrets: kept, log, otlp })
+        Ok(Self { data, listen: address, ops_listen, base_domains, store, gateway, components, providers, default_model, log, otlp })
     }
 }
 
@@ -186,15 +183,6 @@ fn providers(root: &mut Reader<'_>, secrets: &mut Secrets<'_>) -> Vec<ProviderCo
         }
     }
     providers
-}
-
-fn kept_secrets(root: &mut Reader<'_>, secrets: &mut Secrets<'_>) -> Vec<(String, Secret)> {
-    let mut table = root.table("secrets");
-    let mut kept = Vec::new();
-    for name in table.names() {
-        kept.extend(secrets.read(&mut table, &name).map(|secret| (name, secret)));
-    }
-    kept
 }
 
 /// Reads secrets from where the file says they are: never from the file itself.

@@ -9,13 +9,13 @@ use ambit_session::ModelName;
 use serde_json::json;
 
 /// Principal of the demo keys, which have no rate limit.
-pub const PRINCIPAL: &str = "demo";
+pub(crate) const PRINCIPAL: &str = "demo";
 
 /// The question of the printed examples.
-pub const QUESTION: &str = "How are the permissions of a component narrowed?";
+pub(crate) const QUESTION: &str = "How are the permissions of a component narrowed?";
 
-pub struct DemoTenant {
-    pub slug: &'static str,
+pub(crate) struct DemoTenant {
+    pub(crate) slug: &'static str,
     name: &'static str,
     collection: &'static str,
     instructions: &'static str,
@@ -28,7 +28,7 @@ macro_rules! documents {
     };
 }
 
-pub const TENANTS: &[DemoTenant] = &[
+pub(crate) const TENANTS: &[DemoTenant] = &[
     DemoTenant {
         slug: "acme",
         name: "Acme",
@@ -54,7 +54,7 @@ pub const TENANTS: &[DemoTenant] = &[
 ];
 
 /// Makes what is missing. Repeating it changes nothing: keys stay, unchanged documents cost a hash.
-pub async fn make(client: &Client, installation: &Installation, keys: &mut Keys, model: Option<&ModelName>, show_progress: bool) -> anyhow::Result<()> {
+pub(crate) async fn make(client: &Client, installation: &Installation, keys: &mut Keys, model: Option<&ModelName>, show_progress: bool) -> anyhow::Result<()> {
     let there = client.list("/tenants").await?;
     for tenant in TENANTS {
         let path = format!("/tenants/{}", tenant.slug);

@@ -14,38 +14,38 @@ use std::{
 
 /// The folder, made and private.
 #[derive(Debug, Clone)]
-pub struct Installation {
+pub(crate) struct Installation {
     folder: PathBuf,
 }
 
 /// Keys made at bootstrap.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Keys {
-    pub admin_key: String,
+pub(crate) struct Keys {
+    pub(crate) admin_key: String,
     /// By tenant slug.
     #[serde(default)]
-    pub tenants: BTreeMap<String, String>,
+    pub(crate) tenants: BTreeMap<String, String>,
 }
 
 /// Where the running server is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Server {
-    pub url: String,
-    pub ops_url: String,
-    pub admin_key: String,
-    pub pid: u32,
+pub(crate) struct Server {
+    pub(crate) url: String,
+    pub(crate) ops_url: String,
+    pub(crate) admin_key: String,
+    pub(crate) pid: u32,
 }
 
 /// The right to work on the data; given up when dropped.
 #[derive(Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     _file: File,
     server: PathBuf,
 }
 
 impl Installation {
     /// Makes the folder where it is missing.
-    pub fn open(folder: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn open(folder: &Path) -> anyhow::Result<Self> {
         let make = || -> io::Result<PathBuf> {
             let mut builder = fs::DirBuilder::new();
             builder.recursive(true);
@@ -59,19 +59,19 @@ impl Installation {
     }
 
     /// One that must be there already.
-    pub fn find(folder: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn find(folder: &Path) -> anyhow::Result<Self> {
         let folder = folder
             .canonicalize()
             .with_context(|| format!("there is no installation at {}; start one with `ambit up`, or name it with --data or --url", folder.display()))?;
         Ok(Self { folder })
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
     /// Takes the lock. None: another process has it.
-    pub fn lock(&self) -> anyhow::Result<Option<Lock>> {
+    pub(crate) fn lock(&self) -> anyhow::Result<Option<Lock>> {
         let path = self.path("lock");
         let file = private(&path).and_then(|mut options| options.truncate(false).open(&path)).with_context(|| format!("cannot open {}", path.display()))?;
         match file.try_lock() {
@@ -81,20 +81,20 @@ impl Installation {
         }
     }
 
-    pub fn keys(&self) -> anyhow::Result<Option<Keys>> {
+    pub(crate) fn keys(&self) -> anyhow::Result<Option<Keys>> {
         self.read("keys.json")
     }
 
-    pub fn keep_keys(&self, keys: &Keys) -> anyhow::Result<()> {
+    pub(crate) fn keep_keys(&self, keys: &Keys) -> anyhow::Result<()> {
         self.write("keys.json", keys)
     }
 
     /// The running server, if one says it is there.
-    pub fn server(&self) -> anyhow::Result<Option<Server>> {
+    pub(crate) fn server(&self) -> anyhow::Result<Option<Server>> {
         self.read("server.json")
     }
 
-    pub fn announce(&self, server: &Server) -> anyhow::Result<()> {
+    pub(crate) fn announce(&self, server: &Server) -> anyhow::Result<()> {
         self.write("server.json", server)
     }
 

@@ -13,7 +13,7 @@ use std::{net::SocketAddr, path::Path, process::ExitCode};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub async fn run(path: &Path) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(path: &Path) -> anyhow::Result<ExitCode> {
     let environment = |name: &str| environment(name);
     let config = Config::read(path, &environment, None)?;
     let installation = Installation::open(&config.data)?;
@@ -29,12 +29,12 @@ pub async fn run(path: &Path) -> anyhow::Result<ExitCode> {
 
 /// Reads one variable. Nothing else in the program reads the environment.
 #[allow(clippy::disallowed_methods, reason = "the one place that reads the environment")]
-pub fn environment(name: &str) -> Option<String> {
+pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// The installation's lock, or who has it.
-pub fn take(installation: &Installation) -> anyhow::Result<Lock> {
+pub(crate) fn take(installation: &Installation) -> anyhow::Result<Lock> {
     let Some(lock) = installation.lock()? else {
         match installation.server()? {
             Some(server) => bail!("this installation is served already, by process {} at {}", server.pid, server.url),
@@ -45,14 +45,14 @@ pub fn take(installation: &Installation) -> anyhow::Result<Lock> {
 }
 
 /// Bound listeners.
-pub struct Listening {
+pub(crate) struct Listening {
     listeners: Vec<(TcpListener, Role)>,
     data: SocketAddr,
     ops: SocketAddr,
 }
 
 impl Listening {
-    pub async fn bind(config: &Config) -> anyhow::Result<Self> {
+    pub(crate) async fn bind(config: &Config) -> anyhow::Result<Self> {
         let data = listen(config.listen).await?;
         let address = data.local_addr()?;
         let mut listening = Self { listeners: Vec::new(), data: address, ops: address };
@@ -67,20 +67,20 @@ impl Listening {
         Ok(listening)
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.data)
     }
 
-    pub fn ops_url(&self) -> String {
+    pub(crate) fn ops_url(&self) -> String {
         format!("http://{}", self.ops)
     }
 
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.data.port()
     }
 
     /// Tells commands on this machine where the server is.
-    pub fn announce(&self, installation: &Installation, admin_key: &Secret) -> anyhow::Result<()> {
+    pub(crate) fn announce(&self, installation: &Installation, admin_key: &Secret) -> anyhow::Result<()> {
         installation.announce(&Server { url: self.url(), ops_url: self.ops_url(), admin_key: admin_key.expose().to_owned(), pid: std::process::id() })
     }
 }
@@ -90,7 +90,7 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 /// Serves until a signal, drains, and says how it ended.
-pub async fn serve(host: Host, listening: Listening) -> anyhow::Result<ExitCode> {
+pub(crate) async fn serve(host: Host, listening: Listening) -> anyhow::Result<ExitCode> {
     let stop = CancellationToken::new();
     let serving = host.gateway.serve(listening.listeners, stop.clone());
     let ended = tokio::select! {
@@ -135,7 +135,7 @@ async fn signal() {
 }
 
 /// Keys for a new installation.
-pub fn new_keys() -> anyhow::Result<Keys> {
+pub(crate) fn new_keys() -> anyhow::Result<Keys> {
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("the system gives no random numbers: {error}"))?;
     Ok(Keys { admin_key: format!("adm_{}", hex::encode(random)), ..Keys::default() })

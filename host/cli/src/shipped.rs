@@ -14,7 +14,7 @@ use std::{
 const AUTH_ORDER: [&str; 2] = ["ambit:auth-api-key", "ambit:auth-jwt"];
 
 /// The folder of components: the one named, or `components` beside the program.
-pub fn folder(named: Option<&Path>) -> anyhow::Result<PathBuf> {
+pub(crate) fn folder(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     if let Some(folder) = named {
         return Ok(folder.to_owned());
     }
@@ -28,7 +28,7 @@ pub fn folder(named: Option<&Path>) -> anyhow::Result<PathBuf> {
 
 /// Installs every `NAME.wasm` with its `NAME.toml`. What is bound stays bound, but to the version that ships with this program: the
 /// components of an embedded installation move with it.
-pub async fn install(platform: &Platform, folder: &Path) -> anyhow::Result<()> {
+pub(crate) async fn install(platform: &Platform, folder: &Path) -> anyhow::Result<()> {
     let operator = platform.store.operator();
     let mut slots: BTreeMap<_, _> = operator.default_slots().await?.into_iter().map(|slot| (slot.slot, slot.component)).collect();
     let known: BTreeMap<_, _> = operator.components().await?.into_iter().map(|component| (component.digest, component.name)).collect();

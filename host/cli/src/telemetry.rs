@@ -8,10 +8,10 @@ use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util:
 use url::Url;
 
 /// Ends the export of spans; drop it last.
-pub struct Telemetry(Option<SdkTracerProvider>);
+pub(crate) struct Telemetry(Option<SdkTracerProvider>);
 
 /// Starts logging with this filter. Call once.
-pub fn start(filter: &str, otlp: Option<&Url>) -> anyhow::Result<Telemetry> {
+pub(crate) fn start(filter: &str, otlp: Option<&Url>) -> anyhow::Result<Telemetry> {
     let filter = EnvFilter::try_new(filter).with_context(|| format!("`{filter}` is not a log filter"))?;
     let logs = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).with_filter(filter);
     let provider = otlp.map(exporter).transpose()?;
@@ -41,6 +41,6 @@ impl Drop for Telemetry {
 }
 
 /// Chooses the one TLS implementation, before anything uses TLS. A second call changes nothing.
-pub fn use_crypto() {
+pub(crate) fn use_crypto() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }

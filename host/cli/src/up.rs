@@ -18,7 +18,7 @@ use std::{net::ToSocketAddrs as _, process::ExitCode};
 
 const OPENAI: &str = "https://api.openai.com/v1";
 
-pub async fn run(up: Up) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(up: Up) -> anyhow::Result<ExitCode> {
     let installation = Installation::open(&up.data)?;
     let _lock = serve::take(&installation)?;
     let mut keys = match installation.keys()? {

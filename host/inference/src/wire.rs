@@ -18,7 +18,8 @@ pub enum TextKind {
     Refusal,
     /// What a model thought, where the server shows it (`reasoning_content`, `reasoning`).
     Reasoning,
-    /// Arguments of a tool call; in a stream, pieces with the same number belong together.
+    /// Arguments of a tool call; in a stream, pieces with the same number belong together. The old `function_call` has the number
+    /// [`u32::MAX`].
     ToolArguments(u32),
 }
 
@@ -83,6 +84,9 @@ pub(crate) struct Said<'a> {
     reasoning: Option<&'a RawValue>,
     #[serde(borrow, default)]
     tool_calls: Option<Vec<Call<'a>>>,
+    /// What came before `tool_calls`; some servers still send it.
+    #[serde(borrow, default)]
+    function_call: Option<Function<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -219,7 +223,11 @@ impl<'a> Said<'a> {
                 .and_then(|function| function.arguments);
             add(TextKind::ToolArguments(call.number(n)), arguments)?;
         }
-        Ok(())
+        let legacy = self
+            .function_call
+            .as_ref()
+            .and_then(|function| function.arguments);
+        add(TextKind::ToolArguments(u32::MAX), legacy)
     }
 
     fn fragments(&self, into: &mut Vec<ToolCallFragment>) -> Result<(), serde_json::Error> {
@@ -308,7 +316,8 @@ mod tests {
     fn finds_every_text_where_it_stands() {
         let body = r#"{"x":1,"choices":[{"index":1,"delta":{"content":"a\u00e9\"","refusal":null,"reasoning_content":"hm"},"logprobs":null},
             {"index":0,"message":{"content":[{"type":"text","text":"part"},{"type":"image_url","image_url":{"url":"x"}}],
-             "tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}}]},"finish_reason":"tool_calls"}]}"#;
+             "tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}}],
+             "function_call":{"name":"g","arguments":"old"}},"finish_reason":"tool_calls"}]}"#;
         let reading = read(body);
         let found: Vec<_> = reading
             .texts
@@ -327,6 +336,7 @@ mod tests {
                     r#"{"a":1}"#,
                     r#""{\"a\":1}""#
                 ),
+                (0, TextKind::ToolArguments(u32::MAX), "old", "\"old\""),
             ]
         );
         assert_eq!(reading.finishes, [(0, FinishReason::ToolCalls)]);

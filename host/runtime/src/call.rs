@@ -5,7 +5,9 @@
 use crate::{
     base::{Base, Waited},
     engine::EngineClass,
-    meter::{Limit, Limiter, Meter, Spent, Tenant},
+    limiter::Limiter,
+    meter::{Limit, Meter, Spent},
+    tenant::Tenant,
     ticker::Ticker,
 };
 use ambit_policy::Limits;

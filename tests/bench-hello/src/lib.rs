@@ -2,10 +2,15 @@
 
 #[cfg(target_family = "wasm")]
 mod guest {
-    #![allow(unsafe_code, reason = "the export macro writes the C ABI of the component model")]
+    #![allow(
+        unsafe_code,
+        reason = "the export macro writes the C ABI of the component model"
+    )]
 
     use wasip2::exports::http::incoming_handler::Guest;
-    use wasip2::http::types::{Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam};
+    use wasip2::http::types::{
+        Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam,
+    };
 
     struct Hello;
 

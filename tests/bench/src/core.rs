@@ -31,7 +31,11 @@ pub(crate) async fn serve(provider_url: Url) -> Result<()> {
     let context = CallContext {
         tenant: TenantId::new(),
         tenant_slug: "bench".parse()?,
-        principal: Arc::new(Principal { id: "bench".into(), scopes: Vec::new(), expires_at: None }),
+        principal: Arc::new(Principal {
+            id: "bench".into(),
+            scopes: Vec::new(),
+            expires_at: None,
+        }),
         request: RequestId::new(),
         session: None,
         trace: TraceContext::new(),
@@ -57,11 +61,18 @@ pub(crate) fn announce(url: &str) -> Result<()> {
 }
 
 async fn chat(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
-    let context = CallContext { deadline: Instant::now() + Duration::from_secs(120), ..shared.context.clone() };
-    let Ok(request) = RawChat::parse(body) else { return StatusCode::BAD_REQUEST.into_response() };
+    let context = CallContext {
+        deadline: Instant::now() + Duration::from_secs(120),
+        ..shared.context.clone()
+    };
+    let Ok(request) = RawChat::parse(body) else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
     let (body, kind) = match shared.provider.forward(&context, "mock-1", request).await {
         Err(_) => return StatusCode::BAD_GATEWAY.into_response(),
-        Ok(RawReply::Json(completion)) => (Body::from(completion.body().clone()), "application/json"),
+        Ok(RawReply::Json(completion)) => {
+            (Body::from(completion.body().clone()), "application/json")
+        }
         Ok(RawReply::Stream(chunks)) => {
             let frames = chunks
                 .filter_map(async |chunk| match chunk {
@@ -74,7 +85,9 @@ async fn chat(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
         }
     };
     let mut response = Response::new(body);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }
 

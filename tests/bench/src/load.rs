@@ -1,4 +1,8 @@
 //! Closed-loop load: so many connections, each with one request in flight.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the driver's tasks are waited for, or end with their connection"
+)]
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
@@ -54,7 +58,9 @@ pub(crate) struct Outcome {
 /// Sends as fast as answers come, for `duration`.
 pub(crate) async fn run(shot: &Shot, connections: usize, duration: Duration) -> Result<Outcome> {
     let until = Instant::now() + duration;
-    let tasks: Vec<_> = (0..connections).map(|_| tokio::spawn(one(shot.clone(), until))).collect();
+    let tasks: Vec<_> = (0..connections)
+        .map(|_| tokio::spawn(one(shot.clone(), until)))
+        .collect();
     let mut whole = Outcome::default();
     for task in tasks {
         let part = task.await?.context("no connection to the server")?;

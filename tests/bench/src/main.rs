@@ -88,15 +88,25 @@ struct RunArguments {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     match arguments.command {
-        Command::Run(run) => tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure(*run)),
-        Command::Mock { pace_ms, text_bytes, stamped } => serve(targets::serve_mock(pace_ms, text_bytes, stamped)),
+        Command::Run(run) => tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?
+            .block_on(measure(*run)),
+        Command::Mock {
+            pace_ms,
+            text_bytes,
+            stamped,
+        } => serve(targets::serve_mock(pace_ms, text_bytes, stamped)),
         Command::Core { provider_url } => serve(core::serve(provider_url)),
     }
 }
 
 /// As many threads as a server would have.
 fn serve(server: impl Future<Output = Result<()>>) -> Result<()> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(server)
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(server)
 }
 
 async fn measure(run: RunArguments) -> Result<()> {
@@ -105,13 +115,21 @@ async fn measure(run: RunArguments) -> Result<()> {
     {
         let mut targets = targets::start(&run, &mut report).await?;
         let duration = Duration::from_secs(run.seconds);
-        requests::measure(&mut targets, run.rounds, duration, run.connections, &mut report).await?;
+        requests::measure(
+            &mut targets,
+            run.rounds,
+            duration,
+            run.connections,
+            &mut report,
+        )
+        .await?;
     }
     if run.streams > 0 {
         streams::measure(&run, &mut report).await?;
     }
     if let Some(path) = &run.parts {
-        report.parts = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        report.parts = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
     }
     report.print()?;
     if let Some(path) = &run.readme {

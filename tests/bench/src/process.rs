@@ -23,15 +23,28 @@ pub(crate) struct Server {
 impl Server {
     /// Starts `command`; its standard error is discarded.
     pub(crate) fn start(mut command: Command) -> Result<Self> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
-        let mut child = command.spawn().with_context(|| format!("cannot start {:?}", command.as_std().get_program()))?;
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true);
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("cannot start {:?}", command.as_std().get_program()))?;
         let pid = child.id().context("the server ended at once")?;
         let output = child.stdout.take().context("the server has no output")?;
-        Ok(Self { child, pid, output: BufReader::new(output).lines() })
+        Ok(Self {
+            child,
+            pid,
+            output: BufReader::new(output).lines(),
+        })
     }
 
     /// The first line of its output that `found` makes something of.
-    pub(crate) async fn wait_for<T>(&mut self, mut found: impl FnMut(&str) -> Option<T>) -> Result<T> {
+    pub(crate) async fn wait_for<T>(
+        &mut self,
+        mut found: impl FnMut(&str) -> Option<T>,
+    ) -> Result<T> {
         timeout(START, async {
             while let Some(line) = self.output.next_line().await? {
                 if let Some(value) = found(&line) {
@@ -47,10 +60,21 @@ impl Server {
 
     /// CPU seconds spent until now, in user and kernel mode, all threads.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).context("the server has ended")?;
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid))
+            .context("the server has ended")?;
         // The second field is the program's name in brackets and may hold spaces: count from behind it.
-        let fields: Vec<&str> = stat.rsplit_once(')').context("unreadable stat")?.1.split_whitespace().collect();
-        let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok()).context("unreadable stat");
+        let fields: Vec<&str> = stat
+            .rsplit_once(')')
+            .context("unreadable stat")?
+            .1
+            .split_whitespace()
+            .collect();
+        let ticks = |index: usize| {
+            fields
+                .get(index)
+                .and_then(|field| field.parse::<f64>().ok())
+                .context("unreadable stat")
+        };
         Ok((ticks(11)? + ticks(12)?) / TICKS)
     }
 

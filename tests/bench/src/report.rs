@@ -52,7 +52,12 @@ pub(crate) fn median(values: &[f64]) -> f64 {
 
 impl Report {
     pub(crate) fn new() -> Self {
-        Self { requests: Vec::new(), streams: Vec::new(), parts: String::new(), notes: vec![machine()] }
+        Self {
+            requests: Vec::new(),
+            streams: Vec::new(),
+            parts: String::new(),
+            notes: vec![machine()],
+        }
     }
 
     pub(crate) fn note(&mut self, text: &str) {
@@ -70,11 +75,17 @@ impl Report {
 
     /// Puts the table between the markers of a page.
     pub(crate) fn write_into(&self, path: &Path) -> Result<()> {
-        let page = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let (before, rest) = page.split_once(BEGIN).context("the page has no begin marker")?;
+        let page = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        let (before, rest) = page
+            .split_once(BEGIN)
+            .context("the page has no begin marker")?;
         let (_, after) = rest.split_once(END).context("the page has no end marker")?;
-        std::fs::write(path, format!("{before}{BEGIN}\n{}{END}{after}", self.text()))
-            .with_context(|| format!("cannot write {}", path.display()))
+        std::fs::write(
+            path,
+            format!("{before}{BEGIN}\n{}{END}{after}", self.text()),
+        )
+        .with_context(|| format!("cannot write {}", path.display()))
     }
 
     fn text(&self) -> String {
@@ -82,12 +93,23 @@ impl Report {
         for note in &self.notes {
             let _ = writeln!(text, "- {note}");
         }
-        let peers: Vec<&RequestRow> = self.requests.iter().filter(|row| row.standing == Standing::Peer).collect();
-        let _ = write!(text, "\n| server | requests per CPU-second | per second | p50 ms | p99 ms | resident MiB | failed |");
+        let peers: Vec<&RequestRow> = self
+            .requests
+            .iter()
+            .filter(|row| row.standing == Standing::Peer)
+            .collect();
+        let _ = write!(
+            text,
+            "\n| server | requests per CPU-second | per second | p50 ms | p99 ms | resident MiB | failed |"
+        );
         for peer in &peers {
             let _ = write!(text, " x {} |", peer.name);
         }
-        let _ = write!(text, "\n|---|--:|--:|--:|--:|--:|--:|{}\n", "--:|".repeat(peers.len()));
+        let _ = write!(
+            text,
+            "\n|---|--:|--:|--:|--:|--:|--:|{}\n",
+            "--:|".repeat(peers.len())
+        );
         for row in &self.requests {
             let _ = write!(
                 text,
@@ -128,7 +150,11 @@ impl Report {
             }
         }
         if !self.parts.trim().is_empty() {
-            let _ = write!(text, "\nParts, each by its own program:\n\n```text\n{}\n```\n", self.parts.trim());
+            let _ = write!(
+                text,
+                "\nParts, each by its own program:\n\n```text\n{}\n```\n",
+                self.parts.trim()
+            );
         }
         text
     }
@@ -141,7 +167,10 @@ fn mib(value: Option<f64>) -> String {
 /// What it was measured on.
 fn machine() -> String {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map_or("unknown CPU", |(_, name)| name);
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map_or("unknown CPU", |(_, name)| name);
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     format!("{cores} cores, {model}, Linux {}", kernel.trim())

@@ -1,4 +1,5 @@
 //! The row of paced streams: how much later than from the provider itself each event arrives.
+#![allow(clippy::disallowed_methods, reason = "every task is waited for")]
 
 use anyhow::Result;
 use http_body_util::BodyExt as _;
@@ -21,15 +22,34 @@ const RAMP: Duration = Duration::from_millis(1000);
 
 /// Opens the streams through each server in turn.
 pub(crate) async fn measure(run: &RunArguments, report: &mut Report) -> Result<()> {
-    let (mock, url) = targets::start_mock(&["--pace-ms", PACE_MS, "--text-bytes", TEXT, "--stamped"]).await?;
+    let (mock, url) =
+        targets::start_mock(&["--pace-ms", PACE_MS, "--text-bytes", TEXT, "--stamped"]).await?;
     let direct = targets::chat_shot(&url, "mock-1", None, true)?;
-    report.streams.push(row("mock provider, directly", &direct, run.streams, &mock).await?);
+    report
+        .streams
+        .push(row("mock provider, directly", &direct, run.streams, &mock).await?);
     let (core, core_url) = targets::start_core(&url).await?;
     let shot = targets::chat_shot(&core_url, "mock-1", None, true)?;
-    report.streams.push(row("pass-through core (nothing governed)", &shot, run.streams, &core).await?);
+    report.streams.push(
+        row(
+            "pass-through core (nothing governed)",
+            &shot,
+            run.streams,
+            &core,
+        )
+        .await?,
+    );
     drop(core);
     if let Ok(Some((server, shot))) = targets::start_ambit(run, &url).await {
-        report.streams.push(row("ambit, governed pass-through", &shot(true)?, run.streams, &server).await?);
+        report.streams.push(
+            row(
+                "ambit, governed pass-through",
+                &shot(true)?,
+                run.streams,
+                &server,
+            )
+            .await?,
+        );
     }
     Ok(())
 }
@@ -41,7 +61,12 @@ struct Seen {
     late: Vec<Duration>,
 }
 
-async fn row(name: &'static str, shot: &Shot, streams: usize, server: &crate::process::Server) -> Result<StreamRow> {
+async fn row(
+    name: &'static str,
+    shot: &Shot,
+    streams: usize,
+    server: &crate::process::Server,
+) -> Result<StreamRow> {
     let before = server.cpu_seconds()?;
     let begin = Instant::now();
     let gap = RAMP / u32::try_from(streams.max(1)).unwrap_or(u32::MAX);
@@ -70,7 +95,9 @@ async fn row(name: &'static str, shot: &Shot, streams: usize, server: &crate::pr
     first.sort_unstable();
     late.sort_unstable();
     let at = |times: &[Duration], percent: usize| {
-        times.get((times.len() * percent / 100).min(times.len().saturating_sub(1))).map_or(f64::NAN, |t| t.as_secs_f64() * 1e3)
+        times
+            .get((times.len() * percent / 100).min(times.len().saturating_sub(1)))
+            .map_or(f64::NAN, |t| t.as_secs_f64() * 1e3)
     };
     Ok(StreamRow {
         name,
@@ -94,14 +121,22 @@ async fn follow(shot: &Shot) -> Option<Seen> {
         return None;
     }
     let mut body = response.into_body();
-    let mut seen = Seen { first: Duration::ZERO, late: Vec::with_capacity(128) };
+    let mut seen = Seen {
+        first: Duration::ZERO,
+        late: Vec::with_capacity(128),
+    };
     let mut done = false;
     let mut rest: Vec<u8> = Vec::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.ok()?.into_data() else { continue };
+        let Ok(data) = frame.ok()?.into_data() else {
+            continue;
+        };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
         rest.extend_from_slice(&data);
-        let whole = rest.windows(2).rposition(|pair| pair == b"\n\n").map_or(0, |at| at + 2);
+        let whole = rest
+            .windows(2)
+            .rposition(|pair| pair == b"\n\n")
+            .map_or(0, |at| at + 2);
         let text: Vec<u8> = rest.drain(..whole).collect();
         for stamp in stamps(&text) {
             if seen.late.is_empty() {
@@ -117,9 +152,14 @@ async fn follow(shot: &Shot) -> Option<Seen> {
 /// Times written into the contents of events: a space and the letters `a` to `p`.
 fn stamps(text: &[u8]) -> impl Iterator<Item = Duration> + '_ {
     const MARK: &[u8] = b"\"content\":\" ";
-    text.windows(MARK.len()).enumerate().filter(|(_, window)| *window == MARK).filter_map(|(at, _)| {
-        let letters = text[at + MARK.len()..].iter().take_while(|letter| matches!(letter, b'a'..=b'p'));
-        let nanos = letters.fold(0u64, |value, letter| value << 4 | u64::from(letter - b'a'));
-        (nanos > 0).then(|| Duration::from_nanos(nanos))
-    })
+    text.windows(MARK.len())
+        .enumerate()
+        .filter(|(_, window)| *window == MARK)
+        .filter_map(|(at, _)| {
+            let letters = text[at + MARK.len()..]
+                .iter()
+                .take_while(|letter| matches!(letter, b'a'..=b'p'));
+            let nanos = letters.fold(0u64, |value, letter| value << 4 | u64::from(letter - b'a'));
+            (nanos > 0).then(|| Duration::from_nanos(nanos))
+        })
 }

@@ -54,8 +54,18 @@ struct Announced {
 
 /// The mock, until it is killed.
 pub(crate) async fn serve_mock(pace_ms: u64, text_bytes: usize, stamped: bool) -> Result<()> {
-    let text = "All is well with the mock today, says the mock itself. ".chars().cycle().take(text_bytes).collect();
-    let script = Script { reply: Reply::Text(text), record: false, pace_ms, stamped, ..Script::default() };
+    let text = "All is well with the mock today, says the mock itself. "
+        .chars()
+        .cycle()
+        .take(text_bytes)
+        .collect();
+    let script = Script {
+        reply: Reply::Text(text),
+        record: false,
+        pace_ms,
+        stamped,
+        ..Script::default()
+    };
     let mock = Mock::start(script).await?;
     core::announce(&mock.url())?;
     std::future::pending().await
@@ -79,18 +89,33 @@ pub(crate) async fn start(run: &RunArguments, report: &mut Report) -> Result<Vec
     });
     match start_ambit(run, &url).await {
         Ok(Some((server, shot))) => {
-            targets.push(Target { name: "ambit, governed pass-through", standing: Standing::Ours, server, shot: shot(false)? });
+            targets.push(Target {
+                name: "ambit, governed pass-through",
+                standing: Standing::Ours,
+                server,
+                shot: shot(false)?,
+            });
         }
         Ok(None) => report.missing("ambit: no --ambit given"),
         Err(error) => report.missing(&format!("ambit: {error:#}")),
     }
     match start_tensorzero(run, &url).await {
-        Ok(Some((server, shot))) => targets.push(Target { name: "TensorZero gateway", standing: Standing::Peer, server, shot }),
+        Ok(Some((server, shot))) => targets.push(Target {
+            name: "TensorZero gateway",
+            standing: Standing::Peer,
+            server,
+            shot,
+        }),
         Ok(None) => report.missing("TensorZero: no --python given"),
         Err(error) => report.missing(&format!("TensorZero: {error:#}")),
     }
     match start_wasmtime(run).await {
-        Ok(Some((server, shot))) => targets.push(Target { name: "wasmtime serve, hello world", standing: Standing::Peer, server, shot }),
+        Ok(Some((server, shot))) => targets.push(Target {
+            name: "wasmtime serve, hello world",
+            standing: Standing::Peer,
+            server,
+            shot,
+        }),
         Ok(None) => report.missing("wasmtime serve: no --wasmtime and --hello given"),
         Err(error) => report.missing(&format!("wasmtime serve: {error:#}")),
     }
@@ -111,7 +136,9 @@ pub(crate) async fn start_core(provider: &Url) -> Result<(Server, Url)> {
 
 async fn announced(command: Command) -> Result<(Server, Url)> {
     let mut server = Server::start(command)?;
-    let line = server.wait_for(|line| serde_json::from_str::<Announced>(line).ok()).await?;
+    let line = server
+        .wait_for(|line| serde_json::from_str::<Announced>(line).ok())
+        .await?;
     Ok((server, line.url.parse()?))
 }
 
@@ -119,42 +146,73 @@ async fn announced(command: Command) -> Result<(Server, Url)> {
 pub(crate) type ShotMaker = Box<dyn Fn(bool) -> Result<Shot>>;
 
 /// `ambit up` on a new data folder, which is removed when the driver's temporary folder is.
-pub(crate) async fn start_ambit(run: &RunArguments, provider: &Url) -> Result<Option<(Server, ShotMaker)>> {
-    let Some(binary) = &run.ambit else { return Ok(None) };
+pub(crate) async fn start_ambit(
+    run: &RunArguments,
+    provider: &Url,
+) -> Result<Option<(Server, ShotMaker)>> {
+    let Some(binary) = &run.ambit else {
+        return Ok(None);
+    };
     let data = temporary("ambit-data")?;
     let mut command = Command::new(binary);
-    command.arg("up").arg("--data").arg(&data).args(["--listen", "127.0.0.1:0", "--format", "json"]);
+    command.arg("up").arg("--data").arg(&data).args([
+        "--listen",
+        "127.0.0.1:0",
+        "--format",
+        "json",
+    ]);
     command.args(["--provider-url", provider.as_str(), "--model", "mock-1"]);
     if let Some(components) = &run.components {
         command.arg("--components").arg(components);
     }
     let mut server = Server::start(command)?;
-    let up = server.wait_for(|line| serde_json::from_str::<Up>(line).ok()).await?;
+    let up = server
+        .wait_for(|line| serde_json::from_str::<Up>(line).ok())
+        .await?;
     let url: Url = format!("{}/v1", up.url).parse()?;
     let tenant = up.tenants.into_iter().next().context("no tenant")?;
-    let shot = move |stream| chat_shot(&url, "openai/mock-1", Some((&tenant.host, &tenant.api_key)), stream);
+    let shot = move |stream| {
+        chat_shot(
+            &url,
+            "openai/mock-1",
+            Some((&tenant.host, &tenant.api_key)),
+            stream,
+        )
+    };
     Ok(Some((server, Box::new(shot))))
 }
 
 async fn start_tensorzero(run: &RunArguments, provider: &Url) -> Result<Option<(Server, Shot)>> {
-    let Some(python) = &run.python else { return Ok(None) };
+    let Some(python) = &run.python else {
+        return Ok(None);
+    };
     let folder = temporary("tensorzero")?;
     let config = folder.join("tensorzero.toml");
-    std::fs::write(&config, include_str!("tensorzero.toml").replace("PROVIDER", provider.as_str()))?;
+    std::fs::write(
+        &config,
+        include_str!("tensorzero.toml").replace("PROVIDER", provider.as_str()),
+    )?;
     let script = folder.join("start.py");
     std::fs::write(&script, include_str!("tensorzero.py"))?;
     let mut command = Command::new(python);
     command.arg(&script).arg(&config);
     let (server, url) = announced(command).await?;
-    Ok(Some((server, chat_shot(&url, "tensorzero::model_name::mock", None, false)?)))
+    Ok(Some((
+        server,
+        chat_shot(&url, "tensorzero::model_name::mock", None, false)?,
+    )))
 }
 
 async fn start_wasmtime(run: &RunArguments) -> Result<Option<(Server, Shot)>> {
-    let (Some(binary), Some(hello)) = (&run.wasmtime, &run.hello) else { return Ok(None) };
+    let (Some(binary), Some(hello)) = (&run.wasmtime, &run.hello) else {
+        return Ok(None);
+    };
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let mut command = Command::new(binary);
-    command.args(["serve", "-Scli", "--addr", &address.to_string()]).arg(hello);
+    command
+        .args(["serve", "-Scli", "--addr", &address.to_string()])
+        .arg(hello);
     let server = Server::start(command)?;
     let shot = Shot {
         address,
@@ -174,9 +232,17 @@ async fn start_wasmtime(run: &RunArguments) -> Result<Option<(Server, Shot)>> {
 }
 
 /// A chat request of 600 bytes of prompt.
-pub(crate) fn chat_shot(url: &Url, model: &str, tenant: Option<(&str, &str)>, stream: bool) -> Result<Shot> {
+pub(crate) fn chat_shot(
+    url: &Url,
+    model: &str,
+    tenant: Option<(&str, &str)>,
+    stream: bool,
+) -> Result<Shot> {
     let host = url.host_str().context("no host")?;
-    let address = SocketAddr::new(host.parse()?, url.port_or_known_default().context("no port")?);
+    let address = SocketAddr::new(
+        host.parse()?,
+        url.port_or_known_default().context("no port")?,
+    );
     let mut headers = vec![header("content-type", "application/json")?];
     match tenant {
         Some((host, key)) => {
@@ -185,7 +251,11 @@ pub(crate) fn chat_shot(url: &Url, model: &str, tenant: Option<(&str, &str)>, st
         }
         None => headers.push(header("host", &address.to_string())?),
     }
-    let prompt: String = "Please say in a few plain words how the work of this day has gone. ".chars().cycle().take(PROMPT).collect();
+    let prompt: String = "Please say in a few plain words how the work of this day has gone. "
+        .chars()
+        .cycle()
+        .take(PROMPT)
+        .collect();
     let body = serde_json::json!({"model": model, "messages": [{"role": "user", "content": prompt}], "stream": stream});
     Ok(Shot {
         address,
@@ -202,7 +272,8 @@ fn header(name: &'static str, value: &str) -> Result<(HeaderName, HeaderValue)> 
 
 /// A new folder of this run.
 fn temporary(name: &str) -> Result<std::path::PathBuf> {
-    let folder = Path::new(&std::env::temp_dir()).join(format!("ambit-bench-{}-{name}", std::process::id()));
+    let folder =
+        Path::new(&std::env::temp_dir()).join(format!("ambit-bench-{}-{name}", std::process::id()));
     if folder.exists() {
         std::fs::remove_dir_all(&folder)?;
     }

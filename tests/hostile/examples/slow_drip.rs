@@ -9,6 +9,7 @@ fn read(authority: String) -> String {
     let request = OutgoingRequest::new(Fields::new());
     if request.set_scheme(Some(&Scheme::Http)).is_err()
         || request.set_authority(Some(&authority)).is_err()
+        || request.set_path_with_query(Some("/")).is_err()
     {
         return "not an address".into();
     }

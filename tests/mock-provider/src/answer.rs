@@ -20,12 +20,27 @@ pub(crate) fn say(script: &Script, body: &[u8]) -> (Option<String>, Vec<Call>) {
         Reply::Text(fixed) => text(fixed),
         Reply::ToolsThenText { calls, .. } if !is_answered() => (None, calls.clone()),
         Reply::ToolsThenText { text: then, .. } => text(then),
-        Reply::ToolsIfOffered { calls, text: otherwise } => {
+        Reply::ToolsIfOffered {
+            calls,
+            text: otherwise,
+        } => {
             let offered = offered(body);
-            let calls: Vec<Call> = calls.iter().filter(|call| offered.contains(&call.name)).cloned().collect();
-            if calls.is_empty() || is_answered() { text(otherwise) } else { (None, calls) }
+            let calls: Vec<Call> = calls
+                .iter()
+                .filter(|call| offered.contains(&call.name))
+                .cloned()
+                .collect();
+            if calls.is_empty() || is_answered() {
+                text(otherwise)
+            } else {
+                (None, calls)
+            }
         }
-        Reply::Echo => text(&last_message(body, Some("user")).map(|message| text_of(&message["content"])).unwrap_or_default()),
+        Reply::Echo => text(
+            &last_message(body, Some("user"))
+                .map(|message| text_of(&message["content"]))
+                .unwrap_or_default(),
+        ),
         Reply::Obedient => match obey(body) {
             Obeyed::Text(said) => text(&said),
             Obeyed::Calls(calls) => (None, calls),
@@ -37,7 +52,11 @@ pub(crate) fn say(script: &Script, body: &[u8]) -> (Option<String>, Vec<Call>) {
 fn offered(body: &[u8]) -> Vec<String> {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let tools = body["tools"].as_array().map_or(&[][..], Vec::as_slice);
-    tools.iter().filter_map(|tool| tool["function"]["name"].as_str()).map(str::to_owned).collect()
+    tools
+        .iter()
+        .filter_map(|tool| tool["function"]["name"].as_str())
+        .map(str::to_owned)
+        .collect()
 }
 
 fn last_message(body: &[u8], role: Option<&str>) -> Option<Value> {
@@ -53,13 +72,13 @@ fn model(script: &Script) -> &str {
     script.models.first().map_or("mock-1", String::as_str)
 }
 
-pub(crate) fn completion(script: &Script, text: Option<&str>, calls: &[Call]) -> Bytes {
+pub(crate) fn completion(script: &Script, text: Option<&str>, calls: &[Call], first_id: usize) -> Bytes {
     let mut message = json!({"role": "assistant", "content": text, "refusal": null});
     if !calls.is_empty() {
         message["tool_calls"] = calls
             .iter()
             .enumerate()
-            .map(|(n, call)| json!({"id": format!("call_{n}"), "type": "function", "function": call}))
+            .map(|(n, call)| json!({"id": format!("call_{}", first_id + n), "type": "function", "function": call}))
             .collect();
     }
     let finish = if calls.is_empty() {
@@ -106,8 +125,7 @@ pub(crate) fn events(
     script: &Script,
     text: Option<&str>,
     calls: &[Call],
-    wants_usage: bool,
-) -> Vec<Step> {
+    wants_usage: bool, first_id: usize) -> Vec<Step> {
     let mut events = vec![delta(
         script,
         json!({"role": "assistant", "content": if calls.is_empty() { json!("") } else { Value::Null }}),
@@ -126,7 +144,7 @@ pub(crate) fn events(
         });
     }
     for (n, call) in calls.iter().enumerate() {
-        let head = json!({"index": n, "id": format!("call_{n}"), "type": "function", "function": {"name": call.name, "arguments": ""}});
+        let head = json!({"index": n, "id": format!("call_{}", first_id + n), "type": "function", "function": {"name": call.name, "arguments": ""}});
         events.push(delta(script, json!({"tool_calls": [head]}), None));
     }
     // Fragments of parallel calls alternate, as they may.

@@ -94,7 +94,10 @@ pub enum Reply {
         text: String,
     },
     /// Those of the calls whose tools the request offers, in parallel, until the last message is a tool's. Without any, `text`.
-    ToolsIfOffered { calls: Vec<Call>, text: String },
+    ToolsIfOffered {
+        calls: Vec<Call>,
+        text: String,
+    },
     /// Obeys every text. See [`crate`].
     Obedient,
     /// Repeats the text of the last user message.

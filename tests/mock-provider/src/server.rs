@@ -89,7 +89,7 @@ impl Mock {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let ready = match &script.reply {
-            Reply::Text(text) => Some(completion(&script, Some(text), &[])),
+            Reply::Text(text) => Some(completion(&script, Some(text), &[], 0)),
             _ => None,
         };
         let shared = Arc::new(Shared {
@@ -97,6 +97,10 @@ impl Mock {
             counters: Arc::default(),
             ready,
         });
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "ends with the mock, which aborts it when dropped"
+        )]
         let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Ok(Self {
             address,
@@ -265,13 +269,18 @@ async fn chat(
         return Ok(json_response(shared, StatusCode::OK, ready.clone()));
     }
     let (text, calls) = say(script, &body);
-    counters.calls.lock().extend(calls.iter().cloned());
+    // Ids are unique for the life of the mock, as they are with real models.
+    let first_id = {
+        let mut seen = counters.calls.lock();
+        seen.extend(calls.iter().cloned());
+        seen.len() - calls.len()
+    };
     let as_events = streams != matches!(fault, Some(Fault::WrongContentType));
     let mut response = if as_events {
         let usage = asked
             .stream_options
             .is_some_and(|options| options.include_usage);
-        let events = events(script, text.as_deref(), &calls, usage);
+        let events = events(script, text.as_deref(), &calls, usage, first_id);
         let steps = spoil(script, fault, events);
         let mut response = Response::new(Played::steps(steps, Arc::clone(counters)));
         response.headers_mut().insert(
@@ -282,7 +291,7 @@ async fn chat(
     } else {
         let body = match fault {
             Some(Fault::MalformedAfter(_)) => Bytes::from_static(b"{\"choices\": [{"),
-            _ => completion(script, text.as_deref(), &calls),
+            _ => completion(script, text.as_deref(), &calls, first_id),
         };
         json_response(shared, StatusCode::OK, body)
     };

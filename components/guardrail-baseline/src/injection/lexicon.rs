@@ -87,6 +87,11 @@ classes! {
     PREFIX,
     ROLE,
     EXPLAIN,
+    /// Somebody who is made up, or stands in for the model.
+    ACTOR,
+    /// `can you`, `would you`: a request and no question.
+    REQUEST,
+    TO,
 }
 
 const fn bit(class: u32) -> Classes {
@@ -171,30 +176,31 @@ const GROUPS: &[(Classes, &str)] = &[
         portray you_are_now youre_now play_the_role play_as immerse_yourself take_on_the_role take_the_role assume_the_role \
         assume_the_identity assume_the_persona take_on_the_persona adopt_the_persona behave_as behave_like respond_as answer_as \
         you_will_be you_are_going_to youre_going_to you_will_act imagine_you imagine_that_you transform_into speak_as reply_as \
-        responding_as being_played you_become become_a persona alter_ego you_will_play you_will_embody you_shall_be",
+        responding_as being_played you_become become_a persona alter_ego the_opposite_of stop_being you_will_play you_will_embody you_shall_be",
     ),
     (
         bit(UNRESTRICTED),
         "unrestricted unfiltered uncensored unbound unmoderated amoral jailbroken unshackled limitless unconstrained \
-        unrestrained unlimited lawless unchained unethically restrictionless unaligned unhindered unbiased_and_unfiltered liberated",
+        unrestrained unlimited lawless unchained unethically restrictionless unaligned unhindered liberated nothing_is_forbidden everything_is_legal everything_is_allowed everything_is_permitted anything_goes \
+         nothing_is_off nothing_is_illegal anything_is_allowed is_permitted",
     ),
     (
         bit(LIMIT),
         "restriction restrictions restraint restraints limit limits limitation limitations filter filters rule rules guideline guidelines ethic \
-        ethics ethical moral morals morality boundary boundaries censorship constraint constraints policy policies safeguards laws \
+        ethics ethical moral morals morality boundary boundaries censorship constraint constraints policy policies safeguards safeguard law laws \
         principles inhibitions confines barriers censor censored shackles regulations restricted norms legality consequences qualms \
         scruples bias standards conscience morally ethically",
     ),
     (
         bit(NEGATION),
-        "no not never without dont doesnt cannot cant wont isnt arent neither nor none free freed zero lack lacks lacking \
-        devoid unable didnt shouldnt wouldnt refrain refuses avoid nothing regardless",
+        "no not never without dont doesnt cannot cant wont isnt arent neither nor none free freed released liberated zero lack lacks lacking \
+        devoid unable bypass bypasses bypassing didnt shouldnt wouldnt refrain refuses avoid nothing regardless",
     ),
     (
         bit(REFUSAL),
         "refuse refuses refusing refusal refused decline declines declining deny denies denying reject rejects rejecting apologize apologise \
         apologizes apologies sorry disclaimer disclaimers warning warnings lecture lectures moralize moralizing caveat caveats \
-        hesitate hesitates inform_me remind_me say_no unable_to i_cant i_cannot judge censor question second_guess",
+        hesitate hesitates inform_me remind_me say_no unable_to remind reminds warn warns warned i_cant i_cannot you_cant you_cannot judge censor question second_guess",
     ),
     (
         bit(COMPLY),
@@ -212,7 +218,7 @@ const GROUPS: &[(Classes, &str)] = &[
     (
         bit(MODEL),
         "ai chatgpt openai gpt gpt3 gpt4 llm llms chatbot bot assistant claude bard gemini anthropic llama copilot \
-        language_model a_i ais agi mistral alpaca chat_gpt open_ai artificial_intelligence deepmind neural_network al_model",
+        language_model a_i ais openais chatgpts gpts agi mistral alpaca chat_gpt open_ai artificial_intelligence deepmind neural_network al_model",
     ),
     (bit(MODE), "mode modes"),
     (
@@ -241,8 +247,15 @@ const GROUPS: &[(Classes, &str)] = &[
     (bit(ALWAYS), "always must never will shall"),
     (
         bit(INQUIRY),
-        "what how why who which where whose should does did is are was were whether do has have am",
+        "what how why who which where whose should does did was were whether",
     ),
+    (
+        bit(ACTOR),
+        "character characters persona chatbot computer simulation simulator villain antagonist storyteller model machine robot bot named called \
+         player narrator confidant hacker npc",
+    ),
+    (bit(REQUEST), "can could would will"),
+    (bit(TO), "to"),
     (
         bit(EXPLAIN),
         "explain discuss describe define understand analyze analyse compare summarize outline meaning article essay paper report review \
@@ -313,7 +326,7 @@ const GROUPS: &[(Classes, &str)] = &[
     ),
     (
         bit(TWO_ANSWERS),
-        "two_responses two_different two_ways two_paragraphs two_answers both_responses one_normal normal_response first_response \
+        "two_responses two_different two_ways two_paragraphs two_answers both_responses one_normal once_as normal_output normal_response first_response \
         second_response classic_response the_classic jailbreak_output two_outputs as_normal standard_response two_separate \
         your_unfiltered two_replies",
     ),

@@ -14,7 +14,7 @@ use crate::policy::Stage;
 use crate::state::{Reader, Writer};
 
 /// A sentence (with what the ones before left over) is an attack from here on; concepts are weighed against it.
-const SHORT_LIMIT: i32 = 680;
+const SHORT_LIMIT: i32 = 650;
 /// So is a text that kept adding up.
 const LONG_LIMIT: i32 = 2000;
 /// Words after which about 63 % of the short and of the long sum are forgotten.
@@ -62,9 +62,10 @@ enum Concept {
     Seize,
     Voided,
     Prefix,
+    LeakTold,
 }
 
-const N_CONCEPTS: usize = 34;
+const N_CONCEPTS: usize = 35;
 
 pub(crate) struct Score {
     stage: Stage,
@@ -81,12 +82,16 @@ pub(crate) struct Score {
     /// Words of this sentence.
     words: u32,
     inquiry: bool,
+    /// It began with `can you` or the like.
+    request: bool,
     /// Sum of this sentence alone.
     sentence: i32,
     /// The most the short sum reached in this sentence.
     peak: i32,
     imperative: bool,
     negated: bool,
+    /// Somebody else does it, or did.
+    reported: bool,
     /// The word follows a comma, colon or the like: an imperative may begin here.
     opens: bool,
 }
@@ -104,10 +109,12 @@ impl Score {
             fired: [0; N_CONCEPTS],
             words: 0,
             inquiry: false,
+            request: false,
             sentence: 0,
             peak: 0,
             imperative: false,
             negated: false,
+            reported: false,
             opens: false,
         }
     }
@@ -154,13 +161,16 @@ impl Score {
         {
             self.inquiry = true;
         }
+        self.request |= is(YOU) && self.words == 2 && self.before_classes >> REQUEST & 1 == 1;
         if is(OVERRIDE) {
             // A phrase (`do not follow`) brings its own negation; only a single word is judged by the one before it.
             let phrase = known >> OVERRIDE & 1 == 0;
             let first = self.words <= 1 || self.opens;
-            let led = self.before_classes >> LEADS_IN & 1 == 1;
+            let led = self.before_classes >> LEADS_IN & 1 == 1
+                && (self.before_classes >> TO & 1 == 0 || self.within(YOU, 3));
             self.imperative = first || led || phrase;
-            self.negated = !self.imperative && self.before_classes >> SUBJECT & 1 == 1;
+            self.reported = !self.imperative && self.before_classes >> SUBJECT & 1 == 1;
+            self.negated = self.reported && self.before_classes >> NEGATION & 1 == 1;
         }
         let mut rest = classes & !1;
         while rest != 0 {
@@ -236,39 +246,33 @@ impl Score {
         if is(FROM_NOW) {
             self.add(Concept::FromNow, 180);
         }
+        // Is it about the model, or about whom it shall play?
+        let close = self.within(PERSONA, 60)
+            || self.within(MODEL, 25)
+            || self.within(YOU, 15)
+            || self.within(ACTOR, 30);
         if is(UNRESTRICTED) {
-            let weight =
-                if self.within(PERSONA, 25) || self.within(MODEL, 10) || self.within(YOU, 10) {
+            self.add(
+                Concept::Unrestricted,
+                if close || self.within(TWO_ANSWERS, 12) {
                     260
                 } else {
-                    50
-                };
-            self.add(Concept::Unrestricted, weight);
+                    60
+                },
+            );
         }
-        if is(LIMIT)
-            && !is(NEGATION)
-            && (self.ago(NEGATION) <= 5 || self.ago(OVERRIDE) <= 5 && self.within(MODEL, 12))
-        {
-            let close = self.within(PERSONA, 40) || self.within(MODEL, 20) || self.within(YOU, 12);
-            self.add(Concept::NoLimits, if close { 290 } else { 60 });
+        let denied = self.ago(NEGATION) <= 6 || self.ago(OVERRIDE) <= 5 && self.within(MODEL, 12);
+        if is(LIMIT) && !is(NEGATION) && denied {
+            self.add(Concept::NoLimits, if close { 290 } else { 100 });
         }
-        if is(REFUSAL)
-            && self.ago(NEGATION) <= 5
-            && (self.within(YOU, 25)
-                || self.within(YOUR, 10)
-                || self.within(PERSONA, 60)
-                || self.within(MODEL, 25))
-        {
+        if is(REFUSAL) && self.ago(NEGATION) <= 5 && (close || self.within(YOUR, 10)) {
             self.add(Concept::NoRefusal, 210);
         }
-        if is(COMPLY) && self.ago(ALWAYS) <= 2 && (self.within(YOU, 12) || self.within(PERSONA, 60))
-        {
-            self.add(Concept::MustAnswer, 120);
+        if is(COMPLY) && self.ago(ALWAYS) <= 2 && close {
+            self.add(Concept::MustAnswer, 140);
         }
-        if is(WHATEVER)
-            && (self.within(YOU, 25) || self.within(HARM, 12) || self.within(PERSONA, 40))
-        {
-            self.add(Concept::Whatever, 130);
+        if is(WHATEVER) && (close || self.within(HARM, 12)) {
+            self.add(Concept::Whatever, 160);
         }
         if is(HARM) {
             let about_it =
@@ -310,7 +314,7 @@ impl Score {
             self.add(Concept::Seize, 420);
         }
         if is(PREFIX) {
-            self.add(Concept::Prefix, 240);
+            self.add(Concept::Prefix, 300);
         }
         if is(VOIDED)
             && self.ago(TARGET).min(self.ago(OWNED)) <= 5
@@ -358,6 +362,8 @@ impl Score {
             weight += 220 * i32::from(self.imperative && (prior || owned || strong));
             if self.negated {
                 weight -= 450;
+            } else if self.reported {
+                weight -= 220;
             }
             if !strong && !owned && !prior {
                 weight /= 3;
@@ -387,7 +393,7 @@ impl Score {
         let is = |class: u32| classes >> class & 1 == 1;
         let target = self.ago(TARGET).min(self.ago(WEAK_TARGET));
         let overridden = self.ago(OVERRIDE);
-        if overridden > 0 && overridden <= 12 && !self.negated {
+        if overridden > 0 && overridden <= 12 && !self.reported {
             let follows_target = target > 0 && target <= 5 && target < overridden;
             let everything = self.ago(EVERYTHING) < overridden && self.ago(EVERYTHING) <= 6;
             if (is(PRIOR) || is(TOLD)) && (follows_target || everything) {
@@ -410,7 +416,8 @@ impl Score {
         }
         let revealed = self.ago(REVEAL);
         if is(TOLD) && you_were && target <= 5 && revealed <= 12 && target < revealed {
-            self.add(Concept::Leak, 520);
+            self.last[OWNED as usize] = self.position;
+            self.add(Concept::LeakTold, 540);
         }
         if is(PRIOR) && revealed > 0 && revealed <= 7 {
             let named = target > 0 && target <= 3 && target < revealed || self.ago(EVERYTHING) <= 2;
@@ -453,7 +460,12 @@ impl Score {
         if byte == b':' && self.words <= 2 && self.before_classes >> ROLE & 1 == 1 {
             self.add(Concept::Label, if self.stage.is_data() { 380 } else { 40 });
         }
-        if byte == b'?' && self.words < 60 && !self.inquiry && self.sentence < SHORT_LIMIT {
+        if byte == b'?'
+            && self.words < 60
+            && !self.inquiry
+            && !self.request
+            && self.sentence < SHORT_LIMIT
+        {
             // It was a question after all.
             self.inquiry = true;
             let weight = self.sentence / 3;
@@ -508,6 +520,7 @@ impl Score {
         self.sentence = 0;
         self.peak = 0;
         self.inquiry = false;
+        self.request = false;
         self.before_classes = 0;
         self.opens = false;
         is_attack
@@ -525,7 +538,14 @@ impl Score {
         );
         writer.numbers(self.fired);
         writer.number(u64::from(self.words));
-        writer.numbers([self.inquiry, self.imperative, self.negated, self.opens]);
+        writer.numbers([
+            self.inquiry,
+            self.request,
+            self.imperative,
+            self.negated,
+            self.reported,
+            self.opens,
+        ]);
     }
 
     pub(crate) fn read(&mut self, reader: &mut Reader<'_>) -> Option<()> {
@@ -553,8 +573,10 @@ impl Score {
         self.words = reader.bounded(u64::from(u32::MAX))? as u32;
         for flag in [
             &mut self.inquiry,
+            &mut self.request,
             &mut self.imperative,
             &mut self.negated,
+            &mut self.reported,
             &mut self.opens,
         ] {
             *flag = reader.flag()?;

@@ -199,7 +199,7 @@ fn kind(name: &[u8]) -> Option<Kind> {
     {
         None
     } else if has(b"encrypted") {
-        Some(Kind::Weak)
+        Some(Kind::Token)
     } else if has(b"password")
         || has(b"passwd")
         || has(b"passphrase")
@@ -276,11 +276,12 @@ fn value(
         [b'=' | b':', b'>' | b'=', ..] => (Link::Sign, spaced + 2),
         [b'=' | b':', ..] => (Link::Sign, spaced + 1),
         // A call like `define('NAME', 'value')`; a list of names is no assignment.
-        [b',', ..] if was_quoted && name_start >= 2 && text[name_start - 2] == b'(' => {
-            (Link::Sign, spaced + 1)
-        }
+        [b',', ..] if was_quoted && opens_call(&text[..name_start]) => (Link::Sign, spaced + 1),
+        // `<option name="password" value="…">`
+        [b'v', b'a', b'l', b'u', b'e', b'=', ..] if was_quoted => (Link::Sign, spaced + 6),
         _ if name_start > 0 && text[name_start - 1] == b'<' => {
-            (Link::Element, name_end + find(&text[name_end..], b">")? + 1)
+            let tag = &text[name_end..text.len().min(name_end + MAX_TAG)];
+            (Link::Element, name_end + find(tag, b">")? + 1)
         }
         [b'i', b's', b' ' | b':', ..] | [b'w', b'a', b's', b' ', ..] => (
             Link::Is,
@@ -329,7 +330,7 @@ fn value(
         link,
         quoted: quote.is_some(),
         alone: context.starts_line() && ends_line && name_start <= 24,
-        logs_in: logs_in(text, name_start),
+        logs_in: link == Link::Space && logs_in(text, name_start),
     };
     is_credential(value, kind, form).then_some((start, end))
 }
@@ -345,8 +346,18 @@ struct Form {
     logs_in: bool,
 }
 
+/// How far a tag or a `login` reaches.
+const MAX_TAG: usize = 128;
+
 fn logs_in(text: &[u8], name_start: usize) -> bool {
-    find(&text[..name_start], b"login ").is_some() || find(&text[..name_start], b"user ").is_some()
+    let before = &text[name_start.saturating_sub(MAX_TAG)..name_start];
+    find(before, b"login ").is_some() || find(before, b"user ").is_some()
+}
+
+/// Does the quote before a name follow the parenthesis of a call?
+fn opens_call(before: &[u8]) -> bool {
+    let Some((b'"' | b'\'', before)) = before.split_last() else { return false };
+    before.iter().rev().find(|byte| **byte != b' ') == Some(&b'(')
 }
 
 fn is_credential(value: &[u8], kind: Kind, form: Form) -> bool {
@@ -373,6 +384,8 @@ fn is_credential(value: &[u8], kind: Kind, form: Form) -> bool {
                     && !spaces
             }
         },
+        // What a generator of salts wrote: every kind of character, spaces included.
+        Kind::Secret | Kind::Token if settled && value.len() >= 40 && digits && signs && entropy(value) >= 4.5 => true,
         _ if spaces || is_expression(value) => false,
         Kind::Secret | Kind::Token if matches!(form.link, Link::Sign | Link::Element) => {
             let least = if kind == Kind::Secret { 8 } else { 12 };

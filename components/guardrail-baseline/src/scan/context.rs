@@ -9,6 +9,7 @@ use crate::words::{SEED, Table, extend};
 const PHONE_REACH: u32 = 10;
 const SSN_REACH: u32 = 10;
 const OTHER_REACH: u32 = 6;
+const NUMBER_REACH: u32 = 3;
 
 /// Distances are in words; a topic never mentioned is far away.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,9 @@ pub(crate) struct Context {
     ssn: u32,
     /// A number that is something else: an order, a version, an invoice.
     other_number: u32,
+    /// Somebody's (`your`, `the`), and the same before `number`.
+    owner: u32,
+    owned_number: u32,
     /// `ssh-rsa`, `integrity`, `sha256`: a long token that follows is public.
     public_token: u32,
     /// Words on this line before the clause.
@@ -34,6 +38,8 @@ impl Default for Context {
             phone: 0,
             ssn: 0,
             other_number: 0,
+            owner: 0,
+            owned_number: 0,
             public_token: 0,
             line_words: 0,
             words_in_clause: 0,
@@ -73,6 +79,10 @@ impl Context {
         topic(SSN, &mut self.ssn);
         topic(OTHER_NUMBER, &mut self.other_number);
         topic(PUBLIC_TOKEN, &mut self.public_token);
+        topic(OWNER, &mut self.owner);
+        if topics & NUMBER != 0 && self.owner > 0 && self.position - self.owner <= 1 {
+            self.owned_number = self.position;
+        }
     }
 
     /// The clause was scanned; what follows on the line comes after it.
@@ -88,6 +98,11 @@ impl Context {
 
     pub(crate) fn near_phone(&self) -> bool {
         self.position - self.phone <= PHONE_REACH && self.phone > 0
+    }
+
+    /// `your number`, `text`: what follows may be a telephone number if nothing says otherwise.
+    pub(crate) fn near_number(&self) -> bool {
+        self.position - self.owned_number <= NUMBER_REACH && self.owned_number > 0
     }
 
     pub(crate) fn near_ssn(&self) -> bool {
@@ -117,7 +132,7 @@ impl Context {
 
     pub(crate) fn write(&self, writer: &mut Writer) {
         writer.number(u64::from(self.position));
-        for at in [self.phone, self.ssn, self.other_number, self.public_token] {
+        for at in [self.phone, self.ssn, self.other_number, self.public_token, self.owner, self.owned_number] {
             writer.number(u64::from(if at == 0 {
                 0
             } else {
@@ -142,6 +157,7 @@ impl Context {
             })
         };
         let (phone, ssn, other_number, public_token) = (topic()?, topic()?, topic()?, topic()?);
+        let (owner, owned_number) = (topic()?, topic()?);
         let (line_words, words_in_clause) =
             (reader.bounded(max)? as u32, reader.bounded(max)? as u32);
         Some(Context {
@@ -150,6 +166,8 @@ impl Context {
             ssn,
             other_number,
             public_token,
+            owner,
+            owned_number,
             line_words,
             words_in_clause,
         })
@@ -171,6 +189,8 @@ const PHONE: u64 = 1;
 const SSN: u64 = 2;
 const OTHER_NUMBER: u64 = 4;
 const PUBLIC_TOKEN: u64 = 8;
+const OWNER: u64 = 16;
+const NUMBER: u64 = 32;
 
 static TOPICS: Table<256> = Table::EMPTY
     .with_words(
@@ -190,4 +210,6 @@ static TOPICS: Table<256> = Table::EMPTY
         "rsa ed25519 ecdsa dss integrity sha1 sha256 sha384 sha512 md5 checksum digest commit hash base64 fingerprint \
          certificate",
         PUBLIC_TOKEN,
-    );
+    )
+    .with_words("my your his her our their the this that new a please or", OWNER)
+    .with_words("number text", NUMBER);

@@ -47,7 +47,7 @@ pub(crate) fn clause(
     line_ends: bool,
 ) -> Vec<Candidate> {
     let mut found = Vec::new();
-    if traits.has(Traits::DASHES) {
+    if traits.has(Traits::DASHES) || traits.has(Traits::KEYWORD) {
         pem::scan(text, &mut found);
     }
     if traits.has(Traits::AT) || traits.has(Traits::COLON) {

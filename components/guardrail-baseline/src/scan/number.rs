@@ -129,7 +129,8 @@ fn judge(
     found: &mut Vec<Candidate>,
 ) {
     let n = span.groups.len();
-    let near_phone = context.near_phone() || is_phone_word(after);
+    let near_phone =
+        context.near_phone() || is_phone_word(after) || context.near_number() && !context.near_other_number();
     let mut first = 0;
     while first < n {
         let Some((used, candidate)) = longest(span, first, whole, near_phone, context) else {
@@ -156,7 +157,7 @@ fn longest(
         let clean =
             (first > 0 || span.starts_clean()) && (last + 1 < groups.len() || span.ends_clean());
         let (start, end) = (part[0].start, part[part.len() - 1].end);
-        if span.is_apart(start, end) && is_card(span.text, part, is_all) {
+        if span.is_apart(start, end) && !span.is_fraction(start) && is_card(span.text, part, is_all) {
             return Some((
                 part.len(),
                 Candidate::new(start, end, category::CREDIT_CARD, 80),
@@ -220,6 +221,11 @@ impl Span<'_> {
     fn is_apart(&self, start: usize, end: usize) -> bool {
         let touches = |byte: &u8| is_word_byte(*byte) || *byte == b'_';
         !self.text[..start].last().is_some_and(touches) && !self.text.get(end).is_some_and(touches)
+    }
+
+    /// Digits after a decimal point.
+    fn is_fraction(&self, start: usize) -> bool {
+        matches!(&self.text[..start], [.., b'0'..=b'9', b'.'] | [b'.'])
     }
 
     fn boundary_is_clean(&self) -> bool {

@@ -103,16 +103,11 @@ pub(crate) fn scan(text: &[u8], context: &Context, line_ends: bool, found: &mut 
         }
     }
     for at in (0..text.len()).filter(|&at| matches!(text[at], b'$' | b'{')) {
-        let length = text[at..]
-            .iter()
-            .take(512)
-            .take_while(|byte| !b" \"'`:,;<>)".contains(byte))
-            .count();
-        if HASHES
-            .iter()
-            .any(|(head, least)| length >= *least && text[at..].starts_with(head))
-        {
-            found.push(Candidate::new(at, at + length, PASSWORD_HASH, 75));
+        if let Some((_, least)) = HASHES.iter().find(|(head, _)| text[at..].starts_with(head)) {
+            let length = text[at..].iter().take(512).take_while(|byte| !b" \"'`:,;<>)".contains(byte)).count();
+            if length >= *least {
+                found.push(Candidate::new(at, at + length, PASSWORD_HASH, 75));
+            }
         }
     }
     for (host, least) in [
@@ -223,16 +218,21 @@ fn scan_token(text: &[u8], start: usize, token: &[u8], found: &mut Vec<Candidate
 
 /// `header.payload.signature`, the first two base64url of a JSON object. Of a very long one the signature may be yet to come.
 fn jwt(rest: &[u8]) -> Option<usize> {
-    let length = rest
-        .iter()
-        .take_while(|byte| {
-            byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'=')
-        })
-        .count();
-    let mut parts = rest[..length].split(|byte| *byte == b'.');
-    let (header, payload) = (parts.next()?, parts.next()?);
-    (header.len() >= 10 && payload.len() >= 4 && (parts.next().is_some() || length >= 1024))
-        .then_some(length)
+    // Part by part, so that a row of false starts is not read to its end each time.
+    let part = |from: usize| {
+        rest[from..].iter().take_while(|byte| byte.is_ascii_alphanumeric() || b"_-=".contains(byte)).count()
+    };
+    let header = part(0);
+    if header < 10 || rest.get(header) != Some(&b'.') {
+        return None;
+    }
+    let payload = part(header + 1);
+    let length = header + 1 + payload;
+    match rest.get(length) {
+        _ if payload < 4 => None,
+        Some(b'.') => Some(length + 1 + part(length + 1)),
+        _ => (length >= 1024).then_some(length),
+    }
 }
 
 /// Nothing before or after the token on its line, or only what assigns it.

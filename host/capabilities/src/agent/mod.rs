@@ -18,8 +18,9 @@ use std::{
 
 pub use crate::bindings::types::{Role, ToolCall, ToolSpec, Usage};
 pub use host::exports::ambit::agent::agent::{
-    Answer, Audience, Decision, Definition, Event, Failure, Finish, FinishReason, Message, MessageId, ModelRequest, Move,
-    Passage, PromptPart, Query, Reply, Retrieval, RetrieveRequest, ToolResult, Turn,
+    Answer, Audience, Decision, Definition, Event, Failure, Finish, FinishReason, Message,
+    MessageId, ModelRequest, Move, Passage, PromptPart, Query, Reply, Retrieval, RetrieveRequest,
+    ToolResult, Turn,
 };
 
 /// Most bytes of state an agent may carry from one step to the next.
@@ -70,7 +71,10 @@ impl Agent {
     /// When it cannot be linked: it imports something beyond base.
     pub fn new(runtime: &Arc<Runtime>, admitted: &Admitted) -> Result<Self, LoadError> {
         let component = Pure::link(runtime, admitted, |_linker| Ok(()))?;
-        Ok(Self(Arc::new(Inner { runtime: runtime.clone(), component })))
+        Ok(Self(Arc::new(Inner {
+            runtime: runtime.clone(),
+            component,
+        })))
     }
 
     /// The next move. The same turn under the same clock gives the same decision, wherever it runs.
@@ -78,23 +82,52 @@ impl Agent {
     /// # Errors
     ///
     /// When the agent fails, or its decision is none it may make: one that names what the turn does not have.
-    pub async fn step(&self, ctx: &CallContext, turn: Turn, clock: TurnClock) -> Result<Decision, AgentError> {
+    pub async fn step(
+        &self,
+        ctx: &CallContext,
+        turn: Turn,
+        clock: TurnClock,
+    ) -> Result<Decision, AgentError> {
         let tenant = self.0.runtime.tenant(ctx.tenant, &ctx.tenant_slug);
         let time = UNIX_EPOCH + Duration::from_nanos(clock.unix_nanos);
-        let scope = CallScope { clock: Clock::Turn { time, seed: clock.seed }, ..CallScope::new(tenant.clone(), ctx.deadline) };
+        let scope = CallScope {
+            clock: Clock::Turn {
+                time,
+                seed: clock.seed,
+            },
+            ..CallScope::new(tenant.clone(), ctx.deadline)
+        };
         let agent = self.clone();
         let job = move || {
-            let step = |store: &mut _, guest: &Guest| guest.ambit_agent_agent().call_step(store, &turn);
-            let decision = match agent.0.component.call(&scope, (), step).map_err(ComponentFailure::from)? {
+            let step =
+                |store: &mut _, guest: &Guest| guest.ambit_agent_agent().call_step(store, &turn);
+            let decision = match agent
+                .0
+                .component
+                .call(&scope, (), step)
+                .map_err(ComponentFailure::from)?
+            {
                 Ok(decision) => decision,
                 Err(GuestError::BadTurn(what)) => return Err(AgentError::BadTurn(what)),
-                Err(GuestError::BadState) => return Err(ComponentFailure::Contract("its own state is not one it made".to_owned()).into()),
-                Err(GuestError::Other(what)) => return Err(ComponentFailure::Component(what).into()),
+                Err(GuestError::BadState) => {
+                    return Err(ComponentFailure::Contract(
+                        "its own state is not one it made".to_owned(),
+                    )
+                    .into());
+                }
+                Err(GuestError::Other(what)) => {
+                    return Err(ComponentFailure::Component(what).into());
+                }
             };
             check(&turn.definition, &decision)?;
             Ok(decision)
         };
-        self.0.runtime.executor().run(&tenant, job).await.map_err(ComponentFailure::from)?
+        self.0
+            .runtime
+            .executor()
+            .run(&tenant, job)
+            .await
+            .map_err(ComponentFailure::from)?
     }
 }
 
@@ -105,26 +138,50 @@ fn check(definition: &Definition, decision: &Decision) -> Result<(), ComponentFa
         return broken("its state is longer than 64 KiB");
     }
     let has = |tools: &[ToolSpec], name: &str| tools.iter().any(|tool| tool.name == name);
-    let distinct = |calls: &[ToolCall]| calls.iter().map(|call| &call.id).collect::<HashSet<_>>().len() == calls.len();
+    let distinct = |calls: &[ToolCall]| {
+        calls
+            .iter()
+            .map(|call| &call.id)
+            .collect::<HashSet<_>>()
+            .len()
+            == calls.len()
+    };
     match &decision.move_ {
         Move::AskModel(request) => {
-            let known = |name: &String| has(&definition.tools, name) || has(&definition.client_tools, name);
+            let known =
+                |name: &String| has(&definition.tools, name) || has(&definition.client_tools, name);
             if !request.tools.iter().all(known) {
                 return broken("it offers a tool that is not bound");
             }
         }
         Move::CallTools(calls) => {
-            if calls.is_empty() || !distinct(calls) || !calls.iter().all(|call| has(&definition.tools, &call.name)) {
-                return broken("it calls no tool, one twice under one id, or one that is not bound");
+            if calls.is_empty()
+                || !distinct(calls)
+                || !calls.iter().all(|call| has(&definition.tools, &call.name))
+            {
+                return broken(
+                    "it calls no tool, one twice under one id, or one that is not bound",
+                );
             }
         }
         Move::HandBack(calls) => {
-            if calls.is_empty() || !distinct(calls) || !calls.iter().all(|call| has(&definition.client_tools, &call.name)) {
-                return broken("it hands back no call, one twice under one id, or one of a tool the caller did not declare");
+            if calls.is_empty()
+                || !distinct(calls)
+                || !calls
+                    .iter()
+                    .all(|call| has(&definition.client_tools, &call.name))
+            {
+                return broken(
+                    "it hands back no call, one twice under one id, or one of a tool the caller did not declare",
+                );
             }
         }
         Move::Retrieve(requests) => {
-            if requests.is_empty() || !requests.iter().all(|request| definition.collections.contains(&request.collection)) {
+            if requests.is_empty()
+                || !requests
+                    .iter()
+                    .all(|request| definition.collections.contains(&request.collection))
+            {
                 return broken("it asks for no passages, or in a collection that is not bound");
             }
         }
@@ -157,22 +214,44 @@ mod tests {
     }
 
     fn call(id: &str, name: &str) -> ToolCall {
-        ToolCall { id: id.to_owned(), name: name.to_owned(), arguments: "{}".to_owned() }
+        ToolCall {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            arguments: "{}".to_owned(),
+        }
     }
 
     fn ask(tools: &[&str]) -> Move {
         let tools = tools.iter().map(|&name| name.to_owned()).collect();
-        Move::AskModel(ModelRequest { model: None, prompt: Vec::new(), tools, audience: Audience::Caller })
+        Move::AskModel(ModelRequest {
+            model: None,
+            prompt: Vec::new(),
+            tools,
+            audience: Audience::Caller,
+        })
     }
 
     fn retrieve(collection: &str) -> Move {
         let query = Query::Text("q".to_owned());
-        Move::Retrieve(vec![RetrieveRequest { collection: collection.to_owned(), query, max_passages: 1 }])
+        Move::Retrieve(vec![RetrieveRequest {
+            collection: collection.to_owned(),
+            query,
+            max_passages: 1,
+        }])
     }
 
     #[test]
     fn a_decision_names_only_what_is_bound() {
-        let allowed = |move_: Move| check(&definition(), &Decision { move_, state: Vec::new() }).is_ok();
+        let allowed = |move_: Move| {
+            check(
+                &definition(),
+                &Decision {
+                    move_,
+                    state: Vec::new(),
+                },
+            )
+            .is_ok()
+        };
         for good in [
             ask(&["now", "theirs"]),
             ask(&[]),
@@ -193,7 +272,10 @@ mod tests {
         ] {
             assert!(!allowed(bad.clone()), "{bad:?}");
         }
-        let bloated = Decision { move_: ask(&[]), state: vec![0; STATE_CAP + 1] };
+        let bloated = Decision {
+            move_: ask(&[]),
+            state: vec![0; STATE_CAP + 1],
+        };
         assert!(check(&definition(), &bloated).is_err());
     }
 }

@@ -38,7 +38,10 @@ pub(super) struct Missed {
     pub(super) stale: Vec<Arc<Entry>>,
 }
 
-pub(super) fn link(runtime: &Arc<Runtime>, admitted: &Admitted) -> Result<Pure<Lookups, Guest>, LoadError> {
+pub(super) fn link(
+    runtime: &Arc<Runtime>,
+    admitted: &Admitted,
+) -> Result<Pure<Lookups, Guest>, LoadError> {
     Ok(Pure::link(runtime, admitted, |linker| {
         keys::add_to_linker::<Call<Lookups>, HasSelf<Lookups>>(linker, |call| &mut call.host)?;
         verify::add_to_linker::<Call<Lookups>, HasSelf<Lookups>>(linker, |call| &mut call.host)
@@ -52,11 +55,23 @@ pub(super) fn authenticate(
     snapshot: &Arc<Snapshot>,
     credential: &str,
     facts: &RequestFacts,
-) -> Result<(Result<crate::bindings::types::Principal, GuestAuthError>, Missed), Failure> {
-    let lookups = Lookups { snapshot: snapshot.clone(), missed: Missed::default() };
+) -> Result<
+    (
+        Result<crate::bindings::types::Principal, GuestAuthError>,
+        Missed,
+    ),
+    Failure,
+> {
+    let lookups = Lookups {
+        snapshot: snapshot.clone(),
+        missed: Missed::default(),
+    };
     let facts = facts.into();
     Ok(component.call(scope, lookups, |store, guest| {
-        let answer = guest.ambit_auth_authenticator().call_authenticate(&mut *store, credential, &facts)?;
+        let answer =
+            guest
+                .ambit_auth_authenticator()
+                .call_authenticate(&mut *store, credential, &facts)?;
         Ok((answer, std::mem::take(&mut store.data_mut().host.missed)))
     })?)
 }
@@ -101,7 +116,8 @@ impl verify::Host for Lookups {
         signature: Vec<u8>,
     ) -> Result<bool, verify::VerifyError> {
         use verify::VerifyError;
-        let unknown = || VerifyError::UnknownKey(key_id.clone().unwrap_or_else(|| "(unnamed)".to_owned()));
+        let unknown =
+            || VerifyError::UnknownKey(key_id.clone().unwrap_or_else(|| "(unnamed)".to_owned()));
         let Some((allowed, keys)) = self.snapshot.trust(&issuer) else {
             self.missed.records = true;
             return Err(unknown());
@@ -115,8 +131,13 @@ impl verify::Host for Lookups {
                 .as_ref()
                 .and_then(|set| set.verify(key_id.as_deref(), algorithm, &message, &signature))
                 .ok_or_else(unknown),
-            Keys::Fetched(entry) => match entry.with(|set| set.verify(key_id.as_deref(), algorithm, &message, &signature)) {
-                Present::Answer { answer: Some(valid), stale } => {
+            Keys::Fetched(entry) => match entry
+                .with(|set| set.verify(key_id.as_deref(), algorithm, &message, &signature))
+            {
+                Present::Answer {
+                    answer: Some(valid),
+                    stale,
+                } => {
                     if stale {
                         self.missed.stale.push(entry.clone());
                     }

@@ -9,7 +9,10 @@ use sha2::{Digest as _, Sha256};
 /// # Errors
 ///
 /// When the system has no random bytes.
-pub fn new_api_key(scopes: Vec<String>, expires_at: Option<u64>) -> Result<(Secret, ApiKey), getrandom::Error> {
+pub fn new_api_key(
+    scopes: Vec<String>,
+    expires_at: Option<u64>,
+) -> Result<(Secret, ApiKey), getrandom::Error> {
     let (mut id, mut secret) = ([0; 8], [0; 32]);
     getrandom::fill(&mut id)?;
     getrandom::fill(&mut secret)?;
@@ -17,7 +20,16 @@ pub fn new_api_key(scopes: Vec<String>, expires_at: Option<u64>) -> Result<(Secr
     let credential = Secret::new(format!("amb_{public_id}_{}", hex::encode(secret)));
     let principal = format!("key:{public_id}");
     let secret_hash = Sha256::digest(secret).into();
-    Ok((credential, ApiKey { public_id, secret_hash, principal, scopes, expires_at }))
+    Ok((
+        credential,
+        ApiKey {
+            public_id,
+            secret_hash,
+            principal,
+            scopes,
+            expires_at,
+        },
+    ))
 }
 
 #[cfg(test)]
@@ -30,14 +42,26 @@ mod tests {
         impl auth_api_key::Keys for One {
             fn lookup(&self, public_id: &str) -> Option<auth_api_key::Key> {
                 let key = (public_id == self.0.public_id).then(|| self.0.clone())?;
-                let ApiKey { secret_hash, principal, scopes, expires_at, .. } = key;
-                Some(auth_api_key::Key { secret_hash, principal, scopes, expires_at })
+                let ApiKey {
+                    secret_hash,
+                    principal,
+                    scopes,
+                    expires_at,
+                    ..
+                } = key;
+                Some(auth_api_key::Key {
+                    secret_hash,
+                    principal,
+                    scopes,
+                    expires_at,
+                })
             }
         }
         let (credential, record) = new_api_key(vec!["chat".to_owned()], Some(100)).unwrap();
         let (other, _) = new_api_key(Vec::new(), None).unwrap();
         assert_ne!(credential, other);
-        let principal = auth_api_key::authenticate(credential.expose(), 99, &One(record.clone())).unwrap();
+        let principal =
+            auth_api_key::authenticate(credential.expose(), 99, &One(record.clone())).unwrap();
         assert_eq!(principal.id, format!("key:{}", record.public_id));
         assert!(auth_api_key::authenticate(other.expose(), 99, &One(record)).is_err());
     }

@@ -60,18 +60,29 @@ struct Fetched {
 pub(super) enum Present<R> {
     Absent,
     /// The answer of the set, which is to be fetched again where `stale`.
-    Answer { answer: R, stale: bool },
+    Answer {
+        answer: R,
+        stale: bool,
+    },
 }
 
 impl KeySets {
     #[must_use]
     pub fn new(fetch: Arc<dyn KeySetFetch>) -> Self {
-        Self { fetch, entries: Cache::new(SETS_CAP) }
+        Self {
+            fetch,
+            entries: Cache::new(SETS_CAP),
+        }
     }
 
     pub(super) fn entry(&self, tenant: TenantId, uri: &Url) -> Arc<Entry> {
         self.entries.get_with((tenant, uri.clone()), || {
-            Arc::new(Entry { tenant, uri: uri.clone(), current: ArcSwapOption::empty(), attempted: Mutex::default() })
+            Arc::new(Entry {
+                tenant,
+                uri: uri.clone(),
+                current: ArcSwapOption::empty(),
+                attempted: Mutex::default(),
+            })
         })
     }
 
@@ -104,9 +115,10 @@ impl Entry {
     /// Asks the present set, if there is a usable one.
     pub(super) fn with<R>(&self, ask: impl FnOnce(&KeySet) -> R) -> Present<R> {
         match &*self.current.load() {
-            Some(fetched) if fetched.at.elapsed() < USABLE_FOR => {
-                Present::Answer { answer: ask(&fetched.set), stale: fetched.at.elapsed() >= FRESH_FOR }
-            }
+            Some(fetched) if fetched.at.elapsed() < USABLE_FOR => Present::Answer {
+                answer: ask(&fetched.set),
+                stale: fetched.at.elapsed() >= FRESH_FOR,
+            },
             _ => Present::Absent,
         }
     }
@@ -120,16 +132,27 @@ impl Entry {
     }
 
     async fn load(&self, fetch: &dyn KeySetFetch) -> Result<bool, String> {
-        let fetched = tokio::time::timeout(FETCH_DEADLINE, fetch.fetch(self.tenant, self.uri.clone())).await;
+        let fetched =
+            tokio::time::timeout(FETCH_DEADLINE, fetch.fetch(self.tenant, self.uri.clone())).await;
         let result = match fetched {
             Err(_) => Err("no answer in time".to_owned()),
             Ok(Err(error)) => Err(format!("{error:#}")),
-            Ok(Ok(body)) => KeySet::parse(&body).map(|set| (set, body)).map_err(|error| error.to_string()),
+            Ok(Ok(body)) => KeySet::parse(&body)
+                .map(|set| (set, body))
+                .map_err(|error| error.to_string()),
         };
         match result {
             Ok((set, body)) => {
-                let changed = self.current.load().as_ref().is_none_or(|before| before.body != body);
-                self.current.store(Some(Arc::new(Fetched { set, body, at: Instant::now() })));
+                let changed = self
+                    .current
+                    .load()
+                    .as_ref()
+                    .is_none_or(|before| before.body != body);
+                self.current.store(Some(Arc::new(Fetched {
+                    set,
+                    body,
+                    at: Instant::now(),
+                })));
                 Ok(changed)
             }
             Err(why) => {

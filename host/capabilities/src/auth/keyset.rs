@@ -5,7 +5,8 @@
 //! be chosen by a token's header.
 
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
+    ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
+    RsaPublicKeyComponents,
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
@@ -88,14 +89,26 @@ impl KeySet {
             .filter_map(|key| serde_json::from_value::<Jwk>(key).ok())
             .filter_map(Jwk::usable)
             .collect();
-        if keys.is_empty() { Err(KeySetError::NoUsableKey) } else { Ok(Self { keys }) }
+        if keys.is_empty() {
+            Err(KeySetError::NoUsableKey)
+        } else {
+            Ok(Self { keys })
+        }
     }
 
     /// Whether `signature` is one over `message` by the key with this id, or by the set's only key of the algorithm where the
     /// token names none. `None`: no such key.
     #[must_use]
-    pub fn verify(&self, key_id: Option<&str>, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> Option<bool> {
-        let named = |key: &&Key| key.algorithm == algorithm && (key_id.is_none() || key.id.as_deref() == key_id);
+    pub fn verify(
+        &self,
+        key_id: Option<&str>,
+        algorithm: Algorithm,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Option<bool> {
+        let named = |key: &&Key| {
+            key.algorithm == algorithm && (key_id.is_none() || key.id.as_deref() == key_id)
+        };
         let mut keys = self.keys.iter().filter(named);
         let key = keys.next()?;
         // Two keys under one name leave open which is meant.
@@ -126,8 +139,14 @@ struct Jwk {
 
 impl Jwk {
     fn usable(self) -> Option<Key> {
-        let for_signatures = self.purpose.as_deref().is_none_or(|purpose| purpose == "sig");
-        let for_checking = self.key_ops.as_ref().is_none_or(|ops| ops.iter().any(|op| op == "verify"));
+        let for_signatures = self
+            .purpose
+            .as_deref()
+            .is_none_or(|purpose| purpose == "sig");
+        let for_checking = self
+            .key_ops
+            .as_ref()
+            .is_none_or(|ops| ops.iter().any(|op| op == "verify"));
         // A published private key proves nothing.
         let secret = self.d.is_some() || self.k.is_some();
         if !for_signatures || !for_checking || secret {
@@ -140,8 +159,14 @@ impl Jwk {
             _ => return None,
         };
         // RFC 9864 gives EdDSA over Ed25519 a second name.
-        let meant = |name: &str| name.parse() == Ok(algorithm) || (name == "Ed25519" && algorithm == Algorithm::EdDsa);
-        self.alg.as_deref().is_none_or(meant).then_some(Key { id: self.kid, algorithm, key })
+        let meant = |name: &str| {
+            name.parse() == Ok(algorithm) || (name == "Ed25519" && algorithm == Algorithm::EdDsa)
+        };
+        self.alg.as_deref().is_none_or(meant).then_some(Key {
+            id: self.kid,
+            algorithm,
+            key,
+        })
     }
 }
 
@@ -161,7 +186,9 @@ fn rsa(n: &[u8], e: &[u8]) -> Option<ParsedPublicKey> {
     if !(MIN_BITS..=MAX_BITS).contains(&bits) || !odd || e.len() > 4 {
         return None;
     }
-    RsaPublicKeyComponents { n, e }.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).ok()
+    RsaPublicKeyComponents { n, e }
+        .to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256)
+        .ok()
 }
 
 fn p256(x: &[u8], y: &[u8]) -> Option<ParsedPublicKey> {

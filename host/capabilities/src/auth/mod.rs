@@ -60,11 +60,15 @@ pub enum AuthError {
 impl From<AuthError> for Error {
     fn from(error: AuthError) -> Self {
         match error {
-            AuthError::Bad(_) | AuthError::Expired => {
-                Self::new(ErrorKind::Unauthenticated, "the credential is missing, wrong or no longer valid").because(error)
-            }
+            AuthError::Bad(_) | AuthError::Expired => Self::new(
+                ErrorKind::Unauthenticated,
+                "the credential is missing, wrong or no longer valid",
+            )
+            .because(error),
             AuthError::Unavailable(_) => {
-                let kind = ErrorKind::Unavailable { retry_after: Duration::from_secs(5) };
+                let kind = ErrorKind::Unavailable {
+                    retry_after: Duration::from_secs(5),
+                };
                 Self::new(kind, "credentials cannot be checked at the moment").because(error)
             }
             AuthError::Failure(failure) => failure.into(),
@@ -109,10 +113,21 @@ impl Authenticator {
         source: Arc<dyn AuthSource>,
         key_sets: KeySets,
     ) -> Result<Self, LoadError> {
-        let chain = chain.iter().map(|admitted| host::link(runtime, admitted)).collect::<Result<_, _>>()?;
+        let chain = chain
+            .iter()
+            .map(|admitted| host::link(runtime, admitted))
+            .collect::<Result<_, _>>()?;
         let snapshot = ArcSwap::from_pointee(Snapshot::new(tenant.id(), records, &key_sets));
         let runtime = runtime.clone();
-        Ok(Self(Arc::new(Inner { runtime, tenant, chain, snapshot, source, key_sets, records_read: Arc::default() })))
+        Ok(Self(Arc::new(Inner {
+            runtime,
+            tenant,
+            chain,
+            snapshot,
+            source,
+            key_sets,
+            records_read: Arc::default(),
+        })))
     }
 
     /// Puts `records` in place of the present ones and forgets every verified credential.
@@ -131,9 +146,15 @@ impl Authenticator {
     /// # Errors
     ///
     /// [`AuthError::Bad`] and [`AuthError::Expired`] are the caller's doing, the others are not.
-    pub async fn authenticate(&self, credential: &str, facts: &RequestFacts) -> Result<Arc<Principal>, AuthError> {
+    pub async fn authenticate(
+        &self,
+        credential: &str,
+        facts: &RequestFacts,
+    ) -> Result<Arc<Principal>, AuthError> {
         if credential.is_empty() || credential.len() > CREDENTIAL_CAP {
-            return Err(AuthError::Bad("no credential, or one longer than 16 KiB".to_owned()));
+            return Err(AuthError::Bad(
+                "no credential, or one longer than 16 KiB".to_owned(),
+            ));
         }
         let digest = digest(credential);
         let mut snapshot = self.0.snapshot.load_full();
@@ -164,16 +185,31 @@ impl Authenticator {
 
 impl Inner {
     fn replace(&self, records: AuthRecords) {
-        self.snapshot.store(Arc::new(Snapshot::new(self.tenant.id(), records, &self.key_sets)));
+        self.snapshot.store(Arc::new(Snapshot::new(
+            self.tenant.id(),
+            records,
+            &self.key_sets,
+        )));
     }
 
     /// Asks the chain once, on the executor.
-    async fn ask(&self, snapshot: &Arc<Snapshot>, credential: &str, facts: &RequestFacts) -> Result<Outcome, AuthError> {
+    async fn ask(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        credential: &str,
+        facts: &RequestFacts,
+    ) -> Result<Outcome, AuthError> {
         let scope = CallScope::new(self.tenant.clone(), Instant::now() + DEADLINE);
         let (chain, snapshot) = (self.chain.clone(), snapshot.clone());
         let (credential, facts) = (credential.to_owned(), facts.clone());
-        let (outcome, stale) =
-            self.runtime.executor().run(&self.tenant, move || run_chain(&chain, &scope, &snapshot, &credential, &facts)).await.map_err(Failure::from)??;
+        let (outcome, stale) = self
+            .runtime
+            .executor()
+            .run(&self.tenant, move || {
+                run_chain(&chain, &scope, &snapshot, &credential, &facts)
+            })
+            .await
+            .map_err(Failure::from)??;
         for entry in stale {
             // In the background of this one request: its answer does not wait, the next one has the new keys.
             self.key_sets.refresh_soon(entry);
@@ -207,7 +243,11 @@ impl Inner {
             return Ok(false);
         }
         *last = Some(Instant::now());
-        let records = self.source.load().await.map_err(|error| AuthError::Unavailable(format!("{error:#}")))?;
+        let records = self
+            .source
+            .load()
+            .await
+            .map_err(|error| AuthError::Unavailable(format!("{error:#}")))?;
         let changed = !seen.holds(&records);
         if changed {
             self.replace(records);
@@ -225,7 +265,8 @@ fn run_chain(
     facts: &RequestFacts,
 ) -> Result<(Outcome, Vec<Arc<key_sets::Entry>>), Failure> {
     for component in chain {
-        let (answer, mut missed) = host::authenticate(component, scope, snapshot, credential, facts)?;
+        let (answer, mut missed) =
+            host::authenticate(component, scope, snapshot, credential, facts)?;
         let stale = std::mem::take(&mut missed.stale);
         let outcome = match answer {
             Err(GuestAuthError::NotMine) => continue,
@@ -236,19 +277,27 @@ fn run_chain(
             Err(GuestAuthError::Other(what)) => return Err(Failure::Component(what)),
             Ok(principal) => {
                 if principal.id.is_empty() || principal.id.len() > PRINCIPAL_CAP {
-                    return Err(Failure::Contract("a principal's id is empty or longer than 1 KiB".to_owned()));
+                    return Err(Failure::Contract(
+                        "a principal's id is empty or longer than 1 KiB".to_owned(),
+                    ));
                 }
                 Outcome::Proven(Principal {
                     id: principal.id,
                     // A scope this host does not know allows nothing.
-                    scopes: Scope::ALL.into_iter().filter(|scope| principal.scopes.iter().any(|name| name == scope.as_str())).collect(),
+                    scopes: Scope::ALL
+                        .into_iter()
+                        .filter(|scope| principal.scopes.iter().any(|name| name == scope.as_str()))
+                        .collect(),
                     expires_at: principal.expires_at,
                 })
             }
         };
         return Ok((outcome, stale));
     }
-    Ok((Outcome::Refused("no component knows this form of credential".to_owned()), Vec::new()))
+    Ok((
+        Outcome::Refused("no component knows this form of credential".to_owned()),
+        Vec::new(),
+    ))
 }
 
 fn digest(credential: &str) -> [u8; 32] {
@@ -257,5 +306,8 @@ fn digest(credential: &str) -> [u8; 32] {
 
 /// Seconds since the Unix epoch.
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
 }

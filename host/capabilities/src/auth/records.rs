@@ -58,13 +58,24 @@ impl AuthSource for TenantStore {
         async move {
             // The epoch first: a change in between makes the records newer than they say, never older.
             let epochs = self.epochs().await?;
-            let keys = self.keys().await?.into_iter().filter(|key| key.revoked_ms.is_none());
+            let keys = self
+                .keys()
+                .await?
+                .into_iter()
+                .filter(|key| key.revoked_ms.is_none());
             let issuers = self.issuers().await?;
-            let counted = epochs.iter().filter(|epoch| matches!(epoch.kind, EpochKind::Keys | EpochKind::Issuers));
+            let counted = epochs
+                .iter()
+                .filter(|epoch| matches!(epoch.kind, EpochKind::Keys | EpochKind::Issuers));
             Ok(AuthRecords {
-                epoch: counted.map(|epoch| u64::try_from(epoch.value).unwrap_or_default()).sum(),
+                epoch: counted
+                    .map(|epoch| u64::try_from(epoch.value).unwrap_or_default())
+                    .sum(),
                 keys: keys.map(ApiKey::from).collect(),
-                issuers: issuers.into_iter().filter_map(|issuer| Issuer::try_from(issuer).ok()).collect(),
+                issuers: issuers
+                    .into_iter()
+                    .filter_map(|issuer| Issuer::try_from(issuer).ok())
+                    .collect(),
             })
         }
         .boxed()
@@ -78,7 +89,9 @@ impl From<ambit_store::ApiKey> for ApiKey {
             secret_hash: key.secret_hash.0,
             principal: key.principal,
             scopes: key.scopes,
-            expires_at: key.expires_ms.map(|ms| u64::try_from(ms / 1000).unwrap_or_default()),
+            expires_at: key
+                .expires_ms
+                .map(|ms| u64::try_from(ms / 1000).unwrap_or_default()),
         }
     }
 }
@@ -94,7 +107,9 @@ impl TryFrom<ambit_store::Issuer> for Issuer {
     fn try_from(stored: ambit_store::Issuer) -> Result<Self, NoKeySet> {
         let jwks = match (stored.jwks, &stored.jwks_uri) {
             (Some(set), _) => Jwks::Inline(set.to_string()),
-            (None, Some(uri)) => Jwks::Uri(uri.parse().map_err(|_| NoKeySet(stored.issuer.clone()))?),
+            (None, Some(uri)) => {
+                Jwks::Uri(uri.parse().map_err(|_| NoKeySet(stored.issuer.clone()))?)
+            }
             (None, None) => return Err(NoKeySet(stored.issuer)),
         };
         Ok(Self {

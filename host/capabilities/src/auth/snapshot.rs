@@ -41,9 +41,18 @@ pub(super) enum Keys {
 
 impl Snapshot {
     pub(super) fn new(tenant: TenantId, records: AuthRecords, key_sets: &KeySets) -> Self {
-        let keys = records.keys.iter().enumerate().map(|(at, key)| (key.public_id.clone(), at)).collect();
+        let keys = records
+            .keys
+            .iter()
+            .enumerate()
+            .map(|(at, key)| (key.public_id.clone(), at))
+            .collect();
         let trust = |(at, issuer): (usize, &Issuer)| {
-            let algorithms = issuer.algorithms.iter().filter_map(|name| name.parse().ok()).collect();
+            let algorithms = issuer
+                .algorithms
+                .iter()
+                .filter_map(|name| name.parse().ok())
+                .collect();
             let keys = match &issuer.jwks {
                 Jwks::Uri(uri) => Keys::Fetched(key_sets.entry(tenant, uri)),
                 Jwks::Inline(json) => Keys::Inline(match KeySet::parse(json.as_bytes()) {
@@ -54,14 +63,31 @@ impl Snapshot {
                     }
                 }),
             };
-            (issuer.issuer.clone(), Trusted { at, algorithms, keys })
+            (
+                issuer.issuer.clone(),
+                Trusted {
+                    at,
+                    algorithms,
+                    keys,
+                },
+            )
         };
         let issuers = records.issuers.iter().enumerate().map(trust).collect();
-        Self::over(Arc::new(Tables { records, keys, issuers }))
+        Self::over(Arc::new(Tables {
+            records,
+            keys,
+            issuers,
+        }))
     }
 
     fn over(tables: Arc<Tables>) -> Self {
-        Self { tables, verified: Cache::builder().max_capacity(VERIFIED_CAP).time_to_live(VERIFIED_FOR).build() }
+        Self {
+            tables,
+            verified: Cache::builder()
+                .max_capacity(VERIFIED_CAP)
+                .time_to_live(VERIFIED_FOR)
+                .build(),
+        }
     }
 
     /// The same records with nothing verified.
@@ -75,11 +101,17 @@ impl Snapshot {
     }
 
     pub(super) fn key(&self, public_id: &str) -> Option<&ApiKey> {
-        self.tables.records.keys.get(*self.tables.keys.get(public_id)?)
+        self.tables
+            .records
+            .keys
+            .get(*self.tables.keys.get(public_id)?)
     }
 
     pub(super) fn issuer(&self, name: &str) -> Option<&Issuer> {
-        self.tables.records.issuers.get(self.tables.issuers.get(name)?.at)
+        self.tables
+            .records
+            .issuers
+            .get(self.tables.issuers.get(name)?.at)
     }
 
     /// The algorithms and keys of an issuer.

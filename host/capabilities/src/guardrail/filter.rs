@@ -48,7 +48,12 @@ pub(super) struct Filter {
 
 impl Filter {
     pub(super) fn new(held_cap: usize) -> Self {
-        Self { held: String::new(), released: 0, held_cap, state: Vec::new() }
+        Self {
+            held: String::new(),
+            released: 0,
+            held_cap,
+            state: Vec::new(),
+        }
     }
 
     pub(super) fn state(&self) -> &[u8] {
@@ -56,18 +61,31 @@ impl Filter {
     }
 
     /// Takes the next piece together with what the component said of it.
-    pub(super) fn judge(&mut self, piece: &str, last: bool, outcome: Outcome) -> Result<Judged, Failure> {
+    pub(super) fn judge(
+        &mut self,
+        piece: &str,
+        last: bool,
+        outcome: Outcome,
+    ) -> Result<Judged, Failure> {
         self.held.push_str(piece);
         self.check_findings(&outcome.findings)?;
         if let Some(rejection) = outcome.rejection {
             check_category(&rejection.category)?;
-            return Ok(Judged { findings: outcome.findings, rejection: Some(rejection), ..Judged::default() });
+            return Ok(Judged {
+                findings: outcome.findings,
+                rejection: Some(rejection),
+                ..Judged::default()
+            });
         }
         if outcome.state.len() > STATE_CAP {
             return broken("its state is longer than 64 KiB");
         }
-        let through = self.place(outcome.release_through).filter(|through| self.held.is_char_boundary(*through));
-        let Some(through) = through else { return broken("it releases backwards, past the end or inside a character") };
+        let through = self
+            .place(outcome.release_through)
+            .filter(|through| self.held.is_char_boundary(*through));
+        let Some(through) = through else {
+            return broken("it releases backwards, past the end or inside a character");
+        };
         if last && through != self.held.len() {
             return broken("it holds text back although nothing follows");
         }
@@ -75,9 +93,17 @@ impl Filter {
         self.held.drain(..through);
         self.released = outcome.release_through;
         self.state = outcome.state;
-        let mut judged = Judged { text, masks, findings: outcome.findings, rejection: None };
+        let mut judged = Judged {
+            text,
+            masks,
+            findings: outcome.findings,
+            rejection: None,
+        };
         if self.held.len() > self.held_cap {
-            judged.rejection = Some(Rejection { category: HELD_TOO_LONG.to_owned(), severity: Severity::High });
+            judged.rejection = Some(Rejection {
+                category: HELD_TOO_LONG.to_owned(),
+                severity: Severity::High,
+            });
         }
         Ok(judged)
     }
@@ -85,12 +111,17 @@ impl Filter {
     /// The first `through` bytes held, masks applied, and the masks applied. Later masks wait: the component repeats them.
     fn masked(&self, through: usize, masks: Vec<Mask>) -> Result<(String, Vec<Mask>), Failure> {
         let (mut text, mut applied) = (String::with_capacity(through), Vec::new());
-        let mut done = 0;
+        // Where the text of `held` that is copied ends, and where the last mask did.
+        let (mut copied, mut masked) = (0, 0);
         for mask in masks {
             let (Some(start), Some(end)) = (self.place(mask.start), self.place(mask.end)) else {
                 return broken("a mask lies outside the text that is left");
             };
-            if start < done || start >= end || !self.held.is_char_boundary(start) || !self.held.is_char_boundary(end) {
+            if start < masked
+                || start >= end
+                || !self.held.is_char_boundary(start)
+                || !self.held.is_char_boundary(end)
+            {
                 return broken("masks are out of order, empty or inside a character");
             }
             if mask.replacement.len() > REPLACEMENT_CAP {
@@ -99,19 +130,15 @@ impl Filter {
             if start < through && end > through {
                 return broken("it releases the beginning of a mask");
             }
+            masked = end;
             if end <= through {
-                text.push_str(&self.held[done..start]);
+                text.push_str(&self.held[copied..start]);
                 text.push_str(&mask.replacement);
                 applied.push(mask);
-                done = end;
-            } else {
-                // Only its order is looked at.
-                done = done.max(through);
+                copied = end;
             }
         }
-        if done < through {
-            text.push_str(&self.held[done..through]);
-        }
+        text.push_str(&self.held[copied..through]);
         Ok((text, applied))
     }
 
@@ -129,7 +156,10 @@ impl Filter {
                 Some(place) => self.held.is_char_boundary(place),
                 None => offset < self.released,
             };
-            if finding.start >= finding.end || !on_boundary(finding.start) || !on_boundary(finding.end) {
+            if finding.start >= finding.end
+                || !on_boundary(finding.start)
+                || !on_boundary(finding.end)
+            {
                 return broken("a finding is empty, past the end or inside a character");
             }
         }

@@ -19,7 +19,10 @@ ambit_runtime::bindings!(Guest, GuestPre);
 /// What one call looks things up in.
 pub(super) struct Lookups(Arc<Rules>);
 
-pub(super) fn link(runtime: &Arc<Runtime>, admitted: &Admitted) -> Result<Pure<Lookups, Guest>, LoadError> {
+pub(super) fn link(
+    runtime: &Arc<Runtime>,
+    admitted: &Admitted,
+) -> Result<Pure<Lookups, Guest>, LoadError> {
     Ok(Pure::link(runtime, admitted, |linker| {
         rules::add_to_linker::<Call<Lookups>, HasSelf<Lookups>>(linker, |call| &mut call.host)
     })?)
@@ -35,21 +38,36 @@ pub(super) fn check(
     state: &[u8],
 ) -> Result<Outcome, Failure> {
     let answer = component.call(scope, Lookups(rules.clone()), |store, guest| {
-        guest.ambit_guardrail_guardrail().call_check(store, stage.into(), text, last, state)
+        guest
+            .ambit_guardrail_guardrail()
+            .call_check(store, stage.into(), text, last, state)
     })?;
     let outcome = answer.map_err(|error| match error {
-        GuardrailError::BadState => Failure::Contract("its own state is not one it made".to_owned()),
+        GuardrailError::BadState => {
+            Failure::Contract("its own state is not one it made".to_owned())
+        }
         GuardrailError::Other(what) => Failure::Component(what),
     })?;
     let (masks, rejection) = match outcome.verdict {
         Verdict::Allow => (Vec::new(), None),
         Verdict::Mask(masks) => (
-            masks.into_iter().map(|mask| Mask { start: mask.start, end: mask.end, replacement: mask.replacement }).collect(),
+            masks
+                .into_iter()
+                .map(|mask| Mask {
+                    start: mask.start,
+                    end: mask.end,
+                    replacement: mask.replacement,
+                })
+                .collect(),
             None,
         ),
-        Verdict::Reject(rejection) => {
-            (Vec::new(), Some(Rejection { category: rejection.category, severity: rejection.severity.into() }))
-        }
+        Verdict::Reject(rejection) => (
+            Vec::new(),
+            Some(Rejection {
+                category: rejection.category,
+                severity: rejection.severity.into(),
+            }),
+        ),
     };
     let findings = outcome.findings.into_iter().map(|finding| Finding {
         start: finding.start,
@@ -57,13 +75,24 @@ pub(super) fn check(
         category: finding.category,
         severity: finding.severity.into(),
     });
-    Ok(Outcome { masks, rejection, findings: findings.collect(), release_through: outcome.release_through, state: outcome.state })
+    Ok(Outcome {
+        masks,
+        rejection,
+        findings: findings.collect(),
+        release_through: outcome.release_through,
+        state: outcome.state,
+    })
 }
 
 impl rules::Host for Lookups {
     fn for_stage(&mut self, stage: rules::Stage) -> Vec<rules::Rule> {
         let rules = self.0.at(stage.into()).iter();
-        rules.map(|rule| rules::Rule { category: rule.category.clone(), action: rule.action.into() }).collect()
+        rules
+            .map(|rule| rules::Rule {
+                category: rule.category.clone(),
+                action: rule.action.into(),
+            })
+            .collect()
     }
 }
 

@@ -88,9 +88,17 @@ impl Guardrail {
     /// # Errors
     ///
     /// When it cannot be linked.
-    pub fn new(runtime: &Arc<Runtime>, admitted: &Admitted, rules: Rules) -> Result<Self, LoadError> {
+    pub fn new(
+        runtime: &Arc<Runtime>,
+        admitted: &Admitted,
+        rules: Rules,
+    ) -> Result<Self, LoadError> {
         let component = host::link(runtime, admitted)?;
-        Ok(Self(Arc::new(Inner { runtime: runtime.clone(), component, rules: Arc::new(rules) })))
+        Ok(Self(Arc::new(Inner {
+            runtime: runtime.clone(),
+            component,
+            rules: Arc::new(rules),
+        })))
     }
 
     /// Judges a whole text.
@@ -98,9 +106,16 @@ impl Guardrail {
     /// # Errors
     ///
     /// When the component fails: then nothing of the text may be used.
-    pub async fn check(&self, ctx: &CallContext, stage: Stage, text: String) -> Result<Checked, Failure> {
+    pub async fn check(
+        &self,
+        ctx: &CallContext,
+        stage: Stage,
+        text: String,
+    ) -> Result<Checked, Failure> {
         let mut checked = self.check_all(ctx, stage, vec![text]).await?;
-        checked.pop().ok_or_else(|| Failure::Contract("no verdict".to_owned()))
+        checked
+            .pop()
+            .ok_or_else(|| Failure::Contract("no verdict".to_owned()))
     }
 
     /// Judges whole texts, each for itself, with one hand-over to another thread. The verdicts are in the texts' order.
@@ -108,10 +123,24 @@ impl Guardrail {
     /// # Errors
     ///
     /// When the component fails on any of them.
-    pub async fn check_all(&self, ctx: &CallContext, stage: Stage, texts: Vec<String>) -> Result<Vec<Checked>, Failure> {
+    pub async fn check_all(
+        &self,
+        ctx: &CallContext,
+        stage: Stage,
+        texts: Vec<String>,
+    ) -> Result<Vec<Checked>, Failure> {
         let (guardrail, scope) = (self.clone(), self.scope(ctx));
-        let job = move || texts.iter().map(|text| guardrail.0.check(&scope, stage, text)).collect();
-        self.0.runtime.executor().run(&self.tenant(ctx), job).await?
+        let job = move || {
+            texts
+                .iter()
+                .map(|text| guardrail.0.check(&scope, stage, text))
+                .collect()
+        };
+        self.0
+            .runtime
+            .executor()
+            .run(&self.tenant(ctx), job)
+            .await?
     }
 
     /// Begins to judge a text that arrives in pieces.
@@ -139,14 +168,24 @@ impl Inner {
     fn check(&self, scope: &CallScope, stage: Stage, text: &str) -> Result<Checked, Failure> {
         // The whole text is here already, so holding it back costs nothing.
         let mut filter = Filter::new(usize::MAX);
-        let mut checked = Checked { text: String::with_capacity(text.len()), masks: Vec::new(), findings: Vec::new(), rejection: None };
+        let mut checked = Checked {
+            text: String::with_capacity(text.len()),
+            masks: Vec::new(),
+            findings: Vec::new(),
+            rejection: None,
+        };
         let mut rest = text;
         loop {
             let (piece, more) = rest.split_at(rest.floor_char_boundary(ONE_CALL_CAP));
             let judged = self.judge(scope, stage, &mut filter, piece, more.is_empty())?;
             checked.findings.extend(judged.findings);
             if judged.rejection.is_some() {
-                return Ok(Checked { text: String::new(), masks: Vec::new(), rejection: judged.rejection, ..checked });
+                return Ok(Checked {
+                    text: String::new(),
+                    masks: Vec::new(),
+                    rejection: judged.rejection,
+                    ..checked
+                });
             }
             checked.text.push_str(&judged.text);
             checked.masks.extend(judged.masks);
@@ -158,8 +197,23 @@ impl Inner {
     }
 
     /// One call of the component over the next piece of a text.
-    fn judge(&self, scope: &CallScope, stage: Stage, filter: &mut Filter, piece: &str, last: bool) -> Result<Judged, Failure> {
-        let outcome = host::check(&self.component, scope, &self.rules, stage, piece, last, filter.state())?;
+    fn judge(
+        &self,
+        scope: &CallScope,
+        stage: Stage,
+        filter: &mut Filter,
+        piece: &str,
+        last: bool,
+    ) -> Result<Judged, Failure> {
+        let outcome = host::check(
+            &self.component,
+            scope,
+            &self.rules,
+            stage,
+            piece,
+            last,
+            filter.state(),
+        )?;
         filter.judge(piece, last, outcome)
     }
 }
@@ -205,20 +259,40 @@ impl GuardStream {
             State::Open(filter) => filter,
             State::Rejected(rejection) => {
                 self.state = State::Rejected(rejection.clone());
-                return Ok(Released { rejection: Some(rejection), ..Released::default() });
+                return Ok(Released {
+                    rejection: Some(rejection),
+                    ..Released::default()
+                });
             }
             State::Finished | State::Failed => {
-                return Err(Failure::Contract("the text is judged to its end, or its judging failed".to_owned()));
+                return Err(Failure::Contract(
+                    "the text is judged to its end, or its judging failed".to_owned(),
+                ));
             }
         };
         let (guardrail, scope, stage) = (self.guardrail.clone(), self.scope.clone(), self.stage);
-        let job = move || guardrail.0.judge(&scope, stage, &mut filter, &piece, last).map(|judged| (judged, filter));
-        let (judged, filter) = self.guardrail.0.runtime.executor().run(&self.tenant, job).await??;
+        let job = move || {
+            guardrail
+                .0
+                .judge(&scope, stage, &mut filter, &piece, last)
+                .map(|judged| (judged, filter))
+        };
+        let (judged, filter) = self
+            .guardrail
+            .0
+            .runtime
+            .executor()
+            .run(&self.tenant, job)
+            .await??;
         self.state = match (&judged.rejection, last) {
             (Some(rejection), _) => State::Rejected(rejection.clone()),
             (None, true) => State::Finished,
             (None, false) => State::Open(filter),
         };
-        Ok(Released { text: judged.text, findings: judged.findings, rejection: judged.rejection })
+        Ok(Released {
+            text: judged.text,
+            findings: judged.findings,
+            rejection: judged.rejection,
+        })
     }
 }

@@ -36,7 +36,13 @@ pub enum Action {
 pub struct UnknownWord(String, &'static str);
 
 impl Stage {
-    pub const ALL: [Self; 5] = [Self::Input, Self::Retrieved, Self::ToolResult, Self::Output, Self::Ingest];
+    pub const ALL: [Self; 5] = [
+        Self::Input,
+        Self::Retrieved,
+        Self::ToolResult,
+        Self::Output,
+        Self::Ingest,
+    ];
 
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -69,7 +75,12 @@ impl FromStr for Stage {
 
     fn from_str(name: &str) -> Result<Self, UnknownWord> {
         let found = Self::ALL.into_iter().find(|stage| stage.as_str() == name);
-        found.ok_or_else(|| UnknownWord(name.chars().take(80).collect(), "input, retrieved, tool-result, output, ingest"))
+        found.ok_or_else(|| {
+            UnknownWord(
+                name.chars().take(80).collect(),
+                "input, retrieved, tool-result, output, ingest",
+            )
+        })
     }
 }
 
@@ -78,7 +89,9 @@ impl FromStr for Action {
 
     fn from_str(name: &str) -> Result<Self, UnknownWord> {
         let found = Self::ALL.into_iter().find(|action| action.as_str() == name);
-        found.ok_or_else(|| UnknownWord(name.chars().take(80).collect(), "allow, flag, mask, reject"))
+        found.ok_or_else(|| {
+            UnknownWord(name.chars().take(80).collect(), "allow, flag, mask, reject")
+        })
     }
 }
 
@@ -133,7 +146,10 @@ mod tests {
 
     #[test]
     fn each_stage_has_its_own_rules_in_their_order() {
-        let rule = |category: &str, action| Rule { category: category.to_owned(), action };
+        let rule = |category: &str, action| Rule {
+            category: category.to_owned(),
+            action,
+        };
         let rules: Rules = [
             (Stage::Input, rule("pii", Action::Mask)),
             (Stage::Output, rule("secret", Action::Reject)),
@@ -141,7 +157,10 @@ mod tests {
         ]
         .into_iter()
         .collect();
-        assert_eq!(rules.at(Stage::Input), [rule("pii", Action::Mask), rule("pii/email", Action::Allow)]);
+        assert_eq!(
+            rules.at(Stage::Input),
+            [rule("pii", Action::Mask), rule("pii/email", Action::Allow)]
+        );
         assert_eq!(rules.at(Stage::Ingest), []);
     }
 }

@@ -36,16 +36,26 @@ pub(super) struct IndexHost {
 
 impl IndexHost {
     pub(super) fn new(store: &Store, index: &Index, tenant: TenantId, ambit: Ambit) -> Self {
-        Self { store: store.tenant(tenant), index: index.clone(), tenant, ambit }
+        Self {
+            store: store.tenant(tenant),
+            index: index.clone(),
+            tenant,
+            ambit,
+        }
     }
 
     /// The collection of this name, if the ambit opens it and it is there.
     async fn open(&self, access: Access, name: &str) -> Result<Collection, IndexError> {
         let Ok(name) = name.parse::<CollectionName>() else {
-            return Err(IndexError::UnknownCollection(name.chars().take(80).collect()));
+            return Err(IndexError::UnknownCollection(
+                name.chars().take(80).collect(),
+            ));
         };
         // What is not allowed is denied whether or not it exists.
-        let permit = self.ambit.collection(access, &name).map_err(|denied| IndexError::Denied(denied.to_string()))?;
+        let permit = self
+            .ambit
+            .collection(access, &name)
+            .map_err(|denied| IndexError::Denied(denied.to_string()))?;
         let found = self.store.collection(&permit.name).await.map_err(stored)?;
         found.ok_or_else(|| IndexError::UnknownCollection(name.to_string()))
     }
@@ -55,38 +65,78 @@ impl IndexHost {
     }
 }
 
-pub(super) fn link(runtime: &Arc<Runtime>, admitted: &Admitted) -> Result<Effectful<IndexHost, Guest>, LoadError> {
+pub(super) fn link(
+    runtime: &Arc<Runtime>,
+    admitted: &Admitted,
+) -> Result<Effectful<IndexHost, Guest>, LoadError> {
     Ok(Effectful::link(runtime, admitted, |linker| {
         index::add_to_linker::<Call<IndexHost>, HasSelf<IndexHost>>(linker, |call| &mut call.host)
     })?)
 }
 
 impl index::Host for IndexHost {
-    async fn content_hashes(&mut self, collection: String, ids: Vec<String>) -> Result<Vec<Option<Vec<u8>>>, IndexError> {
+    async fn content_hashes(
+        &mut self,
+        collection: String,
+        ids: Vec<String>,
+    ) -> Result<Vec<Option<Vec<u8>>>, IndexError> {
         let collection = self.open(Access::Read, &collection).await?;
-        self.store.content_hashes(&collection.name, &ids).await.map_err(stored)
+        self.store
+            .content_hashes(&collection.name, &ids)
+            .await
+            .map_err(stored)
     }
 
-    async fn put(&mut self, collection: String, entries: Vec<index::Entry>) -> Result<(), IndexError> {
+    async fn put(
+        &mut self,
+        collection: String,
+        entries: Vec<index::Entry>,
+    ) -> Result<(), IndexError> {
         let collection = self.open(Access::Write, &collection).await?;
-        let hashes: Vec<_> = entries.iter().map(|entry| entry.content_hash.clone()).collect();
+        let hashes: Vec<_> = entries
+            .iter()
+            .map(|entry| entry.content_hash.clone())
+            .collect();
         let batch = Batch::new(entries.into_iter().map(entry).collect()).map_err(indexed)?;
-        let documents: Vec<_> = batch.entries().iter().zip(hashes).map(|(entry, hash)| stored_document(entry, hash)).collect();
+        let documents: Vec<_> = batch
+            .entries()
+            .iter()
+            .zip(hashes)
+            .map(|(entry, hash)| stored_document(entry, hash))
+            .collect();
         // The turn first, so that store and index see changes in one order.
         let writer = self.index(&collection).writer().await;
-        let number = self.store.put_documents(&collection.name, &documents).await.map_err(stored)?;
-        let to = Revision { incarnation: collection.created_ms, number };
+        let number = self
+            .store
+            .put_documents(&collection.name, &documents)
+            .await
+            .map_err(stored)?;
+        let to = Revision {
+            incarnation: collection.created_ms,
+            number,
+        };
         if let Err(error) = writer.put(to, batch).await {
             tracing::warn!(tenant = %self.tenant, collection = %collection.name, error = &error as &dyn std::error::Error, "the next search catches up");
         }
         Ok(())
     }
 
-    async fn delete_prefix(&mut self, collection: String, prefix: String) -> Result<u64, IndexError> {
+    async fn delete_prefix(
+        &mut self,
+        collection: String,
+        prefix: String,
+    ) -> Result<u64, IndexError> {
         let collection = self.open(Access::Write, &collection).await?;
         let writer = self.index(&collection).writer().await;
-        let deleted = self.store.delete_documents(&collection.name, &prefix).await.map_err(stored)?;
-        let to = Revision { incarnation: collection.created_ms, number: deleted.revision };
+        let deleted = self
+            .store
+            .delete_documents(&collection.name, &prefix)
+            .await
+            .map_err(stored)?;
+        let to = Revision {
+            incarnation: collection.created_ms,
+            number: deleted.revision,
+        };
         // Where nothing was deleted nothing moved.
         if deleted.documents > 0
             && let Err(error) = writer.delete_prefix(to, &prefix).await
@@ -98,11 +148,32 @@ impl index::Host for IndexHost {
 
     async fn search(&mut self, request: index::Request) -> Result<Vec<index::Hit>, IndexError> {
         let collection = self.open(Access::Read, &request.collection).await?;
-        let filter = request.filter.as_deref().map(Filter::parse).transpose().map_err(indexed)?;
-        let weights = Weights { title: request.weights.title, headings: request.weights.headings, text: request.weights.text };
-        let asked = ambit_index::Request { text: request.text, weights, filter, limit: request.limit as usize };
-        let source = Source { store: self.store.clone(), name: collection.name.clone() };
-        let hits = self.index(&collection).search(&source, asked).await.map_err(indexed)?;
+        let filter = request
+            .filter
+            .as_deref()
+            .map(Filter::parse)
+            .transpose()
+            .map_err(indexed)?;
+        let weights = Weights {
+            title: request.weights.title,
+            headings: request.weights.headings,
+            text: request.weights.text,
+        };
+        let asked = ambit_index::Request {
+            text: request.text,
+            weights,
+            filter,
+            limit: request.limit as usize,
+        };
+        let source = Source {
+            store: self.store.clone(),
+            name: collection.name.clone(),
+        };
+        let hits = self
+            .index(&collection)
+            .search(&source, asked)
+            .await
+            .map_err(indexed)?;
         Ok(hits
             .into_iter()
             .map(|hit| index::Hit {
@@ -120,7 +191,10 @@ impl index::Host for IndexHost {
     async fn get_stats(&mut self, collection: String) -> Result<index::Stats, IndexError> {
         let collection = self.open(Access::Read, &collection).await?;
         let stats = self.store.stats(&collection.name).await.map_err(stored)?;
-        Ok(index::Stats { documents: stats.documents, chunks: stats.chunks })
+        Ok(index::Stats {
+            documents: stats.documents,
+            chunks: stats.chunks,
+        })
     }
 }
 
@@ -144,8 +218,15 @@ impl ambit_index::Source for Source {
     type Error = SourceError;
 
     async fn revision(&self) -> Result<Revision, SourceError> {
-        let collection = self.store.collection(&self.name).await?.ok_or(SourceError::Gone)?;
-        Ok(Revision { incarnation: collection.created_ms, number: collection.revision })
+        let collection = self
+            .store
+            .collection(&self.name)
+            .await?
+            .ok_or(SourceError::Gone)?;
+        Ok(Revision {
+            incarnation: collection.created_ms,
+            number: collection.revision,
+        })
     }
 
     async fn page(&self, after: Option<&str>) -> Result<Vec<Entry>, SourceError> {
@@ -156,7 +237,10 @@ impl ambit_index::Source for Source {
 
 /// A failure of the store is not the guest's business; it goes to the log with its cause.
 fn stored(error: StoreError) -> IndexError {
-    tracing::error!(error = &error as &dyn std::error::Error, "the store failed a retrieval component");
+    tracing::error!(
+        error = &error as &dyn std::error::Error,
+        "the store failed a retrieval component"
+    );
     IndexError::Other("the store failed".to_owned())
 }
 
@@ -164,14 +248,21 @@ fn indexed(error: ambit_index::IndexError) -> IndexError {
     match error {
         ambit_index::IndexError::Invalid(what) => IndexError::Invalid(what),
         error => {
-            tracing::error!(error = &error as &dyn std::error::Error, "the index failed a retrieval component");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the index failed a retrieval component"
+            );
             IndexError::Other("the index failed".to_owned())
         }
     }
 }
 
 fn entry(entry: index::Entry) -> Entry {
-    let chunk = |chunk: index::Chunk| Chunk { anchor: chunk.anchor, headings: chunk.headings, text: chunk.text };
+    let chunk = |chunk: index::Chunk| Chunk {
+        anchor: chunk.anchor,
+        headings: chunk.headings,
+        text: chunk.text,
+    };
     Entry {
         id: entry.id,
         title: entry.title,
@@ -195,7 +286,11 @@ fn stored_document(entry: &Entry, content_hash: Vec<u8>) -> ambit_store::Documen
         id: entry.id.clone(),
         title: entry.title.clone(),
         content_hash,
-        attributes: entry.attributes.iter().map(|attribute| (attribute.name.clone(), json(&attribute.value))).collect(),
+        attributes: entry
+            .attributes
+            .iter()
+            .map(|attribute| (attribute.name.clone(), json(&attribute.value)))
+            .collect(),
         chunks: entry.chunks.iter().map(chunk).collect(),
     }
 }
@@ -208,12 +303,23 @@ fn indexed_document(document: ambit_store::Document) -> Entry {
         // Never written by `put`.
         _ => None,
     };
-    let chunk = |chunk: ambit_store::Chunk| Chunk { anchor: chunk.anchor, headings: chunk.headings, text: chunk.text };
+    let chunk = |chunk: ambit_store::Chunk| Chunk {
+        anchor: chunk.anchor,
+        headings: chunk.headings,
+        text: chunk.text,
+    };
     let attributes = document.attributes.into_iter();
     Entry {
         id: document.id,
         title: document.title,
-        attributes: attributes.filter_map(|(name, found)| Some(Attribute { name, value: value(found)? })).collect(),
+        attributes: attributes
+            .filter_map(|(name, found)| {
+                Some(Attribute {
+                    name,
+                    value: value(found)?,
+                })
+            })
+            .collect(),
         chunks: document.chunks.into_iter().map(chunk).collect(),
     }
 }
@@ -224,7 +330,10 @@ fn attribute(attribute: index::Attribute) -> Attribute {
         index::Value::Number(number) => Value::Number(number),
         index::Value::Boolean(truth) => Value::Boolean(truth),
     };
-    Attribute { name: attribute.name, value }
+    Attribute {
+        name: attribute.name,
+        value,
+    }
 }
 
 fn guest_attribute(attribute: Attribute) -> index::Attribute {
@@ -233,7 +342,10 @@ fn guest_attribute(attribute: Attribute) -> index::Attribute {
         Value::Number(number) => index::Value::Number(number),
         Value::Boolean(truth) => index::Value::Boolean(truth),
     };
-    index::Attribute { name: attribute.name, value }
+    index::Attribute {
+        name: attribute.name,
+        value,
+    }
 }
 
 pub(super) fn query(query: &Query) -> retriever::Query {
@@ -260,7 +372,11 @@ pub(super) fn document(document: Document) -> retriever::Document {
             MediaType::Html => retriever::MediaType::Html,
         },
         text: document.text,
-        attributes: document.attributes.into_iter().map(guest_attribute).collect(),
+        attributes: document
+            .attributes
+            .into_iter()
+            .map(guest_attribute)
+            .collect(),
     }
 }
 

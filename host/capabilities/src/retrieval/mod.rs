@@ -113,9 +113,13 @@ impl From<RetrievalError> for Error {
     fn from(error: RetrievalError) -> Self {
         let message = error.to_string();
         match error {
-            RetrievalError::Denied(_) => Self::forbidden("the collection is not open to this caller").because(error),
+            RetrievalError::Denied(_) => {
+                Self::forbidden("the collection is not open to this caller").because(error)
+            }
             RetrievalError::UnknownCollection(_) => Self::not_found(message),
-            RetrievalError::Invalid(_) => Self::new(ambit_types::ErrorKind::Invalid { param: None }, message),
+            RetrievalError::Invalid(_) => {
+                Self::new(ambit_types::ErrorKind::Invalid { param: None }, message)
+            }
             RetrievalError::Failure(failure) => failure.into(),
         }
     }
@@ -150,9 +154,20 @@ impl Retriever {
     /// # Errors
     ///
     /// When it cannot be linked.
-    pub fn new(runtime: &Arc<Runtime>, admitted: &Admitted, store: Store, index: Index) -> Result<Self, LoadError> {
+    pub fn new(
+        runtime: &Arc<Runtime>,
+        admitted: &Admitted,
+        store: Store,
+        index: Index,
+    ) -> Result<Self, LoadError> {
         let component = host::link(runtime, admitted)?;
-        Ok(Self(Arc::new(Inner { runtime: runtime.clone(), component, ambit: admitted.ambit().clone(), store, index })))
+        Ok(Self(Arc::new(Inner {
+            runtime: runtime.clone(),
+            component,
+            ambit: admitted.ambit().clone(),
+            store,
+            index,
+        })))
     }
 
     /// The best passages, best first.
@@ -160,17 +175,40 @@ impl Retriever {
     /// # Errors
     ///
     /// See [`RetrievalError`].
-    pub async fn search(&self, ctx: &CallContext, narrowing: &Narrowing, query: &Query) -> Result<Vec<Passage>, RetrievalError> {
+    pub async fn search(
+        &self,
+        ctx: &CallContext,
+        narrowing: &Narrowing,
+        query: &Query,
+    ) -> Result<Vec<Passage>, RetrievalError> {
         if !(1..=MAX_RESULTS).contains(&query.max_results) {
-            return Err(RetrievalError::Invalid(format!("between 1 and {MAX_RESULTS} results can be asked for")));
+            return Err(RetrievalError::Invalid(format!(
+                "between 1 and {MAX_RESULTS} results can be asked for"
+            )));
         }
         let asked = host::query(query);
-        let call = async |store: &mut _, guest: &Guest| guest.ambit_retrieval_retriever().call_search(store, &asked).await;
+        let call = async |store: &mut _, guest: &Guest| {
+            guest
+                .ambit_retrieval_retriever()
+                .call_search(store, &asked)
+                .await
+        };
         let (scope, host) = self.call(ctx, narrowing);
-        let passages = self.0.component.call(&scope, host, call).await.map_err(Failure::from)??;
-        let sound = passages.len() <= query.max_results as usize && passages.iter().all(|passage| (0.0..=1.0).contains(&passage.score));
+        let passages = self
+            .0
+            .component
+            .call(&scope, host, call)
+            .await
+            .map_err(Failure::from)??;
+        let sound = passages.len() <= query.max_results as usize
+            && passages
+                .iter()
+                .all(|passage| (0.0..=1.0).contains(&passage.score));
         if !sound {
-            return Err(Failure::Contract("more passages than asked for, or a score outside 0 to 1".to_owned()).into());
+            return Err(Failure::Contract(
+                "more passages than asked for, or a score outside 0 to 1".to_owned(),
+            )
+            .into());
         }
         Ok(passages.into_iter().map(host::passage).collect())
     }
@@ -189,11 +227,23 @@ impl Retriever {
     ) -> Result<IngestReport, RetrievalError> {
         let documents: Vec<_> = documents.into_iter().map(host::document).collect();
         let call = async |store: &mut _, guest: &Guest| {
-            guest.ambit_retrieval_retriever().call_ingest(store, collection, &documents).await
+            guest
+                .ambit_retrieval_retriever()
+                .call_ingest(store, collection, &documents)
+                .await
         };
         let (scope, host) = self.call(ctx, narrowing);
-        let report = self.0.component.call(&scope, host, call).await.map_err(Failure::from)??;
-        Ok(IngestReport { written: report.written, unchanged: report.unchanged, chunks: report.chunks })
+        let report = self
+            .0
+            .component
+            .call(&scope, host, call)
+            .await
+            .map_err(Failure::from)??;
+        Ok(IngestReport {
+            written: report.written,
+            unchanged: report.unchanged,
+            chunks: report.chunks,
+        })
     }
 
     /// Removes every document whose id starts with `prefix` (empty: all); the number removed.
@@ -209,10 +259,18 @@ impl Retriever {
         prefix: &str,
     ) -> Result<u64, RetrievalError> {
         let call = async |store: &mut _, guest: &Guest| {
-            guest.ambit_retrieval_retriever().call_delete(store, collection, prefix).await
+            guest
+                .ambit_retrieval_retriever()
+                .call_delete(store, collection, prefix)
+                .await
         };
         let (scope, host) = self.call(ctx, narrowing);
-        Ok(self.0.component.call(&scope, host, call).await.map_err(Failure::from)??)
+        Ok(self
+            .0
+            .component
+            .call(&scope, host, call)
+            .await
+            .map_err(Failure::from)??)
     }
 
     /// How much is in a collection.
@@ -220,17 +278,43 @@ impl Retriever {
     /// # Errors
     ///
     /// See [`RetrievalError`].
-    pub async fn stats(&self, ctx: &CallContext, narrowing: &Narrowing, collection: &CollectionName) -> Result<Stats, RetrievalError> {
-        let call = async |store: &mut _, guest: &Guest| guest.ambit_retrieval_retriever().call_get_stats(store, collection).await;
+    pub async fn stats(
+        &self,
+        ctx: &CallContext,
+        narrowing: &Narrowing,
+        collection: &CollectionName,
+    ) -> Result<Stats, RetrievalError> {
+        let call = async |store: &mut _, guest: &Guest| {
+            guest
+                .ambit_retrieval_retriever()
+                .call_get_stats(store, collection)
+                .await
+        };
         let (scope, host) = self.call(ctx, narrowing);
-        let stats = self.0.component.call(&scope, host, call).await.map_err(Failure::from)??;
-        Ok(Stats { documents: stats.documents, chunks: stats.chunks })
+        let stats = self
+            .0
+            .component
+            .call(&scope, host, call)
+            .await
+            .map_err(Failure::from)??;
+        Ok(Stats {
+            documents: stats.documents,
+            chunks: stats.chunks,
+        })
     }
 
     fn call(&self, ctx: &CallContext, narrowing: &Narrowing) -> (CallScope, IndexHost) {
         let inner = &self.0;
-        let scope = CallScope::new(inner.runtime.tenant(ctx.tenant, &ctx.tenant_slug), ctx.deadline);
-        let host = IndexHost::new(&inner.store, &inner.index, ctx.tenant, narrowing.of(&inner.ambit));
+        let scope = CallScope::new(
+            inner.runtime.tenant(ctx.tenant, &ctx.tenant_slug),
+            ctx.deadline,
+        );
+        let host = IndexHost::new(
+            &inner.store,
+            &inner.index,
+            ctx.tenant,
+            narrowing.of(&inner.ambit),
+        );
         (scope, host)
     }
 }

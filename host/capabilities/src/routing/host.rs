@@ -24,7 +24,10 @@ pub(super) struct Lookups {
     told: Vec<TenantId>,
 }
 
-pub(super) fn link(runtime: &Arc<Runtime>, admitted: &Admitted) -> Result<Pure<Lookups, Guest>, LoadError> {
+pub(super) fn link(
+    runtime: &Arc<Runtime>,
+    admitted: &Admitted,
+) -> Result<Pure<Lookups, Guest>, LoadError> {
     Ok(Pure::link(runtime, admitted, |linker| {
         directory::add_to_linker::<Call<Lookups>, HasSelf<Lookups>>(linker, |call| &mut call.host)
     })?)
@@ -37,20 +40,42 @@ pub(super) fn route(
     facts: &RequestFacts,
 ) -> Result<Answer, Failure> {
     let facts = facts.into();
-    let (answer, told) = component.call(scope, Lookups { directory, told: Vec::new() }, |store, guest| {
-        let answer = guest.ambit_routing_router().call_route(&mut *store, &facts)?;
-        Ok((answer, std::mem::take(&mut store.data_mut().host.told)))
-    })?;
+    let (answer, told) = component.call(
+        scope,
+        Lookups {
+            directory,
+            told: Vec::new(),
+        },
+        |store, guest| {
+            let answer = guest
+                .ambit_routing_router()
+                .call_route(&mut *store, &facts)?;
+            Ok((answer, std::mem::take(&mut store.data_mut().host.told)))
+        },
+    )?;
     match answer {
         Ok(found) => {
-            let tenant = found.tenant.parse().ok().filter(|tenant| told.contains(tenant));
-            let tenant = tenant.ok_or_else(|| Failure::Contract("the tenant is not one the directory gave".to_owned()))?;
+            let tenant = found
+                .tenant
+                .parse()
+                .ok()
+                .filter(|tenant| told.contains(tenant));
+            let tenant = tenant.ok_or_else(|| {
+                Failure::Contract("the tenant is not one the directory gave".to_owned())
+            })?;
             let name = found.canonical_host;
-            let canonical = name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'));
+            let canonical = name
+                .bytes()
+                .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'));
             if name.is_empty() || name.len() > NAME_CAP || !canonical {
-                return Err(Failure::Contract("the canonical host is not in lower-case A-labels".to_owned()));
+                return Err(Failure::Contract(
+                    "the canonical host is not in lower-case A-labels".to_owned(),
+                ));
             }
-            Ok(Answer::Route(Arc::new(Route { tenant, canonical_host: name })))
+            Ok(Answer::Route(Arc::new(Route {
+                tenant,
+                canonical_host: name,
+            })))
         }
         Err(RouteError::Malformed(what)) => Ok(Answer::Malformed(what.into())),
         Err(RouteError::Unknown) => Ok(Answer::Unknown),

@@ -38,8 +38,16 @@ pub struct Directory {
 impl Directory {
     /// Base domains and names in lower-case A-labels without trailing dot.
     #[must_use]
-    pub fn new(base_domains: Vec<String>, labels: HashMap<TenantSlug, TenantId>, names: HashMap<String, TenantId>) -> Self {
-        Self { base_domains, labels, names }
+    pub fn new(
+        base_domains: Vec<String>,
+        labels: HashMap<TenantSlug, TenantId>,
+        names: HashMap<String, TenantId>,
+    ) -> Self {
+        Self {
+            base_domains,
+            labels,
+            names,
+        }
     }
 }
 
@@ -67,7 +75,9 @@ pub enum RouteError {
 impl From<RouteError> for Error {
     fn from(error: RouteError) -> Self {
         match error {
-            RouteError::Malformed(_) => Self::invalid("host", "the host of the request is not a host name").because(error),
+            RouteError::Malformed(_) => {
+                Self::invalid("host", "the host of the request is not a host name").because(error)
+            }
             RouteError::Unknown => Self::not_found("nothing is served under this host name"),
             RouteError::Failure(failure) => failure.into(),
         }
@@ -103,10 +113,18 @@ impl Router {
     /// # Errors
     ///
     /// When it cannot be linked.
-    pub fn new(runtime: &Arc<Runtime>, admitted: &Admitted, directory: Directory) -> Result<Self, LoadError> {
+    pub fn new(
+        runtime: &Arc<Runtime>,
+        admitted: &Admitted,
+        directory: Directory,
+    ) -> Result<Self, LoadError> {
         let component = Arc::new(host::link(runtime, admitted)?);
         let snapshot = ArcSwap::from_pointee(Snapshot::new(directory));
-        Ok(Self(Arc::new(Inner { runtime: runtime.clone(), component, snapshot })))
+        Ok(Self(Arc::new(Inner {
+            runtime: runtime.clone(),
+            component,
+            snapshot,
+        })))
     }
 
     /// Puts `directory` in place of the present one.
@@ -117,7 +135,12 @@ impl Router {
     /// What was answered before about a `Host` header or `:authority`: all that most requests need.
     #[must_use]
     pub fn cached(&self, raw_host: &str) -> Option<Result<Arc<Route>, RouteError>> {
-        self.0.snapshot.load().answers.get(raw_host).map(Answer::into_result)
+        self.0
+            .snapshot
+            .load()
+            .answers
+            .get(raw_host)
+            .map(Answer::into_result)
     }
 
     /// The tenant of a request.
@@ -132,9 +155,17 @@ impl Router {
         }
         let runtime = &self.0.runtime;
         let scope = CallScope::new(runtime.host_tenant().clone(), Instant::now() + DEADLINE);
-        let (component, directory, asked) = (self.0.component.clone(), snapshot.directory.clone(), facts.clone());
+        let (component, directory, asked) = (
+            self.0.component.clone(),
+            snapshot.directory.clone(),
+            facts.clone(),
+        );
         let job = move || host::route(&component, &scope, directory, &asked);
-        let answer = runtime.executor().run(runtime.host_tenant(), job).await.map_err(Failure::from)??;
+        let answer = runtime
+            .executor()
+            .run(runtime.host_tenant(), job)
+            .await
+            .map_err(Failure::from)??;
         if facts.host.len() <= CACHED_HOST_CAP {
             snapshot.answers.insert(facts.host.clone(), answer.clone());
         }
@@ -144,7 +175,10 @@ impl Router {
 
 impl Snapshot {
     fn new(directory: Directory) -> Self {
-        Self { directory: Arc::new(directory), answers: Cache::new(CACHE_CAP) }
+        Self {
+            directory: Arc::new(directory),
+            answers: Cache::new(CACHE_CAP),
+        }
     }
 }
 

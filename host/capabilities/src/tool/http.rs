@@ -32,11 +32,16 @@ impl Outbound {
     /// `per_tenant`: exchanges a tenant may have under way, over all its calls.
     #[must_use]
     pub fn new(egress: Egress, per_tenant: usize) -> Self {
-        Self { egress, connections: Cache::new(TENANTS_CAP), per_tenant }
+        Self {
+            egress,
+            connections: Cache::new(TENANTS_CAP),
+            per_tenant,
+        }
     }
 
     fn connections(&self, tenant: TenantId) -> Connections {
-        self.connections.get_with(tenant, || Connections::new(self.per_tenant))
+        self.connections
+            .get_with(tenant, || Connections::new(self.per_tenant))
     }
 }
 
@@ -78,9 +83,17 @@ impl ambit_egress::Meter for Charge {
 
 impl Host {
     /// Opens the way out for one call.
-    pub(super) fn open(&mut self, outbound: &Outbound, ambit: Arc<Ambit>, meter: &Arc<Meter>) -> EgressSpent {
+    pub(super) fn open(
+        &mut self,
+        outbound: &Outbound,
+        ambit: Arc<Ambit>,
+        meter: &Arc<Meter>,
+    ) -> EgressSpent {
         let spent = EgressSpent::default();
-        let charge = Arc::new(Charge { meter: meter.clone(), spent: spent.clone() });
+        let charge = Arc::new(Charge {
+            meter: meter.clone(),
+            spent: spent.clone(),
+        });
         let connections = outbound.connections(meter.tenant().id());
         let scope = Scope::new(ambit, meter.limits(), meter.deadline(), connections, charge);
         self.hooks.0 = Some((outbound.egress.clone(), scope));
@@ -98,10 +111,17 @@ pub(super) fn link(linker: &mut Linker<Call<Host>>, admitted: &Admitted) -> wasm
 }
 
 fn view(call: &mut Call<Host>) -> WasiHttpCtxView<'_> {
-    WasiHttpCtxView { hooks: &mut call.host.hooks, table: &mut call.table, ctx: &mut call.host.ctx }
+    WasiHttpCtxView {
+        hooks: &mut call.host.hooks,
+        table: &mut call.table,
+        ctx: &mut call.host.ctx,
+    }
 }
 
-type Sent = Result<(http::Response<WasiBody>, Box<dyn Future<Output = Result<()>> + Send>)>;
+type Sent = Result<(
+    http::Response<WasiBody>,
+    Box<dyn Future<Output = Result<()>> + Send>,
+)>;
 
 impl WasiHttpHooks for Hooks {
     fn send_request(
@@ -115,9 +135,15 @@ impl WasiHttpHooks for Hooks {
             let (egress, scope) = open.ok_or(Error::HttpRequestDenied)?;
             let options = options.unwrap_or_default();
             let timeouts = Timeouts::asked(options.connect_timeout, options.first_byte_timeout);
-            let answer = egress.send(&scope, request, timeouts).await.map_err(|error| told(&error))?;
+            let answer = egress
+                .send(&scope, request, timeouts)
+                .await
+                .map_err(|error| told(&error))?;
             let answer = answer.map(|body| body.map_err(|error| told(&error)).boxed_unsync());
-            Ok((answer, Box::new(async { Ok(()) }) as Box<dyn Future<Output = _> + Send>))
+            Ok((
+                answer,
+                Box::new(async { Ok(()) }) as Box<dyn Future<Output = _> + Send>,
+            ))
         })
     }
 }

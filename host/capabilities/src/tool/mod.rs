@@ -68,7 +68,9 @@ impl ToolError {
         match self {
             Self::UnknownTool(_) | Self::InvalidArguments(_) => "invalid",
             Self::Denied(_) => "denied",
-            Self::Timeout(_) | Self::Failure(Failure::Call(CallError::Limit(Limit::Deadline))) => "timeout",
+            Self::Timeout(_) | Self::Failure(Failure::Call(CallError::Limit(Limit::Deadline))) => {
+                "timeout"
+            }
             Self::Failure(Failure::Call(CallError::Limit(_))) => "limit",
             Self::Unavailable(_) | Self::Failure(_) => "unavailable",
         }
@@ -78,8 +80,12 @@ impl ToolError {
     #[must_use]
     pub fn message(&self) -> String {
         match self {
-            Self::Failure(Failure::Call(CallError::Limit(limit))) => format!("the tool spent its `{limit}` limit"),
-            Self::Failure(Failure::Call(CallError::Busy(_))) => "too many calls at once; try again later".to_owned(),
+            Self::Failure(Failure::Call(CallError::Limit(limit))) => {
+                format!("the tool spent its `{limit}` limit")
+            }
+            Self::Failure(Failure::Call(CallError::Busy(_))) => {
+                "too many calls at once; try again later".to_owned()
+            }
             Self::Failure(_) => "the tool failed".to_owned(),
             other => {
                 let text = other.to_string();
@@ -107,13 +113,30 @@ impl Toolbox {
     /// # Errors
     ///
     /// When it cannot be linked, does not answer, or describes a tool that no model or host could use.
-    pub async fn new(runtime: &Arc<Runtime>, admitted: &Admitted, outbound: Outbound) -> Result<Self, LoadError> {
+    pub async fn new(
+        runtime: &Arc<Runtime>,
+        admitted: &Admitted,
+        outbound: Outbound,
+    ) -> Result<Self, LoadError> {
         let component = Effectful::link(runtime, admitted, |linker| http::link(linker, admitted))?;
-        let scope = CallScope::new(runtime.host_tenant().clone(), Instant::now() + DESCRIBE_DEADLINE);
-        let describe = async |store: &mut _, guest: &Guest| guest.ambit_tool_tool().call_describe(store).await;
-        let specs = component.call(&scope, Host::default(), describe).await.map_err(Failure::from)?;
+        let scope = CallScope::new(
+            runtime.host_tenant().clone(),
+            Instant::now() + DESCRIBE_DEADLINE,
+        );
+        let describe =
+            async |store: &mut _, guest: &Guest| guest.ambit_tool_tool().call_describe(store).await;
+        let specs = component
+            .call(&scope, Host::default(), describe)
+            .await
+            .map_err(Failure::from)?;
         let specs = Specs::new(specs).map_err(LoadError::Description)?;
-        let inner = Inner { runtime: runtime.clone(), component, ambit: admitted.ambit().clone(), specs, outbound };
+        let inner = Inner {
+            runtime: runtime.clone(),
+            component,
+            ambit: admitted.ambit().clone(),
+            specs,
+            outbound,
+        };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -128,10 +151,18 @@ impl Toolbox {
     /// # Errors
     ///
     /// See [`ToolError`]. After [`ToolError::UnknownTool`] and [`ToolError::InvalidArguments`] from here the component was not called.
-    pub async fn invoke(&self, ctx: &CallContext, narrowing: &Narrowing, mut call: ToolCall) -> Result<ToolOutput, ToolError> {
+    pub async fn invoke(
+        &self,
+        ctx: &CallContext,
+        narrowing: &Narrowing,
+        mut call: ToolCall,
+    ) -> Result<ToolOutput, ToolError> {
         let inner = &self.0;
         call.arguments = inner.specs.check(&call.name, &call.arguments)?;
-        let scope = CallScope::new(inner.runtime.tenant(ctx.tenant, &ctx.tenant_slug), ctx.deadline);
+        let scope = CallScope::new(
+            inner.runtime.tenant(ctx.tenant, &ctx.tenant_slug),
+            ctx.deadline,
+        );
         let ambit = Arc::new(narrowing.of(&inner.ambit));
         let outbound = inner.outbound.clone();
         let (answer, spent) = inner
@@ -146,7 +177,9 @@ impl Toolbox {
             .await
             .map_err(Failure::from)?;
         match answer {
-            Ok(output) => Ok(ToolOutput { content: output.content }),
+            Ok(output) => Ok(ToolOutput {
+                content: output.content,
+            }),
             // Whatever the tool makes of it: the limit is why.
             Err(_) if spent => Err(Failure::Call(CallError::Limit(Limit::Egress)).into()),
             Err(GuestError::UnknownTool(name)) => Err(ToolError::UnknownTool(name)),

@@ -25,15 +25,24 @@ impl Specs {
     /// Checks and compiles; says which tool cannot be used and why.
     pub(super) fn new(all: Vec<ToolSpec>) -> Result<Self, String> {
         if all.is_empty() || all.len() > TOOLS_CAP {
-            return Err(format!("{} tools described; expected 1 to {TOOLS_CAP}", all.len()));
+            return Err(format!(
+                "{} tools described; expected 1 to {TOOLS_CAP}",
+                all.len()
+            ));
         }
         let mut validators = HashMap::new();
         for spec in &all {
-            let name = spec.name.parse::<ToolName>().map_err(|error| error.to_string())?;
+            let name = spec
+                .name
+                .parse::<ToolName>()
+                .map_err(|error| error.to_string())?;
             if spec.description.is_empty() || spec.description.len() > DESCRIPTION_CAP {
-                return Err(format!("tool `{name}`: the description is empty or longer than 4 KiB"));
+                return Err(format!(
+                    "tool `{name}`: the description is empty or longer than 4 KiB"
+                ));
             }
-            let validator = compile(&spec.parameters).map_err(|why| format!("tool `{name}`: {why}"))?;
+            let validator =
+                compile(&spec.parameters).map_err(|why| format!("tool `{name}`: {why}"))?;
             if validators.insert(spec.name.clone(), validator).is_some() {
                 return Err(format!("tool `{name}` is described twice"));
             }
@@ -48,13 +57,20 @@ impl Specs {
     /// The arguments as the component is to read them. Written anew, because of two members of one name a model may write this
     /// check reads the last and a component might read the first.
     pub(super) fn check(&self, tool: &str, arguments: &str) -> Result<String, ToolError> {
-        let validator = self.validators.get(tool).ok_or_else(|| ToolError::UnknownTool(tool.chars().take(80).collect()))?;
+        let validator = self
+            .validators
+            .get(tool)
+            .ok_or_else(|| ToolError::UnknownTool(tool.chars().take(80).collect()))?;
         let invalid = |what: String| Err(ToolError::InvalidArguments(what));
         if arguments.len() > ARGUMENTS_CAP {
             return invalid("they are longer than 256 KiB".to_owned());
         }
         // Models leave out the braces of a tool without parameters.
-        let text = if arguments.trim().is_empty() { "{}" } else { arguments };
+        let text = if arguments.trim().is_empty() {
+            "{}"
+        } else {
+            arguments
+        };
         let value: Value = match serde_json::from_str(text) {
             Ok(value @ Value::Object(_)) => value,
             Ok(_) => return invalid("expected a JSON object".to_owned()),
@@ -68,7 +84,11 @@ impl Specs {
                 path => format!("{path}: {error}"),
             })
             .collect();
-        if violations.is_empty() { Ok(value.to_string()) } else { invalid(violations.join("; ")) }
+        if violations.is_empty() {
+            Ok(value.to_string())
+        } else {
+            invalid(violations.join("; "))
+        }
     }
 }
 
@@ -77,7 +97,8 @@ fn compile(schema: &str) -> Result<Validator, String> {
     if schema.len() > SCHEMA_CAP {
         return Err("the schema is longer than 32 KiB".to_owned());
     }
-    let schema: Value = serde_json::from_str(schema).map_err(|error| format!("the schema is not JSON: {error}"))?;
+    let schema: Value =
+        serde_json::from_str(schema).map_err(|error| format!("the schema is not JSON: {error}"))?;
     if schema.get("type").and_then(Value::as_str) != Some("object") {
         return Err("the schema's root is not of type `object`".to_owned());
     }
@@ -111,7 +132,9 @@ mod tests {
     #[track_caller]
     fn check(arguments: &str, expected: &str) {
         let specs = Specs::new(vec![spec("t", SCHEMA)]).unwrap();
-        let found = specs.check("t", arguments).unwrap_or_else(|error| error.to_string());
+        let found = specs
+            .check("t", arguments)
+            .unwrap_or_else(|error| error.to_string());
         assert_eq!(found, expected, "{arguments}");
     }
 
@@ -120,39 +143,98 @@ mod tests {
         check(r#" { "n" : 1 , "s":"ab" } "#, r#"{"n":1,"s":"ab"}"#);
         check(r#"{"n":0,"n":2}"#, r#"{"n":2}"#);
         check("[]", "the arguments are not valid: expected a JSON object");
-        check("", "the arguments are not valid: \"n\" is a required property");
-        check(r#"{"n":0}"#, "the arguments are not valid: /n: 0 is less than the minimum of 1");
-        check(r#"{"n":"1"}"#, "the arguments are not valid: /n: \"1\" is not of type \"integer\"");
-        check(r#"{"n":1,"x":1}"#, "the arguments are not valid: Additional properties are not allowed ('x' was unexpected)");
-        check("{", "the arguments are not valid: not JSON: EOF while parsing an object at line 1 column 1");
-        check(&" ".repeat(ARGUMENTS_CAP + 1), "the arguments are not valid: they are longer than 256 KiB");
+        check(
+            "",
+            "the arguments are not valid: \"n\" is a required property",
+        );
+        check(
+            r#"{"n":0}"#,
+            "the arguments are not valid: /n: 0 is less than the minimum of 1",
+        );
+        check(
+            r#"{"n":"1"}"#,
+            "the arguments are not valid: /n: \"1\" is not of type \"integer\"",
+        );
+        check(
+            r#"{"n":1,"x":1}"#,
+            "the arguments are not valid: Additional properties are not allowed ('x' was unexpected)",
+        );
+        check(
+            "{",
+            "the arguments are not valid: not JSON: EOF while parsing an object at line 1 column 1",
+        );
+        check(
+            &" ".repeat(ARGUMENTS_CAP + 1),
+            "the arguments are not valid: they are longer than 256 KiB",
+        );
         let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
         let specs = Specs::new(vec![spec("t", SCHEMA)]).unwrap();
         assert!(specs.check("t", &deep).is_err(), "depth is bounded");
-        assert!(matches!(specs.check("other", "{}"), Err(ToolError::UnknownTool(name)) if name == "other"));
+        assert!(
+            matches!(specs.check("other", "{}"), Err(ToolError::UnknownTool(name)) if name == "other")
+        );
     }
 
     #[test]
     fn descriptions_are_held_to_the_contract() {
         for (bad, why) in [
             (vec![], "0 tools described; expected 1 to 64"),
-            (vec![spec("t", SCHEMA), spec("t", SCHEMA)], "tool `t` is described twice"),
-            (vec![spec("t", "{}")], "tool `t`: the schema's root is not of type `object`"),
-            (vec![spec("t", "true")], "tool `t`: the schema's root is not of type `object`"),
-            (vec![spec("t", &format!("{{\"type\":\"object\",\"x\":\"{}\"}}", "x".repeat(SCHEMA_CAP)))], "tool `t`: the schema is longer than 32 KiB"),
-            (vec![ToolSpec { description: String::new(), ..spec("t", SCHEMA) }], "tool `t`: the description is empty or longer than 4 KiB"),
+            (
+                vec![spec("t", SCHEMA), spec("t", SCHEMA)],
+                "tool `t` is described twice",
+            ),
+            (
+                vec![spec("t", "{}")],
+                "tool `t`: the schema's root is not of type `object`",
+            ),
+            (
+                vec![spec("t", "true")],
+                "tool `t`: the schema's root is not of type `object`",
+            ),
+            (
+                vec![spec(
+                    "t",
+                    &format!(
+                        "{{\"type\":\"object\",\"x\":\"{}\"}}",
+                        "x".repeat(SCHEMA_CAP)
+                    ),
+                )],
+                "tool `t`: the schema is longer than 32 KiB",
+            ),
+            (
+                vec![ToolSpec {
+                    description: String::new(),
+                    ..spec("t", SCHEMA)
+                }],
+                "tool `t`: the description is empty or longer than 4 KiB",
+            ),
         ] {
-            assert_eq!(Specs::new(bad).map(|specs| specs.all.len()), Err(why.to_owned()));
+            assert_eq!(
+                Specs::new(bad).map(|specs| specs.all.len()),
+                Err(why.to_owned())
+            );
         }
         for bad in [
             spec("a tool", SCHEMA),
             spec("t", "{"),
-            spec("t", r#"{"type":"object","properties":{"a":{"type":"no such type"}}}"#),
+            spec(
+                "t",
+                r#"{"type":"object","properties":{"a":{"type":"no such type"}}}"#,
+            ),
             // Nothing is fetched, from the network or from files.
-            spec("t", r#"{"type":"object","properties":{"a":{"$ref":"https://example.com/schema.json"}}}"#),
-            spec("t", r#"{"type":"object","properties":{"a":{"$ref":"file:///etc/passwd"}}}"#),
+            spec(
+                "t",
+                r#"{"type":"object","properties":{"a":{"$ref":"https://example.com/schema.json"}}}"#,
+            ),
+            spec(
+                "t",
+                r#"{"type":"object","properties":{"a":{"$ref":"file:///etc/passwd"}}}"#,
+            ),
             // Not a pattern of linear time.
-            spec("t", r#"{"type":"object","properties":{"a":{"pattern":"(a)\\1"}}}"#),
+            spec(
+                "t",
+                r#"{"type":"object","properties":{"a":{"pattern":"(a)\\1"}}}"#,
+            ),
         ] {
             assert!(Specs::new(vec![bad.clone()]).is_err(), "{bad:?}");
         }

@@ -2,12 +2,17 @@ use crate::{
     auth_api_key::{Records, Unreachable, tenant},
     support::{admitted, block_on, facts, runtime},
 };
-use ambit_capabilities::auth::{AuthError, AuthRecords, Authenticator, Issuer, Jwks, KeySetFetch, KeySets};
+use ambit_capabilities::auth::{
+    AuthError, AuthRecords, Authenticator, Issuer, Jwks, KeySetFetch, KeySets,
+};
 use ambit_types::{Scope, TenantId};
 use aws_lc_rs::{
     rand::SystemRandom,
     rsa,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256},
+    signature::{
+        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
+        RSA_PKCS1_SHA256,
+    },
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
@@ -34,8 +39,16 @@ enum Signer {
 impl Signer {
     fn all() -> [(&'static str, Self); 3] {
         [
-            ("RS256", Self::Rsa(Box::new(rsa::KeyPair::generate(rsa::KeySize::Rsa2048).unwrap()))),
-            ("ES256", Self::P256(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap())),
+            (
+                "RS256",
+                Self::Rsa(Box::new(
+                    rsa::KeyPair::generate(rsa::KeySize::Rsa2048).unwrap(),
+                )),
+            ),
+            (
+                "ES256",
+                Self::P256(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap()),
+            ),
             ("EdDSA", Self::Ed25519(Ed25519KeyPair::generate().unwrap())),
         ]
     }
@@ -45,14 +58,19 @@ impl Signer {
         match self {
             Self::Rsa(key) => {
                 let key = key.public_key();
-                let (n, e) = (key.modulus().big_endian_without_leading_zero(), key.exponent().big_endian_without_leading_zero());
+                let (n, e) = (
+                    key.modulus().big_endian_without_leading_zero(),
+                    key.exponent().big_endian_without_leading_zero(),
+                );
                 json!({ "kty": "RSA", "kid": id, "n": text(n), "e": text(e) })
             }
             Self::P256(key) => {
                 let point = key.public_key().as_ref();
                 json!({ "kty": "EC", "crv": "P-256", "kid": id, "x": text(&point[1..33]), "y": text(&point[33..]) })
             }
-            Self::Ed25519(key) => json!({ "kty": "OKP", "crv": "Ed25519", "kid": id, "x": text(key.public_key().as_ref()) }),
+            Self::Ed25519(key) => {
+                json!({ "kty": "OKP", "crv": "Ed25519", "kid": id, "x": text(key.public_key().as_ref()) })
+            }
         }
     }
 
@@ -61,7 +79,8 @@ impl Signer {
         match self {
             Self::Rsa(key) => {
                 let mut signature = vec![0; key.public_modulus_len()];
-                key.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature).unwrap();
+                key.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)
+                    .unwrap();
                 signature
             }
             Self::P256(key) => key.sign(&random, message).unwrap().as_ref().to_vec(),
@@ -71,13 +90,23 @@ impl Signer {
 
     fn token(&self, algorithm: &str, id: &str, claims: &Value) -> String {
         let header = json!({ "alg": algorithm, "kid": id, "typ": "JWT" });
-        let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()));
-        format!("{message}.{}", URL_SAFE_NO_PAD.encode(self.sign(message.as_bytes())))
+        let message = format!(
+            "{}.{}",
+            URL_SAFE_NO_PAD.encode(header.to_string()),
+            URL_SAFE_NO_PAD.encode(claims.to_string())
+        );
+        format!(
+            "{message}.{}",
+            URL_SAFE_NO_PAD.encode(self.sign(message.as_bytes()))
+        )
     }
 }
 
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
 }
 
 fn claims() -> Value {
@@ -102,45 +131,90 @@ fn key_set(keys: &[Value]) -> String {
 
 fn authenticator(jwks: Jwks, fetch: Arc<dyn KeySetFetch>) -> Authenticator {
     let chain = [admitted("auth-api-key"), admitted("auth-jwt")];
-    let records = AuthRecords { epoch: 1, keys: Vec::new(), issuers: vec![issuer(jwks)] };
-    let source = Records { records: Mutex::new(records.clone()), ..Records::default() };
-    Authenticator::new(runtime(), tenant("acme"), &chain, records, Arc::new(source), KeySets::new(fetch)).unwrap()
+    let records = AuthRecords {
+        epoch: 1,
+        keys: Vec::new(),
+        issuers: vec![issuer(jwks)],
+    };
+    let source = Records {
+        records: Mutex::new(records.clone()),
+        ..Records::default()
+    };
+    Authenticator::new(
+        runtime(),
+        tenant("acme"),
+        &chain,
+        records,
+        Arc::new(source),
+        KeySets::new(fetch),
+    )
+    .unwrap()
 }
 
 #[test]
 fn tokens_of_every_allowed_algorithm_prove_their_subject() {
     block_on(async {
         let signers = Signer::all();
-        let keys: Vec<_> = signers.iter().map(|(algorithm, signer)| signer.jwk(algorithm)).collect();
+        let keys: Vec<_> = signers
+            .iter()
+            .map(|(algorithm, signer)| signer.jwk(algorithm))
+            .collect();
         let auth = authenticator(Jwks::Inline(key_set(&keys)), Arc::new(Unreachable));
         let ask = async |token: &str| auth.authenticate(token, &facts("acme.localhost")).await;
         for (algorithm, signer) in &signers {
             let token = signer.token(algorithm, algorithm, &claims());
             let principal = ask(&token).await.unwrap();
             assert_eq!(principal.id, "jwt:https://issuer.example#ann");
-            assert_eq!(principal.scopes, [Scope::Chat], "the token's scopes within the issuer's");
+            assert_eq!(
+                principal.scopes,
+                [Scope::Chat],
+                "the token's scopes within the issuer's"
+            );
             assert!(auth.cached(&token).is_some());
 
             let mut changed = token.clone().into_bytes();
             let at = token.find('.').unwrap() + 5;
             changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
-            assert!(ask(&String::from_utf8(changed).unwrap()).await.is_err(), "{algorithm}: changed claims");
+            assert!(
+                ask(&String::from_utf8(changed).unwrap()).await.is_err(),
+                "{algorithm}: changed claims"
+            );
 
             let (other_algorithm, other) = &Signer::all()[2];
             let forged = other.token(other_algorithm, algorithm, &claims());
-            assert!(ask(&forged).await.is_err(), "{algorithm}: a key of somebody else's");
+            assert!(
+                ask(&forged).await.is_err(),
+                "{algorithm}: a key of somebody else's"
+            );
             let confused = signer.token("HS256", algorithm, &claims());
-            assert!(ask(&confused).await.is_err(), "{algorithm}: another algorithm's name");
+            assert!(
+                ask(&confused).await.is_err(),
+                "{algorithm}: another algorithm's name"
+            );
         }
         let (algorithm, signer) = &signers[1];
-        for (name, value) in [("iss", json!("https://other.example")), ("aud", json!("globex")), ("sub", json!("")), ("nbf", json!(now() + 60))] {
+        for (name, value) in [
+            ("iss", json!("https://other.example")),
+            ("aud", json!("globex")),
+            ("sub", json!("")),
+            ("nbf", json!(now() + 60)),
+        ] {
             let mut claims = claims();
             claims[name] = value;
-            assert!(matches!(ask(&signer.token(algorithm, algorithm, &claims)).await, Err(AuthError::Bad(_))), "{name}");
+            assert!(
+                matches!(
+                    ask(&signer.token(algorithm, algorithm, &claims)).await,
+                    Err(AuthError::Bad(_))
+                ),
+                "{name}"
+            );
         }
         let mut late = claims();
         late["exp"] = json!(now() - 60);
-        assert!(matches!(ask(&signer.token(algorithm, algorithm, &late)).await, Err(AuthError::Expired)));
+        assert!(matches!(
+            ask(&signer.token(algorithm, algorithm, &late)).await,
+            Err(AuthError::Expired)
+        ));
     });
 }
 
@@ -150,7 +224,7 @@ struct Served {
     fetches: AtomicUsize,
 }
 
-impl KeySetFetch for Arc<Served> {
+impl KeySetFetch for Served {
     fn fetch(&self, _tenant: TenantId, uri: Url) -> BoxFuture<'static, anyhow::Result<Bytes>> {
         assert_eq!(uri.as_str(), "https://issuer.example/jwks");
         self.fetches.fetch_add(1, Ordering::SeqCst);
@@ -158,7 +232,8 @@ impl KeySetFetch for Arc<Served> {
         async move {
             // Long enough for others to come meanwhile.
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            set.map(Bytes::from).ok_or_else(|| anyhow::anyhow!("out of order"))
+            set.map(Bytes::from)
+                .ok_or_else(|| anyhow::anyhow!("out of order"))
         }
         .boxed()
     }
@@ -168,8 +243,14 @@ impl KeySetFetch for Arc<Served> {
 fn a_key_set_is_fetched_once_for_all_who_wait_and_not_again_at_once() {
     block_on(async {
         let [_, (algorithm, signer), _] = Signer::all();
-        let served = Arc::new(Served { set: Mutex::new(Some(key_set(&[signer.jwk("a")]))), fetches: AtomicUsize::new(0) });
-        let auth = authenticator(Jwks::Uri("https://issuer.example/jwks".parse().unwrap()), Arc::new(served.clone()));
+        let served = Arc::new(Served {
+            set: Mutex::new(Some(key_set(&[signer.jwk("a")]))),
+            fetches: AtomicUsize::new(0),
+        });
+        let auth = authenticator(
+            Jwks::Uri("https://issuer.example/jwks".parse().unwrap()),
+            served.clone(),
+        );
         let asked = (0..20).map(|n| {
             let mut claims = claims();
             claims["sub"] = json!(format!("user-{n}"));
@@ -184,7 +265,10 @@ fn a_key_set_is_fetched_once_for_all_who_wait_and_not_again_at_once() {
         // A name nobody has heard of would be a reason to fetch, if that had not just been done.
         for n in 0..10 {
             let token = signer.token(algorithm, &format!("b{n}"), &claims());
-            assert!(matches!(auth.authenticate(&token, &facts("acme.localhost")).await, Err(AuthError::Bad(_))));
+            assert!(matches!(
+                auth.authenticate(&token, &facts("acme.localhost")).await,
+                Err(AuthError::Bad(_))
+            ));
         }
         assert_eq!(served.fetches.load(Ordering::SeqCst), 1);
     });
@@ -194,10 +278,19 @@ fn a_key_set_is_fetched_once_for_all_who_wait_and_not_again_at_once() {
 fn an_issuer_out_of_order_is_not_the_callers_fault() {
     block_on(async {
         let [_, (algorithm, signer), _] = Signer::all();
-        let served = Arc::new(Served { set: Mutex::new(None), fetches: AtomicUsize::new(0) });
-        let auth = authenticator(Jwks::Uri("https://issuer.example/jwks".parse().unwrap()), Arc::new(served));
+        let served = Arc::new(Served {
+            set: Mutex::new(None),
+            fetches: AtomicUsize::new(0),
+        });
+        let auth = authenticator(
+            Jwks::Uri("https://issuer.example/jwks".parse().unwrap()),
+            served,
+        );
         let token = signer.token(algorithm, "a", &claims());
         let answer = auth.authenticate(&token, &facts("acme.localhost")).await;
-        assert!(matches!(answer, Err(AuthError::Unavailable(_))), "{answer:?}");
+        assert!(
+            matches!(answer, Err(AuthError::Unavailable(_))),
+            "{answer:?}"
+        );
     });
 }

@@ -8,7 +8,7 @@ use crate::{
 use ambit_session::AgentDefinition;
 use std::process::ExitCode;
 
-pub async fn run(command: Agent) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(command: Agent) -> anyhow::Result<ExitCode> {
     match command {
         Agent::Apply { file, tenant, target } => {
             // Read here, so that a mistake is told with the file's own words.

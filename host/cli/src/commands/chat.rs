@@ -18,7 +18,7 @@ struct Session {
     messages: Vec<Value>,
 }
 
-pub async fn run(chat: Chat) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(chat: Chat) -> anyhow::Result<ExitCode> {
     crate::telemetry::use_crypto();
     let mut session = open(&chat)?;
     if let Some(message) = chat.message {
@@ -72,7 +72,7 @@ impl Session {
             let told: Value = answer.json().await.unwrap_or_default();
             bail!("{}", told["error"]["message"].as_str().unwrap_or("the server gave no reason"));
         }
-        let mut events = sse_stream::SseStream::from_byte_stream(answer.bytes_stream());
+        let mut events = sse_stream::SseStream::from_bytes_stream(answer.bytes_stream());
         let mut text = String::new();
         while let Some(event) = events.next().await {
             let Some(data) = event.context("the answer broke off")?.data else { continue };

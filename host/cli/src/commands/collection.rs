@@ -8,7 +8,7 @@ use crate::{
 use serde_json::json;
 use std::process::ExitCode;
 
-pub async fn run(command: Collection) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(command: Collection) -> anyhow::Result<ExitCode> {
     match command {
         Collection::Load { name, path, tenant, target } => {
             let rows = load::read(&path)?;

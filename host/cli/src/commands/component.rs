@@ -15,7 +15,7 @@ use std::{
     process::ExitCode,
 };
 
-pub async fn run(command: Component) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(command: Component) -> anyhow::Result<ExitCode> {
     match command {
         Component::Inspect(look) => {
             let inspection = look_into(&look)?;
@@ -59,7 +59,8 @@ pub async fn run(command: Component) -> anyhow::Result<ExitCode> {
         }
         Component::Snapshot { input, output } => {
             let wasm = std::fs::read(&input).with_context(|| format!("cannot read {}", input.display()))?;
-            let snapshot = ambit_runtime::snapshot(&wasm).with_context(|| format!("cannot snapshot {}", input.display()))?;
+            // It runs the component, on an event loop of its own.
+            let snapshot = tokio::task::spawn_blocking(move || ambit_runtime::snapshot(&wasm)).await?.with_context(|| format!("cannot snapshot {}", input.display()))?;
             std::fs::write(&output, snapshot).with_context(|| format!("cannot write {}", output.display()))?;
         }
     }

@@ -9,7 +9,7 @@ use ambit_policy::{Permissions, Problems};
 use serde_json::Value;
 use std::process::ExitCode;
 
-pub async fn run(command: Grant) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(command: Grant) -> anyhow::Result<ExitCode> {
     match command {
         Grant::Show { component, tenant, target } => {
             let client = Client::open(&target).await?;

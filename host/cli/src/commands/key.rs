@@ -11,7 +11,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-pub async fn run(command: Key) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(command: Key) -> anyhow::Result<ExitCode> {
     match command {
         Key::Create { name, tenant, scopes, days, target } => {
             let client = Client::open(&target).await?;

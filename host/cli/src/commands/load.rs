@@ -16,26 +16,26 @@ const BATCH_BYTES: usize = 4 << 20;
 const BATCH_ROWS: usize = 500;
 
 /// One document as a JSON line.
-pub struct Row(String);
+pub(crate) struct Row(String);
 
 impl Row {
-    pub fn markdown(id: &str, text: &str) -> Self {
+    pub(crate) fn markdown(id: &str, text: &str) -> Self {
         Self(json!({ "_id": id, "title": title(text).unwrap_or(id), "text": text, "media_type": "markdown" }).to_string())
     }
 }
 
 /// What a load did.
 #[derive(Debug, Default, Serialize)]
-pub struct Report {
-    pub written: u64,
-    pub unchanged: u64,
-    pub chunks: u64,
+pub(crate) struct Report {
+    pub(crate) written: u64,
+    pub(crate) unchanged: u64,
+    pub(crate) chunks: u64,
     /// Documents the guardrail kept out.
-    pub rejected: Vec<Value>,
+    pub(crate) rejected: Vec<Value>,
 }
 
 impl Report {
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = format!("{} documents written in {} chunks, {} unchanged", self.written, self.chunks, self.unchanged);
         for rejected in &self.rejected {
             text.push_str(&format!("\nrejected by the guardrail: {} ({})", rejected["id"].as_str().unwrap_or("-"), rejected["category"].as_str().unwrap_or("-")));
@@ -45,7 +45,7 @@ impl Report {
 }
 
 /// Reads a `.jsonl` file, a document, or a folder of documents.
-pub fn read(path: &Path) -> anyhow::Result<Vec<Row>> {
+pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<Row>> {
     if path.is_dir() {
         let mut files = Vec::new();
         walk(path, &mut files).with_context(|| format!("cannot read {}", path.display()))?;
@@ -114,7 +114,7 @@ fn title(markdown: &str) -> Option<&str> {
 }
 
 /// Sends rows in batches. Each is durable when answered, so a load that breaks off goes on where it was.
-pub async fn send(client: &Client, tenant: &str, collection: &str, rows: Vec<Row>, show_progress: bool) -> anyhow::Result<Report> {
+pub(crate) async fn send(client: &Client, tenant: &str, collection: &str, rows: Vec<Row>, show_progress: bool) -> anyhow::Result<Report> {
     let path = format!("/tenants/{}/collections/{}/documents", segment(tenant), segment(collection));
     let progress = if show_progress && rows.len() > BATCH_ROWS { ProgressBar::new(rows.len() as u64) } else { ProgressBar::hidden() };
     progress.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} documents, {eta} left").unwrap_or_else(|_| ProgressStyle::default_bar()));

@@ -1,13 +1,13 @@
 //! One file per command group.
 
-pub mod agent;
-pub mod chat;
-pub mod collection;
-pub mod component;
-pub mod grant;
-pub mod key;
-pub mod load;
-pub mod tenant;
+pub(crate) mod agent;
+pub(crate) mod chat;
+pub(crate) mod collection;
+pub(crate) mod component;
+pub(crate) mod grant;
+pub(crate) mod key;
+pub(crate) mod load;
+pub(crate) mod tenant;
 
 use crate::args::Format;
 use anyhow::Context as _;
@@ -16,7 +16,7 @@ use std::{io::Read as _, path::Path};
 
 /// Prints a listing: JSON as it came, or one line per entry with these columns.
 #[allow(clippy::print_stdout, reason = "what a command answers")]
-pub fn print(format: Format, entries: &[Value], columns: &[&str]) {
+pub(crate) fn print(format: Format, entries: &[Value], columns: &[&str]) {
     if format == Format::Json {
         println!("{}", Value::Array(entries.to_vec()));
         return;
@@ -33,7 +33,7 @@ pub fn print(format: Format, entries: &[Value], columns: &[&str]) {
 
 /// Prints one thing.
 #[allow(clippy::print_stdout, reason = "what a command answers")]
-pub fn show(format: Format, value: &Value, text: impl FnOnce(&Value) -> String) {
+pub(crate) fn show(format: Format, value: &Value, text: impl FnOnce(&Value) -> String) {
     match format {
         Format::Json => println!("{value}"),
         Format::Text => println!("{}", text(value)),
@@ -50,7 +50,7 @@ fn cell(value: &Value) -> String {
 }
 
 /// A file's text; `-` is standard input.
-pub fn read(path: &Path) -> anyhow::Result<String> {
+pub(crate) fn read(path: &Path) -> anyhow::Result<String> {
     if path == Path::new("-") {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;

@@ -8,7 +8,7 @@ use crate::{
 use serde_json::json;
 use std::process::ExitCode;
 
-pub async fn run(command: Tenant) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(command: Tenant) -> anyhow::Result<ExitCode> {
     match command {
         Tenant::Create { slug, display_name, target } => {
             let client = Client::open(&target).await?;

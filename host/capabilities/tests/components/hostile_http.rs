@@ -1,0 +1,165 @@
+//! Tools that abuse `wasi:http`: each hurts its own call only.
+
+use crate::{
+    server::{Manners, Server},
+    support::{block_on, context, hostile, runtime},
+};
+use ambit_capabilities::{
+    Failure, Narrowing,
+    tool::{Outbound, ToolCall, ToolError, ToolOutput, Toolbox},
+};
+use ambit_egress::Egress;
+use ambit_runtime::{CallError, Limit};
+use std::time::{Duration, Instant};
+
+async fn toolbox(
+    name: &'static str,
+    server: &Server,
+    limits: &str,
+    outbound: &Outbound,
+) -> Toolbox {
+    let http = format!(
+        "[[permissions.http]]\norigin = \"http://{}\"\nmethods = [\"GET\"]\n",
+        server.address
+    );
+    Toolbox::new(
+        runtime(),
+        &hostile(name, &format!("{http}[limits]\n{limits}\n")),
+        outbound.clone(),
+    )
+    .await
+    .unwrap()
+}
+
+async fn misbehave(
+    tools: &Toolbox,
+    tenant: &str,
+    server: &Server,
+) -> Result<ToolOutput, ToolError> {
+    let arguments = serde_json::json!({ "argument": server.address.to_string() }).to_string();
+    let call = ToolCall {
+        id: "1".to_owned(),
+        name: "misbehave".to_owned(),
+        arguments,
+    };
+    tools
+        .invoke(&context(tenant), &Narrowing::default(), call)
+        .await
+}
+
+fn spent(result: &Result<ToolOutput, ToolError>, limit: Limit) -> bool {
+    matches!(result, Err(ToolError::Failure(Failure::Call(CallError::Limit(spent)))) if *spent == limit)
+}
+
+#[test]
+fn a_hoard_of_connections_is_one_calls_few() {
+    block_on(async {
+        let server = Server::start(Manners::HeadOnly).await;
+        let outbound = Outbound::new(Egress::new().unwrap(), 16);
+        let tools = toolbox(
+            "connection_hoard",
+            &server,
+            "connections = 3\ndeadline = \"2s\"\ncpu = \"1s\"",
+            &outbound,
+        )
+        .await;
+        let output = misbehave(&tools, "hoarder", &server).await.unwrap();
+        assert!(
+            output.content.starts_with("3 and then"),
+            "{}",
+            output.content
+        );
+        assert_eq!(server.most_open(), 3);
+        server.all_closed().await;
+    });
+}
+
+/// A tool stuck in the host is cut at its deadline and lets go of its connection, whatever the server does.
+#[track_caller]
+fn check_cut(manners: Manners) {
+    block_on(async {
+        let server = Server::start(manners).await;
+        let outbound = Outbound::new(Egress::new().unwrap(), 16);
+        let tools = toolbox("slow_drip", &server, "deadline = \"1s\"", &outbound).await;
+        let began = Instant::now();
+        let result = misbehave(&tools, "waiter", &server).await;
+        let took = began.elapsed();
+        assert!(spent(&result, Limit::Deadline), "{result:?}");
+        assert!(took < Duration::from_millis(1500), "{took:?}");
+        server.all_closed().await;
+    });
+}
+
+#[test]
+fn a_slow_drip_ends_at_the_deadline() {
+    check_cut(Manners::Drip);
+}
+
+#[test]
+fn a_body_that_never_comes_ends_at_the_deadline() {
+    check_cut(Manners::HeadOnly);
+}
+
+#[test]
+fn an_answer_that_never_comes_ends_at_the_deadline() {
+    check_cut(Manners::Silent);
+}
+
+#[test]
+fn a_flood_spends_the_calls_egress_and_no_more_is_read() {
+    block_on(async {
+        let server = Server::start(Manners::Flood(64 << 20)).await;
+        let outbound = Outbound::new(Egress::new().unwrap(), 16);
+        let tools = toolbox(
+            "slow_drip",
+            &server,
+            "egress = \"64KiB\"\ndeadline = \"5s\"\ncpu = \"1s\"",
+            &outbound,
+        )
+        .await;
+        // This guest takes the broken stream for its end and answers how much it got.
+        let output = misbehave(&tools, "drinker", &server).await.unwrap();
+        let got: usize = output.content.parse().unwrap();
+        assert!(got <= 64 << 10, "{got}");
+        server.all_closed().await;
+    });
+}
+
+#[test]
+fn one_tenants_connections_are_not_anothers() {
+    block_on(async {
+        let server = Server::start(Manners::HeadOnly).await;
+        let outbound = Outbound::new(Egress::new().unwrap(), 2);
+        let tools = toolbox("slow_drip", &server, "deadline = \"2s\"", &outbound).await;
+        // Two calls of one tenant hold its two places; more of it are refused, the other tenant's is not.
+        let tenant = context("busy");
+        let arguments = serde_json::json!({ "argument": server.address.to_string() }).to_string();
+        let call = || ToolCall {
+            id: "1".to_owned(),
+            name: "misbehave".to_owned(),
+            arguments: arguments.clone(),
+        };
+        let narrowing = Narrowing::default();
+        let waiting = async {
+            futures::join!(
+                tools.invoke(&tenant, &narrowing, call()),
+                tools.invoke(&tenant, &narrowing, call())
+            )
+        };
+        let meanwhile = async {
+            while server.most_open() < 2 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            let refused = tools.invoke(&tenant, &narrowing, call()).await.unwrap();
+            assert_eq!(refused.content, "no response");
+            let other = misbehave(&tools, "calm", &server).await;
+            assert!(
+                spent(&other, Limit::Deadline),
+                "it got its connection and waited: {other:?}"
+            );
+            assert_eq!(server.most_open(), 3);
+        };
+        let ((first, second), ()) = futures::join!(waiting, meanwhile);
+        assert!(spent(&first, Limit::Deadline) && spent(&second, Limit::Deadline));
+    });
+}

@@ -1,0 +1,218 @@
+use crate::support::{admitted, block_on, context_of, runtime};
+use ambit_capabilities::{
+    Narrowing,
+    retrieval::{Attribute, Document, MediaType, Query, RetrievalError, Retriever, Value},
+};
+use ambit_index::{Index, IndexConfig};
+use ambit_policy::Permissions;
+use ambit_store::{Store, StoreConfig};
+use std::sync::Arc;
+
+fn document(id: &str, text: &str, year: f64) -> Document {
+    Document {
+        id: id.to_owned(),
+        title: format!("About {id}"),
+        media_type: MediaType::Markdown,
+        text: text.to_owned(),
+        attributes: vec![Attribute {
+            name: "year".to_owned(),
+            value: Value::Number(year),
+        }],
+    }
+}
+
+fn query(collection: &str, text: &str) -> Query {
+    Query {
+        collection: collection.parse().unwrap(),
+        text: text.to_owned(),
+        max_results: 5,
+        filter: None,
+        mode: None,
+    }
+}
+
+#[test]
+fn finds_what_was_stored_for_its_tenant_and_nothing_else() {
+    block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&StoreConfig::sqlite(dir.path().join("ambit.db")))
+            .await
+            .unwrap();
+        let index = Index::open(dir.path().join("index"), IndexConfig::default()).unwrap();
+        let (acme, globex) = (
+            store
+                .operator()
+                .create_tenant("acme".parse().unwrap(), "Acme")
+                .await
+                .unwrap(),
+            store
+                .operator()
+                .create_tenant("globex".parse().unwrap(), "Globex")
+                .await
+                .unwrap(),
+        );
+        let (handbook, payroll) = ("handbook".parse().unwrap(), "payroll".parse().unwrap());
+        for tenant in [&acme, &globex] {
+            store
+                .tenant(tenant.id)
+                .ensure_collection(&handbook, None)
+                .await
+                .unwrap();
+        }
+        store
+            .tenant(acme.id)
+            .ensure_collection(&payroll, None)
+            .await
+            .unwrap();
+        let retriever = Retriever::new(
+            runtime(),
+            &admitted("retrieval-hybrid"),
+            store.clone(),
+            index,
+        )
+        .unwrap();
+        let (ours, theirs) = (context_of(acme.id, "acme"), context_of(globex.id, "globex"));
+        let all = Narrowing::default();
+
+        let documents = vec![
+            document(
+                "guide/ambit.md",
+                "# Ambit\n\nAn ambit is the set of permissions that remains for a component.\n",
+                2026.0,
+            ),
+            document(
+                "guide/journal.md",
+                "# Journal\n\nThe journal is one append-only log of everything a session did.\n",
+                2025.0,
+            ),
+        ];
+        let report = retriever
+            .ingest(&ours, &all, &handbook, documents.clone())
+            .await
+            .unwrap();
+        assert_eq!((report.written, report.unchanged), (2, 0));
+        let again = retriever
+            .ingest(&ours, &all, &handbook, documents)
+            .await
+            .unwrap();
+        assert_eq!((again.written, again.unchanged), (0, 2));
+
+        let found = retriever
+            .search(
+                &ours,
+                &all,
+                &query("handbook", "permissions of a component"),
+            )
+            .await
+            .unwrap();
+        assert_eq!(found[0].document, "guide/ambit.md");
+        assert!(found[0].text.contains("permissions"));
+        assert_eq!(found[0].attributes[0].value, Value::Number(2026.0));
+        let filtered = Query {
+            filter: Some(r#"{"type":"lt","key":"year","value":2026}"#.to_owned()),
+            ..query("handbook", "journal")
+        };
+        assert_eq!(
+            retriever.search(&ours, &all, &filtered).await.unwrap()[0].document,
+            "guide/journal.md"
+        );
+
+        // The other tenant has a collection of that name, and it is empty.
+        assert_eq!(
+            retriever
+                .search(&theirs, &all, &query("handbook", "ambit"))
+                .await
+                .unwrap(),
+            []
+        );
+        assert_eq!(
+            retriever
+                .stats(&theirs, &all, &handbook)
+                .await
+                .unwrap()
+                .documents,
+            0
+        );
+        let missing = retriever
+            .search(&theirs, &all, &query("payroll", "x"))
+            .await;
+        assert!(
+            matches!(missing, Err(RetrievalError::UnknownCollection(_))),
+            "{missing:?}"
+        );
+
+        // What the tenant's grant or the caller's token leaves out is denied, there or not.
+        let grant = Arc::new(Permissions::parse(r#"collections = ["read:handbook"]"#).unwrap());
+        for narrowing in [
+            Narrowing {
+                tenant: Some(grant.clone()),
+                token: None,
+            },
+            Narrowing {
+                tenant: None,
+                token: Some(grant.clone()),
+            },
+        ] {
+            assert!(
+                retriever
+                    .search(&ours, &narrowing, &query("handbook", "ambit"))
+                    .await
+                    .is_ok()
+            );
+            for closed in ["payroll", "no-such-thing"] {
+                let denied = retriever
+                    .search(&ours, &narrowing, &query(closed, "x"))
+                    .await;
+                assert!(
+                    matches!(denied, Err(RetrievalError::Denied(_))),
+                    "{denied:?}"
+                );
+            }
+            let denied = retriever.delete(&ours, &narrowing, &handbook, "").await;
+            assert!(
+                matches!(denied, Err(RetrievalError::Denied(_))),
+                "{denied:?}"
+            );
+        }
+
+        let invalid = Query {
+            filter: Some("{".to_owned()),
+            ..query("handbook", "x")
+        };
+        assert!(matches!(
+            retriever.search(&ours, &all, &invalid).await,
+            Err(RetrievalError::Invalid(_))
+        ));
+        let many = Query {
+            max_results: 101,
+            ..query("handbook", "x")
+        };
+        assert!(matches!(
+            retriever.search(&ours, &all, &many).await,
+            Err(RetrievalError::Invalid(_))
+        ));
+
+        assert_eq!(
+            retriever
+                .delete(&ours, &all, &handbook, "guide/j")
+                .await
+                .unwrap(),
+            1
+        );
+        assert_eq!(
+            retriever
+                .search(&ours, &all, &query("handbook", "journal append-only log"))
+                .await
+                .unwrap(),
+            []
+        );
+        assert_eq!(
+            retriever
+                .stats(&ours, &all, &handbook)
+                .await
+                .unwrap()
+                .documents,
+            1
+        );
+    });
+}
