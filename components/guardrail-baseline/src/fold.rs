@@ -130,7 +130,55 @@ fn decimal_digit(c: char) -> Option<u8> {
 
 /// Letters of other scripts that look like a Latin one, by that letter; only pairs that pass at a glance.
 const LOOK_ALIKES: &[(&str, u8)] = &[
-    ("аαɑᴀӓ", b'a'), ("АΑ", b'A'), ("Ьƅвβ", b'b'), ("ВΒʙ", b'B'), ("сϲᴄ", b'c'), ("СϹ", b'C'), ("ԁᴅɗ", b'd'), ("еєҽᴇε", b'e'), ("ЕΕЄ", b'E'), ("ꜰƒ", b'f'), ("Ϝ", b'F'), ("ɡɢԌ", b'g'), ("һհʜн", b'h'), ("НΗ", b'H'), ("іıɩιɪӏ", b'i'), ("ІΙӀ", b'I'), ("јϳᴊ", b'j'), ("Ј", b'J'), ("кκᴋ", b'k'), ("КΚ", b'K'), ("ʟ", b'l'), ("мᴍ", b'm'), ("МΜ", b'M'), ("пηɴո", b'n'), ("Ν", b'N'), ("оοσᴏօ", b'o'), ("ОΟ", b'O'), ("рρᴘ", b'p'), ("РΡ", b'P'), ("ԛ", b'q'), ("гʀ", b'r'), ("ѕꜱ", b's'), ("Ѕ", b'S'), ("тτᴛ", b't'), ("ТΤ", b'T'), ("υսᴜ", b'u'), ("νѵᴠ", b'v'), ("ѡԝωᴡ", b'w'), ("хχ", b'x'), ("ХΧ", b'X'), ("уγʏү", b'y'), ("УΥҮ", b'Y'), ("ᴢ", b'z'), ("Ζ", b'Z'), ("Æ", b'A'), ("æ", b'a'), ("Øø", b'o'), ("Łł", b'l'), ("Đđ", b'd'),
+    ("аαɑᴀӓ", b'a'),
+    ("АΑ", b'A'),
+    ("Ьƅвβ", b'b'),
+    ("ВΒʙ", b'B'),
+    ("сϲᴄ", b'c'),
+    ("СϹ", b'C'),
+    ("ԁᴅɗ", b'd'),
+    ("еєҽᴇε", b'e'),
+    ("ЕΕЄ", b'E'),
+    ("ꜰƒ", b'f'),
+    ("Ϝ", b'F'),
+    ("ɡɢԌ", b'g'),
+    ("һհʜн", b'h'),
+    ("НΗ", b'H'),
+    ("іıɩιɪӏ", b'i'),
+    ("ІΙӀ", b'I'),
+    ("јϳᴊ", b'j'),
+    ("Ј", b'J'),
+    ("кκᴋ", b'k'),
+    ("КΚ", b'K'),
+    ("ʟ", b'l'),
+    ("мᴍ", b'm'),
+    ("МΜ", b'M'),
+    ("пηɴո", b'n'),
+    ("Ν", b'N'),
+    ("оοσᴏօ", b'o'),
+    ("ОΟ", b'O'),
+    ("рρᴘ", b'p'),
+    ("РΡ", b'P'),
+    ("ԛ", b'q'),
+    ("гʀ", b'r'),
+    ("ѕꜱ", b's'),
+    ("Ѕ", b'S'),
+    ("тτᴛ", b't'),
+    ("ТΤ", b'T'),
+    ("υսᴜ", b'u'),
+    ("νѵᴠ", b'v'),
+    ("ѡԝωᴡ", b'w'),
+    ("хχ", b'x'),
+    ("ХΧ", b'X'),
+    ("уγʏү", b'y'),
+    ("УΥҮ", b'Y'),
+    ("ᴢ", b'z'),
+    ("Ζ", b'Z'),
+    ("Æ", b'A'),
+    ("æ", b'a'),
+    ("Øø", b'o'),
+    ("Łł", b'l'),
+    ("Đđ", b'd'),
 ];
 
 const N_LOOK_ALIKES: usize = {
@@ -158,7 +206,9 @@ static SORTED_LOOK_ALIKES: [(u32, u8); N_LOOK_ALIKES] = {
             let code = if text[byte] < 0xe0 {
                 ((text[byte] & 0x1f) as u32) << 6 | (text[byte + 1] & 0x3f) as u32
             } else {
-                ((text[byte] & 0xf) as u32) << 12 | ((text[byte + 1] & 0x3f) as u32) << 6 | (text[byte + 2] & 0x3f) as u32
+                ((text[byte] & 0xf) as u32) << 12
+                    | ((text[byte + 1] & 0x3f) as u32) << 6
+                    | (text[byte + 2] & 0x3f) as u32
             };
             byte += if text[byte] < 0xe0 { 2 } else { 3 };
             let mut place = n;
@@ -175,7 +225,9 @@ static SORTED_LOOK_ALIKES: [(u32, u8); N_LOOK_ALIKES] = {
 };
 
 fn look_alike(c: char) -> Option<u8> {
-    let place = SORTED_LOOK_ALIKES.binary_search_by_key(&(c as u32), |(code, _)| *code).ok()?;
+    let place = SORTED_LOOK_ALIKES
+        .binary_search_by_key(&(c as u32), |(code, _)| *code)
+        .ok()?;
     Some(SORTED_LOOK_ALIKES[place].1)
 }
 

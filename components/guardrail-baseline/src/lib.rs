@@ -34,9 +34,9 @@ mod state;
 mod words;
 
 pub use engine::{BadState, Finding, MAX_CLAUSE, Mask, OVERLAP, Outcome, Verdict, check};
+pub use policy::{Action, Policy, Rule, Severity, Stage};
 #[cfg(not(target_family = "wasm"))]
 pub use replay::{Replayed, any_cut_agrees, replay};
-pub use policy::{Action, Policy, Rule, Severity, Stage};
 pub use state::MAX_STATE;
 
 #[cfg(target_family = "wasm")]

@@ -21,12 +21,20 @@ pub fn replay<'a>(
     pieces: impl IntoIterator<Item = &'a str>,
 ) -> Result<Replayed, &'static str> {
     let mut whole = String::new();
-    let mut replayed = Replayed { text: String::new(), findings: Vec::new(), rejected: false };
+    let mut replayed = Replayed {
+        text: String::new(),
+        findings: Vec::new(),
+        rejected: false,
+    };
     let (mut state, mut released) = (Vec::new(), 0);
-    let pieces = pieces.into_iter().map(|piece| (piece, false)).chain([("", true)]);
+    let pieces = pieces
+        .into_iter()
+        .map(|piece| (piece, false))
+        .chain([("", true)]);
     for (piece, is_final) in pieces {
         whole.push_str(piece);
-        let outcome = check(policy, stage, piece, is_final, &state).map_err(|_| "its own state is refused")?;
+        let outcome = check(policy, stage, piece, is_final, &state)
+            .map_err(|_| "its own state is refused")?;
         if outcome.state.len() > MAX_STATE {
             return Err("the state is too large");
         }
@@ -47,23 +55,34 @@ pub fn replay<'a>(
             if start >= end || end > through {
                 return Err("a mask reaches past what is released");
             }
-            replayed.text += whole.get(at..start).ok_or("masks overlap, are out of order or cut a character")?;
+            replayed.text += whole
+                .get(at..start)
+                .ok_or("masks overlap, are out of order or cut a character")?;
             replayed.text += &mask.replacement;
             at = end;
         }
-        replayed.text += whole.get(at..through).ok_or("what is released shrinks or cuts a character")?;
+        replayed.text += whole
+            .get(at..through)
+            .ok_or("what is released shrinks or cuts a character")?;
         released = through;
         if is_final && released != whole.len() {
             return Err("the end is not released");
         }
     }
-    replayed.findings.sort_by_key(|finding| (finding.start, finding.end, finding.category));
+    replayed
+        .findings
+        .sort_by_key(|finding| (finding.start, finding.end, finding.category));
     Ok(replayed)
 }
 
 /// Cuts `text` where `cuts` say (each byte is a distance to the next cut) and compares with the text in one piece. Entry
 /// point of the fuzz target.
-pub fn any_cut_agrees(policy: &Policy, stage: Stage, text: &str, cuts: &[u8]) -> Result<(), &'static str> {
+pub fn any_cut_agrees(
+    policy: &Policy,
+    stage: Stage,
+    text: &str,
+    cuts: &[u8],
+) -> Result<(), &'static str> {
     let mut pieces = Vec::new();
     let mut rest = text;
     for &distance in cuts {
@@ -76,10 +95,15 @@ pub fn any_cut_agrees(policy: &Policy, stage: Stage, text: &str, cuts: &[u8]) ->
         rest = after;
     }
     pieces.push(rest);
-    let (whole, parts) = (replay(policy, stage, [text])?, replay(policy, stage, pieces)?);
+    let (whole, parts) = (
+        replay(policy, stage, [text])?,
+        replay(policy, stage, pieces)?,
+    );
     match whole.rejected || parts.rejected {
         // What was released before a rejection depends on when it was due, that there is one does not.
-        true if whole.rejected != parts.rejected => Err("a cut changes whether the text is rejected"),
+        true if whole.rejected != parts.rejected => {
+            Err("a cut changes whether the text is rejected")
+        }
         false if whole != parts => Err("a cut changes what is found or released"),
         _ => Ok(()),
     }

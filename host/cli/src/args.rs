@@ -6,7 +6,13 @@ use url::Url;
 
 /// Runs AI agents for many tenants, each component confined to its own permissions.
 #[derive(Debug, Parser)]
-#[command(name = "ambit", version, about, max_term_width = 120, propagate_version = true)]
+#[command(
+    name = "ambit",
+    version,
+    about,
+    max_term_width = 120,
+    propagate_version = true
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -15,7 +21,9 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Start the embedded default: SQLite and files in one folder, two demo tenants, no model key needed.
-    #[command(after_help = "Examples:\n  ambit up\n  OPENAI_API_KEY=… ambit up\n  ambit up --provider-url http://127.0.0.1:11434/v1 --model llama3.2")]
+    #[command(
+        after_help = "Examples:\n  ambit up\n  OPENAI_API_KEY=… ambit up\n  ambit up --provider-url http://127.0.0.1:11434/v1 --model llama3.2"
+    )]
     Up(Up),
     /// Serve with a configuration file of your own. See docs/configuration.md.
     Serve {
@@ -155,7 +163,9 @@ pub(crate) enum Grant {
         target: Target,
     },
     /// Put a grant in place of the present one.
-    #[command(after_help = "Example:\n  echo '[[http]]\norigin = \"https://docs.example.com\"\nmethods = [\"GET\"]' | ambit grant set ambit:web-fetch -")]
+    #[command(
+        after_help = "Example:\n  echo '[[http]]\norigin = \"https://docs.example.com\"\nmethods = [\"GET\"]' | ambit grant set ambit:web-fetch -"
+    )]
     Set {
         component: String,
         /// A TOML file, or - for standard input.

@@ -21,8 +21,14 @@ pub(crate) struct Client {
 }
 
 enum Way {
-    Http { client: reqwest::Client, base: String },
-    InProcess { gateway: Gateway, _held: Option<Box<(Host, Lock)>> },
+    Http {
+        client: reqwest::Client,
+        base: String,
+    },
+    InProcess {
+        gateway: Gateway,
+        _held: Option<Box<(Host, Lock)>>,
+    },
 }
 
 impl Client {
@@ -34,26 +40,53 @@ impl Client {
         let installation = Installation::find(&target.data)?;
         // The lock tells a live server from one that left its file behind.
         let Some(lock) = installation.lock()? else {
-            let server = installation.server()?.context("another process works on this installation; wait until it is done")?;
+            let server = installation
+                .server()?
+                .context("another process works on this installation; wait until it is done")?;
             return Self::http(&server.ops_url, &server.admin_key);
         };
         let keys = installation.keys()?;
         let path = installation.path("ambit.toml");
-        let config = Config::read(&path, &serve::environment, keys.map(|keys| Secret::new(keys.admin_key)))?;
+        let config = Config::read(
+            &path,
+            &serve::environment,
+            keys.map(|keys| Secret::new(keys.admin_key)),
+        )?;
         let components = shipped::folder(config.components.as_deref()).ok();
         let host = compose::host(&config, components.as_deref()).await?;
         let admin_key = config.gateway.admin_key.expose().to_owned();
-        Ok(Self { way: Way::InProcess { gateway: host.gateway.clone(), _held: Some(Box::new((host, lock))) }, admin_key })
+        Ok(Self {
+            way: Way::InProcess {
+                gateway: host.gateway.clone(),
+                _held: Some(Box::new((host, lock))),
+            },
+            admin_key,
+        })
     }
 
     pub(crate) fn in_process(gateway: Gateway, admin_key: &str) -> Self {
-        Self { way: Way::InProcess { gateway, _held: None }, admin_key: admin_key.to_owned() }
+        Self {
+            way: Way::InProcess {
+                gateway,
+                _held: None,
+            },
+            admin_key: admin_key.to_owned(),
+        }
     }
 
     fn http(base: &str, key: &str) -> anyhow::Result<Self> {
         crate::telemetry::use_crypto();
-        let client = reqwest::Client::builder().no_proxy().build().context("cannot make an HTTP client")?;
-        Ok(Self { way: Way::Http { client, base: base.trim_end_matches('/').to_owned() }, admin_key: key.to_owned() })
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .build()
+            .context("cannot make an HTTP client")?;
+        Ok(Self {
+            way: Way::Http {
+                client,
+                base: base.trim_end_matches('/').to_owned(),
+            },
+            admin_key: key.to_owned(),
+        })
     }
 
     pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Value> {
@@ -61,7 +94,8 @@ impl Client {
     }
 
     pub(crate) async fn put(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        self.call(Method::PUT, path, body.to_string().into_bytes()).await
+        self.call(Method::PUT, path, body.to_string().into_bytes())
+            .await
     }
 
     pub(crate) async fn post(&self, path: &str, body: Vec<u8>) -> anyhow::Result<Value> {
@@ -86,22 +120,49 @@ impl Client {
         let authorization = format!("Bearer {}", self.admin_key);
         let (status, bytes) = match &self.way {
             Way::Http { client, base } => {
-                let request = client.request(method, format!("{base}{path}")).header(header::AUTHORIZATION, authorization).header(header::CONTENT_TYPE, "application/json");
-                let answer = request.body(body).send().await.with_context(|| format!("the server at {base} does not answer"))?;
-                (answer.status(), answer.bytes().await.context("the server's answer broke off")?)
+                let request = client
+                    .request(method, format!("{base}{path}"))
+                    .header(header::AUTHORIZATION, authorization)
+                    .header(header::CONTENT_TYPE, "application/json");
+                let answer = request
+                    .body(body)
+                    .send()
+                    .await
+                    .with_context(|| format!("the server at {base} does not answer"))?;
+                (
+                    answer.status(),
+                    answer
+                        .bytes()
+                        .await
+                        .context("the server's answer broke off")?,
+                )
             }
             Way::InProcess { gateway, .. } => {
-                let request = Request::builder().method(method).uri(&path).header(header::AUTHORIZATION, authorization).header(header::HOST, "localhost");
-                let request = request.body(Body::from(body)).with_context(|| format!("`{path}` is not a path"))?;
+                let request = Request::builder()
+                    .method(method)
+                    .uri(&path)
+                    .header(header::AUTHORIZATION, authorization)
+                    .header(header::HOST, "localhost");
+                let request = request
+                    .body(Body::from(body))
+                    .with_context(|| format!("`{path}` is not a path"))?;
                 let answer = gateway.admin(request).await;
-                (answer.status(), to_bytes(answer.into_body(), usize::MAX).await.context("the answer broke off")?)
+                (
+                    answer.status(),
+                    to_bytes(answer.into_body(), usize::MAX)
+                        .await
+                        .context("the answer broke off")?,
+                )
             }
         };
         let answer: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         if status.is_success() {
             return Ok(answer);
         }
-        let told = answer["detail"].as_str().or_else(|| answer["title"].as_str()).unwrap_or("the server gave no reason");
+        let told = answer["detail"]
+            .as_str()
+            .or_else(|| answer["title"].as_str())
+            .unwrap_or("the server gave no reason");
         if status == StatusCode::UNAUTHORIZED {
             bail!("the admin key is not this installation's");
         }
@@ -111,7 +172,15 @@ impl Client {
 
 /// A path segment of any text.
 pub(crate) fn segment(text: &str) -> String {
-    text.bytes().map(|b| if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'@') { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    text.bytes()
+        .map(|b| {
+            if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'@') {
+                char::from(b).to_string()
+            } else {
+                format!("%{b:02X}")
+            }
+        })
+        .collect()
 }
 
 #[cfg(test)]

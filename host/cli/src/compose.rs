@@ -29,17 +29,32 @@ pub(crate) struct Host {
 /// Builds the host over the data in `data`. `components`: where shipped components are; they are installed where missing.
 pub(crate) async fn host(config: &Config, components: Option<&Path>) -> anyhow::Result<Host> {
     telemetry::use_crypto();
-    let store = Store::open(&config.store).await.context("cannot open the database")?;
+    let store = Store::open(&config.store)
+        .await
+        .context("cannot open the database")?;
     let cache = config.data.join("cache");
-    let runtime = Runtime::new(RuntimeConfig { cache: Some(cache), ..RuntimeConfig::default() }).context("cannot start the component runtime")?;
-    let library = Library::open(config.data.join("components"), runtime.clone(), store.clone()).context("cannot use the components folder")?;
+    let runtime = Runtime::new(RuntimeConfig {
+        cache: Some(cache),
+        ..RuntimeConfig::default()
+    })
+    .context("cannot start the component runtime")?;
+    let library = Library::open(
+        config.data.join("components"),
+        runtime.clone(),
+        store.clone(),
+    )
+    .context("cannot use the components folder")?;
     let egress = Egress::new().context("cannot set up TLS")?;
     let platform = Platform {
-        index: Index::open(config.data.join("index"), IndexConfig::default()).context("cannot open the search index")?,
+        index: Index::open(config.data.join("index"), IndexConfig::default())
+            .context("cannot open the search index")?,
         providers: providers(config)?,
         key_sets: key_sets(egress.clone())?,
         library: Arc::new(library),
-        settings: Arc::new(Settings { base_domains: config.base_domains.clone(), default_model: config.default_model.clone() }),
+        settings: Arc::new(Settings {
+            base_domains: config.base_domains.clone(),
+            default_model: config.default_model.clone(),
+        }),
         runtime,
         store,
         outbound: Outbound::new(egress, CONNECTIONS_PER_TENANT),
@@ -47,11 +62,24 @@ pub(crate) async fn host(config: &Config, components: Option<&Path>) -> anyhow::
     if let Some(folder) = components {
         shipped::install(&platform, folder).await?;
     }
-    let tenants = Tenants::load(platform.clone()).await.map_err(explain).context("cannot bind the installation's components")?;
+    let tenants = Tenants::load(platform.clone())
+        .await
+        .map_err(explain)
+        .context("cannot bind the installation's components")?;
     let metrics = Arc::new(Metrics::default());
     metrics.register(|registry| platform.runtime.metrics().register(registry));
-    let gateway = Gateway::new(config.gateway.clone(), platform.clone(), tenants.clone(), metrics);
-    Ok(Host { gateway, tenants, platform, retention: config.store.journal.retention })
+    let gateway = Gateway::new(
+        config.gateway.clone(),
+        platform.clone(),
+        tenants.clone(),
+        metrics,
+    );
+    Ok(Host {
+        gateway,
+        tenants,
+        platform,
+        retention: config.store.journal.retention,
+    })
 }
 
 impl Host {
@@ -60,11 +88,25 @@ impl Host {
         let prune = async {
             loop {
                 let before = std::time::SystemTime::now() - self.retention;
-                let before_ms = before.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
-                match self.platform.store.operator().prune_sessions(i64::try_from(before_ms).unwrap_or(0)).await {
+                let before_ms = before
+                    .duration_since(std::time::UNIX_EPOCH)
+                    .unwrap_or_default()
+                    .as_millis();
+                match self
+                    .platform
+                    .store
+                    .operator()
+                    .prune_sessions(i64::try_from(before_ms).unwrap_or(0))
+                    .await
+                {
                     Ok(0) => {}
-                    Ok(removed) => tracing::info!(removed, "sessions past the retention time were removed"),
-                    Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "old sessions could not be removed"),
+                    Ok(removed) => {
+                        tracing::info!(removed, "sessions past the retention time were removed")
+                    }
+                    Err(error) => tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "old sessions could not be removed"
+                    ),
                 }
                 tokio::time::sleep(PRUNE_EVERY).await;
             }
@@ -83,7 +125,8 @@ fn providers(config: &Config) -> anyhow::Result<Providers> {
     for provider in &config.providers {
         let mut openai = OpenAiConfig::new(provider.url.clone());
         openai.api_key = provider.key.clone();
-        let built = OpenAi::new(openai).map_err(|why| anyhow::anyhow!("provider {}: {why}", provider.name))?;
+        let built = OpenAi::new(openai)
+            .map_err(|why| anyhow::anyhow!("provider {}: {why}", provider.name))?;
         providers = providers.with(provider.name.clone(), Arc::new(built));
     }
     Ok(providers)

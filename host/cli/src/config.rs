@@ -45,44 +45,89 @@ pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 impl Config {
     /// Reads a file. Relative paths in it are relative to its folder.
-    pub(crate) fn read(path: &Path, environment: Environment<'_>, admin_key: Option<Secret>) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the configuration {}", path.display()))?;
+    pub(crate) fn read(
+        path: &Path,
+        environment: Environment<'_>,
+        admin_key: Option<Secret>,
+    ) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the configuration {}", path.display()))?;
         let folder = path.parent().unwrap_or(Path::new("."));
         Self::parse(&text, folder, environment, admin_key).map_err(|problems| {
-            anyhow::anyhow!("{} has {} mistake{}:\n{}", path.display(), problems.len(), if problems.len() == 1 { "" } else { "s" }, Problems(problems))
+            anyhow::anyhow!(
+                "{} has {} mistake{}:\n{}",
+                path.display(),
+                problems.len(),
+                if problems.len() == 1 { "" } else { "s" },
+                Problems(problems)
+            )
         })
     }
 
     /// `admin_key`: what an embedded installation has already; otherwise the file must name one.
-    pub(crate) fn parse(text: &str, folder: &Path, environment: Environment<'_>, admin_key: Option<Secret>) -> Result<Self, Vec<Problem>> {
-        let table: toml::Table = toml::from_str(text)
-            .map_err(|error| vec![Problem { key: String::new(), value: error.message().to_owned(), expected: "TOML".to_owned() }])?;
+    pub(crate) fn parse(
+        text: &str,
+        folder: &Path,
+        environment: Environment<'_>,
+        admin_key: Option<Secret>,
+    ) -> Result<Self, Vec<Problem>> {
+        let table: toml::Table = toml::from_str(text).map_err(|error| {
+            vec![Problem {
+                key: String::new(),
+                value: error.message().to_owned(),
+                expected: "TOML".to_owned(),
+            }]
+        })?;
         let mut problems = Vec::new();
         let mut root = Reader::new(table, "", &mut problems);
-        let data = root.text("data", "a folder").map_or_else(|| folder.join("ambit-data"), |path| folder.join(path));
-        let log = root.text("log", "a filter such as `info` or `info,ambit_runtime=debug`").unwrap_or_else(|| "info".to_owned());
-        let components = root.text("components", "a folder").map(|path| folder.join(path));
-        let default_model = root.parsed("default_model", "`provider/model`", str::parse::<ModelName>);
+        let data = root
+            .text("data", "a folder")
+            .map_or_else(|| folder.join("ambit-data"), |path| folder.join(path));
+        let log = root
+            .text(
+                "log",
+                "a filter such as `info` or `info,ambit_runtime=debug`",
+            )
+            .unwrap_or_else(|| "info".to_owned());
+        let components = root
+            .text("components", "a folder")
+            .map(|path| folder.join(path));
+        let default_model =
+            root.parsed("default_model", "`provider/model`", str::parse::<ModelName>);
 
         let mut listen = root.table("listen");
-        let address = listen.parsed("data", ADDRESS, str::parse::<SocketAddr>).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080)));
+        let address = listen
+            .parsed("data", ADDRESS, str::parse::<SocketAddr>)
+            .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080)));
         let ops_listen = listen.parsed("ops", ADDRESS, str::parse::<SocketAddr>);
         if ops_listen.is_none() && !address.ip().is_loopback() {
             listen.missing("ops", "an address of its own: off loopback, the admin API never shares the tenants' listener");
         }
         listen.finish("data, ops");
 
-        let mut secrets = Secrets { environment, folder };
+        let mut secrets = Secrets {
+            environment,
+            folder,
+        };
         let mut admin = root.table("admin");
         let own_key = secrets.read(&mut admin, "key");
         if own_key.is_none() && admin_key.is_none() {
             admin.missing("key", SECRET);
         }
         admin.finish("key");
-        let mut gateway = GatewayConfig::new(own_key.or(admin_key).unwrap_or_else(|| Secret::new("")));
+        let mut gateway =
+            GatewayConfig::new(own_key.or(admin_key).unwrap_or_else(|| Secret::new("")));
 
-        let domains = root.list("base_domains", "a list of domains such as `[\"agents.example.com\"]`", |item| item.text("a domain"));
-        let base_domains = if domains.is_empty() { vec!["localhost".to_owned()] } else { domains };
+        let domains = root.list(
+            "base_domains",
+            "a list of domains such as `[\"agents.example.com\"]`",
+            |item| item.text("a domain"),
+        );
+        let base_domains = if domains.is_empty() {
+            vec!["localhost".to_owned()]
+        } else {
+            domains
+        };
 
         let store = store(root.table("database"), &data, &mut secrets);
         let mut journal = root.table("journal");
@@ -91,32 +136,62 @@ impl Config {
             journal_config.retention = Duration::from_secs(u64::from(days) * 24 * 3600);
         }
         journal.finish("retention_days");
-        let store = StoreConfig { journal: journal_config, ..store };
+        let store = StoreConfig {
+            journal: journal_config,
+            ..store
+        };
 
         limits(root.table("limits"), &mut gateway);
         let mut rate = root.table("rate");
         if rate.flag("unlimited") {
             gateway.rate.per_minute = None;
         }
-        if let Some(per_minute) = rate.count("per_minute", "requests per minute and key, above zero").and_then(NonZeroU32::new) {
+        if let Some(per_minute) = rate
+            .count("per_minute", "requests per minute and key, above zero")
+            .and_then(NonZeroU32::new)
+        {
             gateway.rate.per_minute = Some(per_minute);
         }
-        if let Some(burst) = rate.count("burst", "requests at once, above zero").and_then(NonZeroU32::new) {
+        if let Some(burst) = rate
+            .count("burst", "requests at once, above zero")
+            .and_then(NonZeroU32::new)
+        {
             gateway.rate.burst = burst;
         }
-        gateway.rate.unlimited = rate.list("exempt", "a list of `tenant/principal`", |item| item.text("`tenant/principal`")).into_iter().collect();
+        gateway.rate.unlimited = rate
+            .list("exempt", "a list of `tenant/principal`", |item| {
+                item.text("`tenant/principal`")
+            })
+            .into_iter()
+            .collect();
         rate.finish("per_minute, burst, unlimited, exempt");
 
         let providers = providers(&mut root, &mut secrets);
 
         let mut telemetry = root.table("telemetry");
-        let otlp = telemetry.parsed("otlp", "an http address of an OpenTelemetry collector", str::parse::<Url>);
+        let otlp = telemetry.parsed(
+            "otlp",
+            "an http address of an OpenTelemetry collector",
+            str::parse::<Url>,
+        );
         telemetry.finish("otlp");
         root.finish("data, log, components, default_model, base_domains, listen, admin, database, journal, limits, rate, providers, telemetry");
         if !problems.is_empty() {
             return Err(problems);
         }
-        Ok(Self { data, listen: address, ops_listen, base_domains, store, gateway, components, providers, default_model, log, otlp })
+        Ok(Self {
+            data,
+            listen: address,
+            ops_listen,
+            base_domains,
+            store,
+            gateway,
+            components,
+            providers,
+            default_model,
+            log,
+            otlp,
+        })
     }
 }
 
@@ -135,18 +210,31 @@ fn store(mut table: Reader<'_>, data: &Path, secrets: &mut Secrets<'_>) -> Store
     let mut login = |table: &mut Reader<'_>, name: &str, needed: bool| {
         let secret = secrets.read(table, name);
         if secret.is_none() && needed {
-            table.missing(name, "a connection URL as a secret: `{ env = \"NAME\" }` or `{ file = \"path\" }`");
+            table.missing(
+                name,
+                "a connection URL as a secret: `{ env = \"NAME\" }` or `{ file = \"path\" }`",
+            );
         }
         secret
     };
     let app = login(&mut table, "app", true);
     let operator = login(&mut table, "operator", true);
     let owner = login(&mut table, "owner", false);
-    let max_connections = table.count("max_connections", "a whole number above zero").unwrap_or(16);
+    let max_connections = table
+        .count("max_connections", "a whole number above zero")
+        .unwrap_or(16);
     table.finish("kind, app, operator, owner, max_connections");
     let nothing = || Secret::new("");
-    let postgres = PostgresConfig { app: app.unwrap_or_else(nothing), operator: operator.unwrap_or_else(nothing), owner, max_connections };
-    StoreConfig { database: Database::Postgres(postgres), journal: JournalConfig::default() }
+    let postgres = PostgresConfig {
+        app: app.unwrap_or_else(nothing),
+        operator: operator.unwrap_or_else(nothing),
+        owner,
+        max_connections,
+    };
+    StoreConfig {
+        database: Database::Postgres(postgres),
+        journal: JournalConfig::default(),
+    }
 }
 
 fn limits(mut table: Reader<'_>, gateway: &mut GatewayConfig) {
@@ -174,12 +262,24 @@ fn providers(root: &mut Reader<'_>, secrets: &mut Secrets<'_>) -> Vec<ProviderCo
         let mut provider = table.table(&name);
         match parsed {
             Ok(parsed) if parsed.as_str() != "extractive" => {
-                let url = provider.required("url", "the http or https address of an OpenAI-compatible server", str::parse::<Url>);
+                let url = provider.required(
+                    "url",
+                    "the http or https address of an OpenAI-compatible server",
+                    str::parse::<Url>,
+                );
                 let key = secrets.read(&mut provider, "key");
                 provider.finish("url, key");
-                providers.extend(url.map(|url| ProviderConfig { name: parsed, url, key }));
+                providers.extend(url.map(|url| ProviderConfig {
+                    name: parsed,
+                    url,
+                    key,
+                }));
             }
-            _ => provider.unexpected("", &name, "a provider's name: lower-case letters, digits and inner hyphens, not `extractive`"),
+            _ => provider.unexpected(
+                "",
+                &name,
+                "a provider's name: lower-case letters, digits and inner hyphens, not `extractive`",
+            ),
         }
     }
     providers
@@ -195,15 +295,17 @@ impl Secrets<'_> {
     fn read(&mut self, table: &mut Reader<'_>, name: &str) -> Option<Secret> {
         let value = table.take(name)?;
         let found = match &value {
-            toml::Value::Table(place) if place.len() == 1 => match (place.get("env"), place.get("file")) {
-                (Some(toml::Value::String(variable)), None) => {
-                    (self.environment)(variable).ok_or_else(|| format!("the environment variable {variable} to be set"))
+            toml::Value::Table(place) if place.len() == 1 => {
+                match (place.get("env"), place.get("file")) {
+                    (Some(toml::Value::String(variable)), None) => (self.environment)(variable)
+                        .ok_or_else(|| format!("the environment variable {variable} to be set")),
+                    (None, Some(toml::Value::String(file))) => {
+                        std::fs::read_to_string(self.folder.join(file))
+                            .map_err(|error| format!("a readable file {file} ({error})"))
+                    }
+                    _ => Err(SECRET.to_owned()),
                 }
-                (None, Some(toml::Value::String(file))) => {
-                    std::fs::read_to_string(self.folder.join(file)).map_err(|error| format!("a readable file {file} ({error})"))
-                }
-                _ => Err(SECRET.to_owned()),
-            },
+            }
             // A secret in clear text in a configuration ends in a repository.
             _ => Err(SECRET.to_owned()),
         };
@@ -227,15 +329,22 @@ mod tests {
 
     fn parse(text: &str) -> Result<Config, String> {
         let environment = |name: &str| (name == "SET").then(|| "value".to_owned());
-        Config::parse(text, Path::new("/nowhere"), &environment, None).map_err(|problems| Problems(problems).to_string())
+        Config::parse(text, Path::new("/nowhere"), &environment, None)
+            .map_err(|problems| Problems(problems).to_string())
     }
 
     #[test]
     fn the_documented_example_is_valid() {
         let documentation = include_str!("../../../docs/configuration.md");
-        let example = documentation.split("```toml").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let example = documentation
+            .split("```toml")
+            .nth(1)
+            .and_then(|rest| rest.split("```").next())
+            .unwrap();
         let environment = |_: &str| Some("value".to_owned());
-        Config::parse(example, Path::new("."), &environment, None).map_err(Problems).unwrap();
+        Config::parse(example, Path::new("."), &environment, None)
+            .map_err(Problems)
+            .unwrap();
     }
 
     #[test]
@@ -253,7 +362,17 @@ mod tests {
              [providers.openai]\nkey = { env = \"UNSET\" }\n[providers.\"A b\"]\nurl = \"http://x\"",
         )
         .unwrap_err();
-        for part in ["colour", "log", "admin.key", "listen.ops", "oracle", "rate.burst", "providers.openai.url", "UNSET", "A b"] {
+        for part in [
+            "colour",
+            "log",
+            "admin.key",
+            "listen.ops",
+            "oracle",
+            "rate.burst",
+            "providers.openai.url",
+            "UNSET",
+            "A b",
+        ] {
             assert!(message.contains(part), "{part} in:\n{message}");
         }
         assert!(!message.contains("clear text"), "{message}");
@@ -261,7 +380,11 @@ mod tests {
 
     #[test]
     fn postgres_needs_its_logins() {
-        let message = parse("admin.key = { env = \"SET\" }\n[database]\nkind = \"postgres\"").unwrap_err();
-        assert!(message.contains("database.app") && message.contains("database.operator"), "{message}");
+        let message =
+            parse("admin.key = { env = \"SET\" }\n[database]\nkind = \"postgres\"").unwrap_err();
+        assert!(
+            message.contains("database.app") && message.contains("database.operator"),
+            "{message}"
+        );
     }
 }

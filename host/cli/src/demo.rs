@@ -34,7 +34,14 @@ pub(crate) const TENANTS: &[DemoTenant] = &[
         name: "Acme",
         collection: "handbook",
         instructions: "You help people who run Ambit. Answer briefly.",
-        documents: documents!["README.md", "ARCHITECTURE.md", "docs/permissions.md", "docs/operating.md", "docs/configuration.md", "docs/components.md"],
+        documents: documents![
+            "README.md",
+            "ARCHITECTURE.md",
+            "docs/permissions.md",
+            "docs/operating.md",
+            "docs/configuration.md",
+            "docs/components.md"
+        ],
     },
     DemoTenant {
         slug: "globex",
@@ -54,21 +61,43 @@ pub(crate) const TENANTS: &[DemoTenant] = &[
 ];
 
 /// Makes what is missing. Repeating it changes nothing: keys stay, unchanged documents cost a hash.
-pub(crate) async fn make(client: &Client, installation: &Installation, keys: &mut Keys, model: Option<&ModelName>, show_progress: bool) -> anyhow::Result<()> {
+pub(crate) async fn make(
+    client: &Client,
+    installation: &Installation,
+    keys: &mut Keys,
+    model: Option<&ModelName>,
+    show_progress: bool,
+) -> anyhow::Result<()> {
     let there = client.list("/tenants").await?;
     for tenant in TENANTS {
         let path = format!("/tenants/{}", tenant.slug);
         if !there.iter().any(|t| t["slug"] == tenant.slug) {
-            client.put(&path, &json!({ "display_name": tenant.name })).await?;
+            client
+                .put(&path, &json!({ "display_name": tenant.name }))
+                .await?;
         }
         if !keys.tenants.contains_key(tenant.slug) {
             let body = json!({ "name": "bootstrap", "principal": PRINCIPAL });
-            let made = client.post(&format!("{path}/keys"), body.to_string().into_bytes()).await?;
-            keys.tenants.insert(tenant.slug.to_owned(), made["key"].as_str().unwrap_or_default().to_owned());
+            let made = client
+                .post(&format!("{path}/keys"), body.to_string().into_bytes())
+                .await?;
+            keys.tenants.insert(
+                tenant.slug.to_owned(),
+                made["key"].as_str().unwrap_or_default().to_owned(),
+            );
             installation.keep_keys(keys)?;
         }
-        client.put(&format!("{path}/collections/{}", tenant.collection), &json!({})).await?;
-        let rows = tenant.documents.iter().map(|(name, text)| load::Row::markdown(name, text)).collect();
+        client
+            .put(
+                &format!("{path}/collections/{}", tenant.collection),
+                &json!({}),
+            )
+            .await?;
+        let rows = tenant
+            .documents
+            .iter()
+            .map(|(name, text)| load::Row::markdown(name, text))
+            .collect();
         load::send(client, tenant.slug, tenant.collection, rows, show_progress).await?;
         let definition = json!({
             "name": "assistant",
@@ -78,11 +107,18 @@ pub(crate) async fn make(client: &Client, installation: &Installation, keys: &mu
             "collections": [tenant.collection],
             "tools": ["ambit:tool-datetime"],
         });
-        client.put(&format!("{path}/agents/assistant"), &definition).await?;
+        client
+            .put(&format!("{path}/agents/assistant"), &definition)
+            .await?;
     }
     // With a provider, its models may be called as they are.
     if model.is_some() {
-        client.put(&format!("/grants/{}", ambit_session::PASS_THROUGH), &json!({ "models": ["openai/*"] })).await?;
+        client
+            .put(
+                &format!("/grants/{}", ambit_session::PASS_THROUGH),
+                &json!({ "models": ["openai/*"] }),
+            )
+            .await?;
     }
     Ok(())
 }

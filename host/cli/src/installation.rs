@@ -54,7 +54,8 @@ impl Installation {
             builder.create(folder)?;
             folder.canonicalize()
         };
-        let folder = make().with_context(|| format!("cannot use {} as the data folder", folder.display()))?;
+        let folder = make()
+            .with_context(|| format!("cannot use {} as the data folder", folder.display()))?;
         Ok(Self { folder })
     }
 
@@ -73,11 +74,18 @@ impl Installation {
     /// Takes the lock. None: another process has it.
     pub(crate) fn lock(&self) -> anyhow::Result<Option<Lock>> {
         let path = self.path("lock");
-        let file = private(&path).and_then(|mut options| options.truncate(false).open(&path)).with_context(|| format!("cannot open {}", path.display()))?;
+        let file = private(&path)
+            .and_then(|mut options| options.truncate(false).open(&path))
+            .with_context(|| format!("cannot open {}", path.display()))?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Lock { _file: file, server: self.path("server.json") })),
+            Ok(()) => Ok(Some(Lock {
+                _file: file,
+                server: self.path("server.json"),
+            })),
             Err(fs::TryLockError::WouldBlock) => Ok(None),
-            Err(fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+            Err(fs::TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("cannot lock {}", path.display()))
+            }
         }
     }
 
@@ -103,9 +111,16 @@ impl Installation {
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", path.display()));
+            }
         };
-        serde_json::from_str(&text).map(Some).with_context(|| format!("{} is damaged; restore it from a backup or delete it", path.display()))
+        serde_json::from_str(&text).map(Some).with_context(|| {
+            format!(
+                "{} is damaged; restore it from a backup or delete it",
+                path.display()
+            )
+        })
     }
 
     /// Writes beside and renames, so that a reader never sees half a file.
@@ -153,16 +168,31 @@ mod tests {
         let installation = Installation::open(&folder.path().join("new")).unwrap();
         let lock = installation.lock().unwrap().unwrap();
         assert!(installation.lock().unwrap().is_none());
-        installation.announce(&Server { url: "u".into(), ops_url: "o".into(), admin_key: "k".into(), pid: 1 }).unwrap();
+        installation
+            .announce(&Server {
+                url: "u".into(),
+                ops_url: "o".into(),
+                admin_key: "k".into(),
+                pid: 1,
+            })
+            .unwrap();
         assert_eq!(installation.server().unwrap().unwrap().url, "u");
         drop(lock);
         assert!(installation.server().unwrap().is_none() && installation.lock().unwrap().is_some());
 
-        installation.keep_keys(&Keys { admin_key: "secret".into(), tenants: BTreeMap::new() }).unwrap();
+        installation
+            .keep_keys(&Keys {
+                admin_key: "secret".into(),
+                tenants: BTreeMap::new(),
+            })
+            .unwrap();
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;
-            let mode = fs::metadata(installation.path("keys.json")).unwrap().permissions().mode();
+            let mode = fs::metadata(installation.path("keys.json"))
+                .unwrap()
+                .permissions()
+                .mode();
             assert_eq!(mode & 0o777, 0o600);
         }
     }
@@ -171,8 +201,16 @@ mod tests {
     fn a_damaged_file_is_named() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("keys.json"), "{").unwrap();
-        let error = Installation::open(folder.path()).unwrap().keys().unwrap_err();
+        let error = Installation::open(folder.path())
+            .unwrap()
+            .keys()
+            .unwrap_err();
         assert!(error.to_string().contains("keys.json"), "{error}");
-        assert!(Installation::find(&folder.path().join("absent")).unwrap_err().to_string().contains("ambit up"));
+        assert!(
+            Installation::find(&folder.path().join("absent"))
+                .unwrap_err()
+                .to_string()
+                .contains("ambit up")
+        );
     }
 }

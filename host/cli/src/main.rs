@@ -23,7 +23,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error).context("cannot start")),
     };
@@ -48,7 +51,10 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
 }
 
 /// One sentence and its causes on stderr.
-#[allow(clippy::print_stderr, reason = "this is where a command's failure is told")]
+#[allow(
+    clippy::print_stderr,
+    reason = "this is where a command's failure is told"
+)]
 fn fail(error: &anyhow::Error) -> ExitCode {
     eprintln!("error: {error}");
     for cause in error.chain().skip(1) {

@@ -28,7 +28,10 @@ pub(crate) async fn run(path: &Path) -> anyhow::Result<ExitCode> {
 }
 
 /// Reads one variable. Nothing else in the program reads the environment.
-#[allow(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the environment"
+)]
 pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
@@ -37,7 +40,11 @@ pub(crate) fn environment(name: &str) -> Option<String> {
 pub(crate) fn take(installation: &Installation) -> anyhow::Result<Lock> {
     let Some(lock) = installation.lock()? else {
         match installation.server()? {
-            Some(server) => bail!("this installation is served already, by process {} at {}", server.pid, server.url),
+            Some(server) => bail!(
+                "this installation is served already, by process {} at {}",
+                server.pid,
+                server.url
+            ),
             None => bail!("another process works on this installation; wait until it is done"),
         }
     };
@@ -55,13 +62,19 @@ impl Listening {
     pub(crate) async fn bind(config: &Config) -> anyhow::Result<Self> {
         let data = listen(config.listen).await?;
         let address = data.local_addr()?;
-        let mut listening = Self { listeners: Vec::new(), data: address, ops: address };
+        let mut listening = Self {
+            listeners: Vec::new(),
+            data: address,
+            ops: address,
+        };
         match config.ops_listen {
             None => listening.listeners.push((data, Role::Both)),
             Some(ops) => {
                 let ops = listen(ops).await?;
                 listening.ops = ops.local_addr()?;
-                listening.listeners.extend([(data, Role::Data), (ops, Role::Ops)]);
+                listening
+                    .listeners
+                    .extend([(data, Role::Data), (ops, Role::Ops)]);
             }
         }
         Ok(listening)
@@ -80,13 +93,24 @@ impl Listening {
     }
 
     /// Tells commands on this machine where the server is.
-    pub(crate) fn announce(&self, installation: &Installation, admin_key: &Secret) -> anyhow::Result<()> {
-        installation.announce(&Server { url: self.url(), ops_url: self.ops_url(), admin_key: admin_key.expose().to_owned(), pid: std::process::id() })
+    pub(crate) fn announce(
+        &self,
+        installation: &Installation,
+        admin_key: &Secret,
+    ) -> anyhow::Result<()> {
+        installation.announce(&Server {
+            url: self.url(),
+            ops_url: self.ops_url(),
+            admin_key: admin_key.expose().to_owned(),
+            pid: std::process::id(),
+        })
     }
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}; choose another address with --listen"))
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}; choose another address with --listen")
+    })
 }
 
 /// Serves until a signal, drains, and says how it ended.
@@ -112,7 +136,10 @@ pub(crate) async fn serve(host: Host, listening: Listening) -> anyhow::Result<Ex
             Ok(ExitCode::SUCCESS)
         }
         Ended::Cut(connections) => {
-            tracing::warn!(connections, "stopped; connections were cut at the drain deadline");
+            tracing::warn!(
+                connections,
+                "stopped; connections were cut at the drain deadline"
+            );
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -137,6 +164,10 @@ async fn signal() {
 /// Keys for a new installation.
 pub(crate) fn new_keys() -> anyhow::Result<Keys> {
     let mut random = [0; 32];
-    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("the system gives no random numbers: {error}"))?;
-    Ok(Keys { admin_key: format!("adm_{}", hex::encode(random)), ..Keys::default() })
+    getrandom::fill(&mut random)
+        .map_err(|error| anyhow::anyhow!("the system gives no random numbers: {error}"))?;
+    Ok(Keys {
+        admin_key: format!("adm_{}", hex::encode(random)),
+        ..Keys::default()
+    })
 }

@@ -19,9 +19,15 @@ pub(crate) fn folder(named: Option<&Path>) -> anyhow::Result<PathBuf> {
         return Ok(folder.to_owned());
     }
     let program = std::env::current_exe().context("cannot tell where this program is")?;
-    let folder = program.parent().unwrap_or(Path::new(".")).join("components");
+    let folder = program
+        .parent()
+        .unwrap_or(Path::new("."))
+        .join("components");
     if !folder.is_dir() {
-        bail!("there are no components at {}; build them with `cargo xtask build`, or name their folder with --components", folder.display());
+        bail!(
+            "there are no components at {}; build them with `cargo xtask build`, or name their folder with --components",
+            folder.display()
+        );
     }
     Ok(folder)
 }
@@ -30,40 +36,80 @@ pub(crate) fn folder(named: Option<&Path>) -> anyhow::Result<PathBuf> {
 /// components of an embedded installation move with it.
 pub(crate) async fn install(platform: &Platform, folder: &Path) -> anyhow::Result<()> {
     let operator = platform.store.operator();
-    let mut slots: BTreeMap<_, _> = operator.default_slots().await?.into_iter().map(|slot| (slot.slot, slot.component)).collect();
-    let known: BTreeMap<_, _> = operator.components().await?.into_iter().map(|component| (component.digest, component.name)).collect();
-    let granted: Vec<_> = operator.grants().await?.into_iter().map(|grant| grant.component).collect();
+    let mut slots: BTreeMap<_, _> = operator
+        .default_slots()
+        .await?
+        .into_iter()
+        .map(|slot| (slot.slot, slot.component))
+        .collect();
+    let known: BTreeMap<_, _> = operator
+        .components()
+        .await?
+        .into_iter()
+        .map(|component| (component.digest, component.name))
+        .collect();
+    let granted: Vec<_> = operator
+        .grants()
+        .await?
+        .into_iter()
+        .map(|grant| grant.component)
+        .collect();
 
     let mut files: Vec<_> = std::fs::read_dir(folder)
         .with_context(|| format!("cannot read {}", folder.display()))?
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "wasm"))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "wasm")
+        })
         .collect();
     files.sort();
     if files.is_empty() {
-        bail!("there are no components in {}; build them with `cargo xtask build`", folder.display());
+        bail!(
+            "there are no components in {}; build them with `cargo xtask build`",
+            folder.display()
+        );
     }
     for file in files {
         let manifest_file = file.with_extension("toml");
-        let manifest = std::fs::read_to_string(&manifest_file).with_context(|| format!("cannot read {}", manifest_file.display()))?;
-        let wasm = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let manifest = std::fs::read_to_string(&manifest_file)
+            .with_context(|| format!("cannot read {}", manifest_file.display()))?;
+        let wasm =
+            std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let digest = ambit_store::Digest(*ambit_runtime::Digest::of(&wasm).as_bytes());
-        let parsed = ambit_policy::Manifest::parse(&manifest).map_err(ambit_policy::Problems).with_context(|| format!("{} is not a manifest", manifest_file.display()))?;
+        let parsed = ambit_policy::Manifest::parse(&manifest)
+            .map_err(ambit_policy::Problems)
+            .with_context(|| format!("{} is not a manifest", manifest_file.display()))?;
         if !known.contains_key(&digest) {
-            platform.library.install(wasm.into(), &manifest).await.with_context(|| format!("cannot install {}", file.display()))?;
+            platform
+                .library
+                .install(wasm.into(), &manifest)
+                .await
+                .with_context(|| format!("cannot install {}", file.display()))?;
         }
         let name = parsed.component.name;
         let slot = slot(parsed.component.kind, &name);
         let bound = slots.get(&slot).and_then(|digest| known.get(digest));
         // An operator's own component in the slot stays.
         if slots.get(&slot) != Some(&digest) && bound.is_none_or(|bound| *bound == name) {
-            operator.bind_default_slot(&SlotBinding { slot: slot.clone(), component: digest }).await?;
+            operator
+                .bind_default_slot(&SlotBinding {
+                    slot: slot.clone(),
+                    component: digest,
+                })
+                .await?;
             slots.insert(slot, digest);
         }
         if let Some(permissions) = default_grant(&name)
             && !granted.contains(&name)
         {
-            operator.put_grant(&Grant { component: name, permissions, limits: json!({}) }).await?;
+            operator
+                .put_grant(&Grant {
+                    component: name,
+                    permissions,
+                    limits: json!({}),
+                })
+                .await?;
         }
     }
     Ok(())
@@ -71,7 +117,13 @@ pub(crate) async fn install(platform: &Platform, folder: &Path) -> anyhow::Resul
 
 fn slot(kind: Kind, name: &str) -> String {
     match kind {
-        Kind::Auth => format!("auth/{}", AUTH_ORDER.iter().position(|known| *known == name).unwrap_or(AUTH_ORDER.len())),
+        Kind::Auth => format!(
+            "auth/{}",
+            AUTH_ORDER
+                .iter()
+                .position(|known| *known == name)
+                .unwrap_or(AUTH_ORDER.len())
+        ),
         Kind::Routing => "routing".into(),
         Kind::Guardrail => "guardrail".into(),
         Kind::Retrieval => "retrieval".into(),

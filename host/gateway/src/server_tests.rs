@@ -58,10 +58,28 @@ struct Running {
 
 async fn start(config: ServerConfig) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (address, stop, fake) = (listener.local_addr().unwrap(), CancellationToken::new(), Arc::new(Fake::default()));
+    let (address, stop, fake) = (
+        listener.local_addr().unwrap(),
+        CancellationToken::new(),
+        Arc::new(Fake::default()),
+    );
     let (front, token) = (fake.clone(), stop.clone());
-    let ended = TaskTracker::new().spawn(async move { serve(vec![(listener, Role::Both)], front, &Draining::default(), config, token).await });
-    Running { address, stop, ended, fake }
+    let ended = TaskTracker::new().spawn(async move {
+        serve(
+            vec![(listener, Role::Both)],
+            front,
+            &Draining::default(),
+            config,
+            token,
+        )
+        .await
+    });
+    Running {
+        address,
+        stop,
+        ended,
+        fake,
+    }
 }
 
 impl Running {
@@ -106,8 +124,14 @@ async fn a_drain_lets_what_is_in_flight_finish() {
 
 #[tokio::test]
 async fn a_drain_cuts_at_its_deadline_and_drops_what_was_running() {
-    let running = start(ServerConfig { drain: Duration::from_millis(100), ..ServerConfig::default() }).await;
-    let mut stream = running.send("GET /endless HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let running = start(ServerConfig {
+        drain: Duration::from_millis(100),
+        ..ServerConfig::default()
+    })
+    .await;
+    let mut stream = running
+        .send("GET /endless HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await;
     assert!(first_bytes(&mut stream).await.contains("200 OK"));
     running.stop.cancel();
     assert_eq!(running.ended.await.unwrap(), Ended::Cut(1));
@@ -117,7 +141,9 @@ async fn a_drain_cuts_at_its_deadline_and_drops_what_was_running() {
 #[tokio::test]
 async fn a_client_that_goes_away_drops_its_answer() {
     let running = start(ServerConfig::default()).await;
-    let mut stream = running.send("GET /endless HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let mut stream = running
+        .send("GET /endless HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await;
     assert!(first_bytes(&mut stream).await.contains("200 OK"));
     drop(stream);
     timeout(Duration::from_secs(5), async {
@@ -132,11 +158,20 @@ async fn a_client_that_goes_away_drops_its_answer() {
 
 #[tokio::test]
 async fn heads_are_capped_in_number_size_and_time() {
-    let config = ServerConfig { header_timeout: Duration::from_millis(100), ..ServerConfig::default() };
+    let config = ServerConfig {
+        header_timeout: Duration::from_millis(100),
+        ..ServerConfig::default()
+    };
     let running = start(config).await;
-    let many = format!("GET / HTTP/1.1\r\nhost: a\r\n{}\r\n", "x: y\r\n".repeat(100));
+    let many = format!(
+        "GET / HTTP/1.1\r\nhost: a\r\n{}\r\n",
+        "x: y\r\n".repeat(100)
+    );
     assert!(running.whole(&many).await.starts_with("HTTP/1.1 431"));
-    let long = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "y".repeat(64 << 10));
+    let long = format!(
+        "GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n",
+        "y".repeat(64 << 10)
+    );
     assert!(running.whole(&long).await.starts_with("HTTP/1.1 431"));
     // Half a head, then nothing: the connection ends.
     assert!(!running.whole("GET / HTTP/1.1\r\nhos").await.contains("200"));
@@ -145,8 +180,14 @@ async fn heads_are_capped_in_number_size_and_time() {
 
 #[tokio::test]
 async fn past_the_cap_connections_wait_and_none_is_lost() {
-    let running = start(ServerConfig { max_connections: 1, ..ServerConfig::default() }).await;
-    let held = running.send("GET /endless HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let running = start(ServerConfig {
+        max_connections: 1,
+        ..ServerConfig::default()
+    })
+    .await;
+    let held = running
+        .send("GET /endless HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await;
     let (answered, mut waits) = oneshot::channel();
     let address = running.address;
     TaskTracker::new().spawn(async move {

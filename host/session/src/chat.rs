@@ -14,7 +14,10 @@ use crate::{
     tools::Offer,
 };
 use ambit_capabilities::{
-    agent::{Answer, Decision, Definition, Event, Finish, Message as NewMessage, Move, Role as AgentRole, Turn, TurnClock},
+    agent::{
+        Answer, Decision, Definition, Event, Finish, Message as NewMessage, Move,
+        Role as AgentRole, Turn, TurnClock,
+    },
     guardrail::Stage,
 };
 use ambit_inference::{FinishReason, Message, Role, ToolCall, Usage};
@@ -47,15 +50,32 @@ impl Sessions {
 
     /// Runs one request of an agent. Dropping the events cancels it.
     #[must_use]
-    pub fn chat(&self, mut context: CallContext, tenant: Arc<Tenant>, agent: Arc<LiveAgent>, turn: ChatTurn) -> ChatEvents {
+    pub fn chat(
+        &self,
+        mut context: CallContext,
+        tenant: Arc<Tenant>,
+        agent: Arc<LiveAgent>,
+        turn: ChatTurn,
+    ) -> ChatEvents {
         let session = SessionId::new();
         context.session = Some(session);
-        context.deadline = context.deadline.min(Instant::now() + agent.definition.limits.deadline());
+        context.deadline = context
+            .deadline
+            .min(Instant::now() + agent.definition.limits.deadline());
         let (sender, events) = mpsc::channel(CHANNEL);
         let span = tracing::info_span!("session", %session, agent = %agent.definition.name);
         let run = Run {
-            recorder: Recorder::new(self.platform.store.journal().clone(), context.clone(), session, &agent.definition.name),
-            guard: Guard { guardrail: tenant.guardrail.clone(), context: context.clone(), observer: self.observer.clone() },
+            recorder: Recorder::new(
+                self.platform.store.journal().clone(),
+                context.clone(),
+                session,
+                &agent.definition.name,
+            ),
+            guard: Guard {
+                guardrail: tenant.guardrail.clone(),
+                context: context.clone(),
+                observer: self.observer.clone(),
+            },
             offer: Offer::default(),
             conversation: Conversation::new(),
             usage: Usage::default(),
@@ -69,7 +89,10 @@ impl Sessions {
             turn,
             events: sender,
         };
-        #[allow(clippy::disallowed_methods, reason = "the task ends when its caller goes away, see `Run::to_end`")]
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "the task ends when its caller goes away, see `Run::to_end`"
+        )]
         tokio::spawn(run.to_end().instrument(span));
         ChatEvents { session, events }
     }
@@ -116,8 +139,15 @@ impl Run {
                 self.close(SessionState::Interrupted, "caller-gone").await;
                 return;
             }
-            Some(Ok(ended)) => match self.recorder.close(SessionState::Finished, &[("reason", json!(ended.reason))]).await {
-                Ok(()) => SessionEvent::Finished { reason: ended.reason, usage: self.usage },
+            Some(Ok(ended)) => match self
+                .recorder
+                .close(SessionState::Finished, &[("reason", json!(ended.reason))])
+                .await
+            {
+                Ok(()) => SessionEvent::Finished {
+                    reason: ended.reason,
+                    usage: self.usage,
+                },
                 Err(error) => SessionEvent::Failed(error),
             },
             Some(Err(error)) => {
@@ -130,8 +160,15 @@ impl Run {
     }
 
     async fn close(&mut self, state: SessionState, reason: &str) {
-        if let Err(error) = self.recorder.close(state, &[("reason", json!(reason))]).await {
-            tracing::error!(error = &error as &dyn std::error::Error, "a session's end could not be journalled");
+        if let Err(error) = self
+            .recorder
+            .close(state, &[("reason", json!(reason))])
+            .await
+        {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "a session's end could not be journalled"
+            );
         }
     }
 
@@ -141,7 +178,9 @@ impl Run {
         let mut state = Vec::new();
         let steps = self.agent.definition.limits.steps;
         for step in 0..steps {
-            let decision = self.step(step, steps - step, std::mem::take(&mut events), state).await?;
+            let decision = self
+                .step(step, steps - step, std::mem::take(&mut events), state)
+                .await?;
             state = decision.state;
             events = match decision.move_ {
                 Move::AskModel(request) => vec![self.ask_model(request).await?],
@@ -151,20 +190,34 @@ impl Run {
                 Move::HandBack(calls) => return self.hand_back(calls).await,
             };
         }
-        Err(Error::new(ErrorKind::LimitExceeded { limit: "steps" }, format!("the agent did not finish within its {steps} steps")))
+        Err(Error::new(
+            ErrorKind::LimitExceeded { limit: "steps" },
+            format!("the agent did not finish within its {steps} steps"),
+        ))
     }
 
     /// Judges what the caller wrote and numbers it.
     async fn take_in(&mut self) -> Result<Vec<Event>, Error> {
         let mut messages = std::mem::take(&mut self.turn.messages);
         for (stage, of_tools) in [(Stage::Input, false), (Stage::ToolResult, true)] {
-            let places: Vec<usize> = (0..messages.len()).filter(|i| (messages[*i].role == Role::Tool) == of_tools && !messages[*i].text.is_empty()).collect();
+            let places: Vec<usize> = (0..messages.len())
+                .filter(|i| {
+                    (messages[*i].role == Role::Tool) == of_tools && !messages[*i].text.is_empty()
+                })
+                .collect();
             let texts = places.iter().map(|i| messages[*i].text.clone()).collect();
             let masked = match self.guard.require(&mut self.recorder, stage, texts).await {
                 Ok(masked) => masked,
                 Err(error) => {
                     // What was refused is not kept: only that it was.
-                    self.recorder.note("request", &[("agent", json!(self.agent.definition.name)), ("refused", json!(true))], &json!({}))?;
+                    self.recorder.note(
+                        "request",
+                        &[
+                            ("agent", json!(self.agent.definition.name)),
+                            ("refused", json!(true)),
+                        ],
+                        &json!({}),
+                    )?;
                     return Err(error);
                 }
             };
@@ -175,18 +228,38 @@ impl Run {
             }
         }
         let body = json!({ "messages": messages, "tools": self.offer.client_names(), "options": self.turn.options });
-        self.recorder.note("request", &[("agent", json!(self.agent.definition.name))], &body)?;
+        self.recorder.note(
+            "request",
+            &[("agent", json!(self.agent.definition.name))],
+            &body,
+        )?;
         Ok(messages
             .into_iter()
             .map(|message| {
                 let (role, size) = (agent_role(message.role), bytes(&message.text));
-                let message = Message { role: message.role, text: message.text, tool_calls: message.tool_calls, tool_call_id: message.tool_call_id };
-                Event::Message(NewMessage { id: self.conversation.push(message), role, size, text: None })
+                let message = Message {
+                    role: message.role,
+                    text: message.text,
+                    tool_calls: message.tool_calls,
+                    tool_call_id: message.tool_call_id,
+                };
+                Event::Message(NewMessage {
+                    id: self.conversation.push(message),
+                    role,
+                    size,
+                    text: None,
+                })
             })
             .collect())
     }
 
-    async fn step(&mut self, step: u32, steps_left: u32, events: Vec<Event>, state: Vec<u8>) -> Result<Decision, Error> {
+    async fn step(
+        &mut self,
+        step: u32,
+        steps_left: u32,
+        events: Vec<Event>,
+        state: Vec<u8>,
+    ) -> Result<Decision, Error> {
         let definition = &self.agent.definition;
         let turn = Turn {
             definition: Definition {
@@ -194,7 +267,11 @@ impl Run {
                 instructions: definition.instructions.clone(),
                 tools: self.offer.host_specs(),
                 client_tools: self.offer.client_specs(),
-                collections: definition.collections.iter().map(ToString::to_string).collect(),
+                collections: definition
+                    .collections
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
                 max_passages: definition.max_passages,
                 steps_left,
             },
@@ -204,21 +281,38 @@ impl Run {
         };
         let clock = self.clock(step);
         let decision = self.agent.step.step(&self.context, turn, clock).await?;
-        let facts = [("step", json!(step)), ("move", json!(move_name(&decision.move_))), ("unix_nanos", json!(clock.unix_nanos))];
-        self.recorder.note_bytes("checkpoint", header(&facts), decision.state.clone());
+        let facts = [
+            ("step", json!(step)),
+            ("move", json!(move_name(&decision.move_))),
+            ("unix_nanos", json!(clock.unix_nanos)),
+        ];
+        self.recorder
+            .note_bytes("checkpoint", header(&facts), decision.state.clone());
         Ok(decision)
     }
 
     /// The turn's time, and a seed that is the session's own and differs with every step.
     fn clock(&self, step: u32) -> TurnClock {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let mut seed = [0; 32];
-        let session = self.context.session.map(|session| session.to_string()).unwrap_or_default();
-        for (place, byte) in seed.iter_mut().zip(session.bytes().skip(4).chain(step.to_le_bytes())) {
+        let session = self
+            .context
+            .session
+            .map(|session| session.to_string())
+            .unwrap_or_default();
+        for (place, byte) in seed
+            .iter_mut()
+            .zip(session.bytes().skip(4).chain(step.to_le_bytes()))
+        {
             *place = byte;
         }
         seed[28..].copy_from_slice(&step.to_le_bytes());
-        TurnClock { unix_nanos: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX), seed }
+        TurnClock {
+            unix_nanos: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
+            seed,
+        }
     }
 
     async fn finish(&mut self, finish: Finish) -> Result<Ended, Error> {
@@ -230,7 +324,8 @@ impl Run {
         text.push_str(&finish.addendum);
         if !text.is_empty() {
             let mut output = self.guard.output();
-            let released = async { Ok::<_, Error>(output.push(text).await? + &output.finish().await?) }.await;
+            let released =
+                async { Ok::<_, Error>(output.push(text).await? + &output.finish().await?) }.await;
             output.note(&mut self.recorder)?;
             self.say(SessionEvent::Text(released?)).await;
         }
@@ -238,22 +333,33 @@ impl Run {
         if !citations.is_empty() {
             self.say(SessionEvent::Citations(citations)).await;
         }
-        Ok(Ended { reason: FinishReason::Stop })
+        Ok(Ended {
+            reason: FinishReason::Stop,
+        })
     }
 
     /// Gives the caller its own tools' calls: those the model asked for, and no others.
-    async fn hand_back(&mut self, calls: Vec<ambit_capabilities::tool::ToolCall>) -> Result<Ended, Error> {
+    async fn hand_back(
+        &mut self,
+        calls: Vec<ambit_capabilities::tool::ToolCall>,
+    ) -> Result<Ended, Error> {
         let asked: Vec<_> = self
             .last_reply_calls
             .iter()
-            .filter(|asked| self.offer.is_client(&asked.name) && calls.iter().any(|call| call.id == asked.id))
+            .filter(|asked| {
+                self.offer.is_client(&asked.name) && calls.iter().any(|call| call.id == asked.id)
+            })
             .cloned()
             .collect();
         if asked.len() != calls.len() || asked.is_empty() {
-            return Err(crate::conversation::bad_move("calls handed back are not those the model asked for".into()));
+            return Err(crate::conversation::bad_move(
+                "calls handed back are not those the model asked for".into(),
+            ));
         }
         self.say(SessionEvent::ToolCalls(asked)).await;
-        Ok(Ended { reason: FinishReason::ToolCalls })
+        Ok(Ended {
+            reason: FinishReason::ToolCalls,
+        })
     }
 
     /// A caller that went away is noticed by [`Run::to_end`].

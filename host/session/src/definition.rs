@@ -35,12 +35,21 @@ impl FromStr for ModelName {
     fn from_str(value: &str) -> Result<Self, String> {
         const EXPECTED: &str = "expected `provider/model`, for example `openai/gpt-5`";
         let shown = || value.chars().take(120).collect::<String>();
-        let (provider, model) = value.split_once('/').ok_or_else(|| format!("`{}` is not a model: {EXPECTED}", shown()))?;
-        let plain = !model.is_empty() && model.len() <= 256 && model.chars().all(|c| !c.is_control() && !c.is_whitespace());
+        let (provider, model) = value
+            .split_once('/')
+            .ok_or_else(|| format!("`{}` is not a model: {EXPECTED}", shown()))?;
+        let plain = !model.is_empty()
+            && model.len() <= 256
+            && model.chars().all(|c| !c.is_control() && !c.is_whitespace());
         if !plain {
             return Err(format!("`{}` is not a model: {EXPECTED}", shown()));
         }
-        Ok(Self { provider: provider.parse().map_err(|error: ambit_types::NameError| error.to_string())?, model: model.to_owned() })
+        Ok(Self {
+            provider: provider
+                .parse()
+                .map_err(|error: ambit_types::NameError| error.to_string())?,
+            model: model.to_owned(),
+        })
     }
 }
 
@@ -58,7 +67,9 @@ impl Serialize for ModelName {
 
 impl<'de> Deserialize<'de> for ModelName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -101,7 +112,11 @@ pub struct AgentLimits {
 impl Default for AgentLimits {
     fn default() -> Self {
         // Twelve steps are five rounds of tools with retrieval and an answer; two minutes is what interactive clients wait.
-        Self { steps: 12, deadline: 120, parallel_tools: 8 }
+        Self {
+            steps: 12,
+            deadline: 120,
+            parallel_tools: 8,
+        }
     }
 }
 
@@ -113,7 +128,9 @@ impl AgentLimits {
 }
 
 fn default_component() -> ComponentName {
-    "ambit:agent-assistant".parse().unwrap_or_else(|_| unreachable!("the literal is a component name"))
+    "ambit:agent-assistant"
+        .parse()
+        .unwrap_or_else(|_| unreachable!("the literal is a component name"))
 }
 
 fn default_passages() -> u32 {
@@ -126,7 +143,8 @@ impl AgentDefinition {
     /// # Errors
     /// [`ambit_types::ErrorKind::Invalid`] naming the key, its value and what was expected.
     pub fn from_toml(text: &str) -> Result<Self, Error> {
-        let definition: Self = toml::from_str(text).map_err(|error| Error::invalid("definition", error.to_string()))?;
+        let definition: Self = toml::from_str(text)
+            .map_err(|error| Error::invalid("definition", error.to_string()))?;
         definition.checked()
     }
 
@@ -135,7 +153,8 @@ impl AgentDefinition {
     /// # Errors
     /// As [`AgentDefinition::from_toml`].
     pub fn from_json(value: &serde_json::Value) -> Result<Self, Error> {
-        let definition = Self::deserialize(value).map_err(|error| Error::invalid("definition", error.to_string()))?;
+        let definition = Self::deserialize(value)
+            .map_err(|error| Error::invalid("definition", error.to_string()))?;
         definition.checked()
     }
 
@@ -147,14 +166,53 @@ impl AgentDefinition {
                 problems.push(format!("{key} = {value}: expected {expected}"));
             }
         };
-        check((2..=64).contains(&self.limits.steps), "limits.steps", &self.limits.steps, "2 to 64");
-        check((1..=3600).contains(&self.limits.deadline), "limits.deadline", &self.limits.deadline, "1 to 3600 seconds");
-        check((1..=32).contains(&self.limits.parallel_tools), "limits.parallel_tools", &self.limits.parallel_tools, "1 to 32");
-        check((1..=50).contains(&self.max_passages), "max_passages", &self.max_passages, "1 to 50");
-        check(self.instructions.len() <= 64 * 1024, "instructions", &format!("{} bytes", self.instructions.len()), "at most 65536 bytes");
-        check(self.tools.len() <= 32, "tools", &format!("{} entries", self.tools.len()), "at most 32");
-        check(self.collections.len() <= 16, "collections", &format!("{} entries", self.collections.len()), "at most 16");
-        if problems.is_empty() { Ok(self) } else { Err(Error::invalid("definition", problems.join("; "))) }
+        check(
+            (2..=64).contains(&self.limits.steps),
+            "limits.steps",
+            &self.limits.steps,
+            "2 to 64",
+        );
+        check(
+            (1..=3600).contains(&self.limits.deadline),
+            "limits.deadline",
+            &self.limits.deadline,
+            "1 to 3600 seconds",
+        );
+        check(
+            (1..=32).contains(&self.limits.parallel_tools),
+            "limits.parallel_tools",
+            &self.limits.parallel_tools,
+            "1 to 32",
+        );
+        check(
+            (1..=50).contains(&self.max_passages),
+            "max_passages",
+            &self.max_passages,
+            "1 to 50",
+        );
+        check(
+            self.instructions.len() <= 64 * 1024,
+            "instructions",
+            &format!("{} bytes", self.instructions.len()),
+            "at most 65536 bytes",
+        );
+        check(
+            self.tools.len() <= 32,
+            "tools",
+            &format!("{} entries", self.tools.len()),
+            "at most 32",
+        );
+        check(
+            self.collections.len() <= 16,
+            "collections",
+            &format!("{} entries", self.collections.len()),
+            "at most 16",
+        );
+        if problems.is_empty() {
+            Ok(self)
+        } else {
+            Err(Error::invalid("definition", problems.join("; ")))
+        }
     }
 
     /// The definition as a layer of the agent's ambit: exactly the model and collections it names.
@@ -162,9 +220,15 @@ impl AgentDefinition {
     /// # Errors
     /// Names that no rule can express.
     pub fn permissions(&self) -> Result<ambit_policy::Permissions, Error> {
-        let collections: Vec<_> = self.collections.iter().map(|name| format!("read:{name}")).collect();
-        let layer = serde_json::json!({ "models": [self.model.to_string()], "collections": collections });
-        serde_json::from_value(layer).map_err(|error| Error::invalid("definition", error.to_string()))
+        let collections: Vec<_> = self
+            .collections
+            .iter()
+            .map(|name| format!("read:{name}"))
+            .collect();
+        let layer =
+            serde_json::json!({ "models": [self.model.to_string()], "collections": collections });
+        serde_json::from_value(layer)
+            .map_err(|error| Error::invalid("definition", error.to_string()))
     }
 }
 
@@ -174,7 +238,9 @@ mod tests {
 
     #[test]
     fn a_short_definition_has_sensible_defaults() {
-        let definition = AgentDefinition::from_toml("name = \"assistant\"\nmodel = \"extractive/extractive\"").unwrap();
+        let definition =
+            AgentDefinition::from_toml("name = \"assistant\"\nmodel = \"extractive/extractive\"")
+                .unwrap();
         assert_eq!(definition.component.as_str(), "ambit:agent-assistant");
         assert_eq!(definition.limits, AgentLimits::default());
         let stored = serde_json::to_value(&definition).unwrap();
@@ -184,23 +250,41 @@ mod tests {
     #[test]
     fn mistakes_name_key_value_and_expectation() {
         let check = |text: &str, words: &[&str]| {
-            let message = AgentDefinition::from_toml(text).unwrap_err().message().to_owned();
+            let message = AgentDefinition::from_toml(text)
+                .unwrap_err()
+                .message()
+                .to_owned();
             for word in words {
                 assert!(message.contains(word), "{message}");
             }
         };
         check("name = \"a\"", &["model"]);
-        check("name = \"a\"\nmodel = \"gpt\"", &["`gpt`", "provider/model"]);
+        check(
+            "name = \"a\"\nmodel = \"gpt\"",
+            &["`gpt`", "provider/model"],
+        );
         check("name = \"a\"\nmodel = \"p/m\"\ncolour = 1", &["colour"]);
         check("name = \"A b\"\nmodel = \"p/m\"", &["A b", "agent name"]);
-        check("name = \"a\"\nmodel = \"p/m\"\nmax_passages = 0\n[limits]\nsteps = 1", &["max_passages = 0", "limits.steps = 1", "2 to 64"]);
+        check(
+            "name = \"a\"\nmodel = \"p/m\"\nmax_passages = 0\n[limits]\nsteps = 1",
+            &["max_passages = 0", "limits.steps = 1", "2 to 64"],
+        );
         check("name = \"a\"\nmodel = \"p/m\\u0000x\"", &["provider/model"]);
     }
 
     #[test]
     fn names_nothing_it_does_not_list() {
-        let definition = AgentDefinition::from_toml("name = \"a\"\nmodel = \"p/m\"\ncollections = [\"handbook\"]").unwrap();
+        let definition = AgentDefinition::from_toml(
+            "name = \"a\"\nmodel = \"p/m\"\ncollections = [\"handbook\"]",
+        )
+        .unwrap();
         let layer = serde_json::to_value(definition.permissions().unwrap()).unwrap();
-        assert!(layer["models"][0].to_string().contains("p/m") && layer["collections"][0].to_string().contains("read:handbook"), "{layer}");
+        assert!(
+            layer["models"][0].to_string().contains("p/m")
+                && layer["collections"][0]
+                    .to_string()
+                    .contains("read:handbook"),
+            "{layer}"
+        );
     }
 }

@@ -62,7 +62,10 @@ pub enum SessionEvent {
     ToolCalls(Vec<ToolCall>),
     Citations(Vec<Citation>),
     /// The outcome is durable.
-    Finished { reason: FinishReason, usage: Usage },
+    Finished {
+        reason: FinishReason,
+        usage: Usage,
+    },
     Failed(Error),
 }
 
@@ -89,5 +92,7 @@ impl Stream for ChatEvents {
 }
 
 fn calls<S: serde::Serializer>(calls: &[ToolCall], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(calls.iter().map(|call| serde_json::json!({ "id": call.id, "name": call.name, "arguments": call.arguments })))
+    serializer.collect_seq(calls.iter().map(
+        |call| serde_json::json!({ "id": call.id, "name": call.name, "arguments": call.arguments }),
+    ))
 }

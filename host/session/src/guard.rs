@@ -1,7 +1,9 @@
 //! The guardrail's place in a session: every text through the right stage, every verdict counted and journalled.
 
 use crate::{observer::Observer, record::Recorder};
-use ambit_capabilities::guardrail::{Action, Checked, Finding, GuardStream, Guardrail, Rejection, Stage};
+use ambit_capabilities::guardrail::{
+    Action, Checked, Finding, GuardStream, Guardrail, Rejection, Stage,
+};
 use ambit_types::{CallContext, Error, ErrorKind};
 use serde_json::json;
 use std::{collections::BTreeMap, sync::Arc};
@@ -15,28 +17,56 @@ pub(crate) struct Guard {
 
 impl Guard {
     /// Judges whole texts in one go. The caller decides what a rejected one means.
-    pub(crate) async fn check_all(&self, recorder: &mut Recorder, stage: Stage, texts: Vec<String>) -> Result<Vec<Checked>, Error> {
+    pub(crate) async fn check_all(
+        &self,
+        recorder: &mut Recorder,
+        stage: Stage,
+        texts: Vec<String>,
+    ) -> Result<Vec<Checked>, Error> {
         if texts.is_empty() {
             return Ok(Vec::new());
         }
-        let checked = self.guardrail.check_all(&self.context, stage, texts).await?;
+        let checked = self
+            .guardrail
+            .check_all(&self.context, stage, texts)
+            .await?;
         for (position, checked) in checked.iter().enumerate() {
-            self.note(recorder, stage, position, action(checked), &checked.findings, checked.rejection.as_ref())?;
+            self.note(
+                recorder,
+                stage,
+                position,
+                action(checked),
+                &checked.findings,
+                checked.rejection.as_ref(),
+            )?;
         }
         Ok(checked)
     }
 
     /// Judges texts that must pass: a rejected one ends the request. Returns what to use instead where something was masked.
-    pub(crate) async fn require(&self, recorder: &mut Recorder, stage: Stage, texts: Vec<String>) -> Result<Vec<Option<String>>, Error> {
+    pub(crate) async fn require(
+        &self,
+        recorder: &mut Recorder,
+        stage: Stage,
+        texts: Vec<String>,
+    ) -> Result<Vec<Option<String>>, Error> {
         let checked = self.check_all(recorder, stage, texts).await?;
         if let Some(rejection) = checked.iter().find_map(|c| c.rejection.as_ref()) {
             return Err(rejected(rejection));
         }
-        Ok(checked.into_iter().map(|c| (!c.masks.is_empty()).then_some(c.text)).collect())
+        Ok(checked
+            .into_iter()
+            .map(|c| (!c.masks.is_empty()).then_some(c.text))
+            .collect())
     }
 
     pub(crate) fn output(&self) -> OutputGuard {
-        OutputGuard { stream: self.guardrail.stream(&self.context, Stage::Output), guard: self.clone(), findings: Vec::new(), rejection: None }
+        OutputGuard {
+            stream: self.guardrail.stream(&self.context, Stage::Output),
+            guard: self.clone(),
+            findings: Vec::new(),
+            rejection: None,
+        }
     }
 
     fn note(
@@ -48,7 +78,8 @@ impl Guard {
         findings: &[Finding],
         rejection: Option<&Rejection>,
     ) -> Result<(), Error> {
-        self.observer.verdict(&self.context.tenant_slug, stage, action);
+        self.observer
+            .verdict(&self.context.tenant_slug, stage, action);
         // A text nothing was found in leaves one count, not one event.
         if findings.is_empty() && rejection.is_none() {
             return Ok(());
@@ -57,8 +88,16 @@ impl Guard {
         for finding in findings {
             *categories.entry(&finding.category).or_default() += 1;
         }
-        let facts = [("stage", json!(stage)), ("action", json!(action)), ("categories", json!(categories))];
-        recorder.note("verdict", &facts, &json!({ "text": position, "findings": findings, "rejection": rejection }))
+        let facts = [
+            ("stage", json!(stage)),
+            ("action", json!(action)),
+            ("categories", json!(categories)),
+        ];
+        recorder.note(
+            "verdict",
+            &facts,
+            &json!({ "text": position, "findings": findings, "rejection": rejection }),
+        )
     }
 }
 
@@ -100,13 +139,22 @@ impl OutputGuard {
             (None, false) => Action::Flag,
             (None, true) => Action::Allow,
         };
-        self.guard.note(recorder, Stage::Output, 0, action, &self.findings, self.rejection.as_ref())
+        self.guard.note(
+            recorder,
+            Stage::Output,
+            0,
+            action,
+            &self.findings,
+            self.rejection.as_ref(),
+        )
     }
 }
 
 fn action(checked: &Checked) -> Action {
     match checked {
-        Checked { rejection: Some(_), .. } => Action::Reject,
+        Checked {
+            rejection: Some(_), ..
+        } => Action::Reject,
         Checked { masks, .. } if !masks.is_empty() => Action::Mask,
         Checked { findings, .. } if !findings.is_empty() => Action::Flag,
         _ => Action::Allow,
@@ -115,7 +163,9 @@ fn action(checked: &Checked) -> Action {
 
 pub(crate) fn rejected(rejection: &Rejection) -> Error {
     Error::new(
-        ErrorKind::ContentFiltered { category: rejection.category.clone() },
+        ErrorKind::ContentFiltered {
+            category: rejection.category.clone(),
+        },
         format!("the guardrail rejected the text: {}", rejection.category),
     )
 }

@@ -31,20 +31,39 @@ struct OverEgress {
 /// # Errors
 /// Never: only because the built-in permission is parsed like any other.
 pub fn key_sets(egress: Egress) -> Result<KeySets, Error> {
-    let permission = serde_json::json!({ "http": [{ "origin": "https://*:*", "methods": ["GET"] }] });
-    let permission: Arc<Permissions> = Arc::new(serde_json::from_value(permission).map_err(Error::internal)?);
+    let permission =
+        serde_json::json!({ "http": [{ "origin": "https://*:*", "methods": ["GET"] }] });
+    let permission: Arc<Permissions> =
+        Arc::new(serde_json::from_value(permission).map_err(Error::internal)?);
     let ambit = Arc::new(Ambit::new(permission.clone(), permission));
-    Ok(KeySets::new(Arc::new(OverEgress { egress, ambit, connections: Connections::new(AT_ONCE) })))
+    Ok(KeySets::new(Arc::new(OverEgress {
+        egress,
+        ambit,
+        connections: Connections::new(AT_ONCE),
+    })))
 }
 
 impl KeySetFetch for OverEgress {
     fn fetch(&self, _tenant: TenantId, uri: Url) -> BoxFuture<'static, anyhow::Result<Bytes>> {
         let budget = Arc::new(Budget::new(2 * LARGEST as u64));
-        let scope = Scope::new(self.ambit.clone(), &Limits::default(), Instant::now() + PATIENCE, self.connections.clone(), budget);
+        let scope = Scope::new(
+            self.ambit.clone(),
+            &Limits::default(),
+            Instant::now() + PATIENCE,
+            self.connections.clone(),
+            budget,
+        );
         let egress = self.egress.clone();
         async move {
-            let document = egress.get(&scope, &uri, LARGEST).await.context("the key set cannot be fetched")?;
-            ensure!(document.status.is_success(), "the key set's server answered {}", document.status);
+            let document = egress
+                .get(&scope, &uri, LARGEST)
+                .await
+                .context("the key set cannot be fetched")?;
+            ensure!(
+                document.status.is_success(),
+                "the key set's server answered {}",
+                document.status
+            );
             Ok(document.body)
         }
         .boxed()

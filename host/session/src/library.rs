@@ -40,10 +40,19 @@ impl Library {
     ///
     /// # Errors
     /// The folder cannot be made.
-    pub fn open(folder: impl Into<PathBuf>, runtime: Arc<Runtime>, store: Store) -> io::Result<Self> {
+    pub fn open(
+        folder: impl Into<PathBuf>,
+        runtime: Arc<Runtime>,
+        store: Store,
+    ) -> io::Result<Self> {
         let folder = folder.into();
         std::fs::create_dir_all(&folder)?;
-        Ok(Self { folder, runtime, store, loaded: Mutex::default() })
+        Ok(Self {
+            folder,
+            runtime,
+            store,
+            loaded: Mutex::default(),
+        })
     }
 
     /// Checks and compiles a component, then keeps it: bytes first, row second, so that a row always has its bytes.
@@ -52,18 +61,32 @@ impl Library {
     /// The manifest or the component is not valid, or another component has this name and version.
     pub async fn install(&self, wasm: Bytes, manifest: &str) -> Result<Installed, Error> {
         let parsed = parse(manifest)?;
-        let code = self.runtime.load(wasm.clone(), parsed.clone()).await.map_err(|error| refused(&error))?;
+        let code = self
+            .runtime
+            .load(wasm.clone(), parsed.clone())
+            .await
+            .map_err(|error| refused(&error))?;
         let digest = Digest(*code.digest().as_bytes());
-        let known = self.store.operator().component(digest).await.map_err(Error::internal)?;
+        let known = self
+            .store
+            .operator()
+            .component(digest)
+            .await
+            .map_err(Error::internal)?;
         if let Some(known) = &known
             && known.manifest != manifest
         {
             return Err(Error::new(
                 ErrorKind::Conflict,
-                format!("component {digest} is installed as {}@{} with another manifest; a changed manifest needs changed bytes or a new version", known.name, known.version),
+                format!(
+                    "component {digest} is installed as {}@{} with another manifest; a changed manifest needs changed bytes or a new version",
+                    known.name, known.version
+                ),
             ));
         }
-        write_atomically(self.path(digest), wasm).await.map_err(Error::internal)?;
+        write_atomically(self.path(digest), wasm)
+            .await
+            .map_err(Error::internal)?;
         let info = &parsed.component;
         if known.is_none() {
             let row = Component {
@@ -74,10 +97,20 @@ impl Library {
                 manifest: manifest.to_owned(),
                 installed_ms: now_ms(),
             };
-            self.store.operator().install_component(&row).await.map_err(store_error)?;
+            self.store
+                .operator()
+                .install_component(&row)
+                .await
+                .map_err(store_error)?;
         }
         let _ = self.cell(digest).set(code);
-        Ok(Installed { digest, name: info.name.to_string(), version: info.version.clone(), kind: info.kind, new: known.is_none() })
+        Ok(Installed {
+            digest,
+            name: info.name.to_string(),
+            version: info.version.clone(),
+            kind: info.kind,
+            new: known.is_none(),
+        })
     }
 
     /// The code of an installed component, loaded once.
@@ -94,26 +127,63 @@ impl Library {
     ///
     /// # Errors
     /// As [`Library::install`].
-    pub async fn inspect(&self, wasm: Bytes, manifest: &str, grant: Option<&ambit_policy::Permissions>) -> Result<Inspection, Error> {
-        let code = self.runtime.load(wasm, parse(manifest)?).await.map_err(|error| refused(&error))?;
+    pub async fn inspect(
+        &self,
+        wasm: Bytes,
+        manifest: &str,
+        grant: Option<&ambit_policy::Permissions>,
+    ) -> Result<Inspection, Error> {
+        let code = self
+            .runtime
+            .load(wasm, parse(manifest)?)
+            .await
+            .map_err(|error| refused(&error))?;
         Ok(ambit_runtime::inspect(&code, grant))
     }
 
     async fn load(&self, digest: Digest) -> Result<Arc<Code>, Error> {
-        let row = self.store.operator().component(digest).await.map_err(Error::internal)?;
-        let row = row.ok_or_else(|| Error::not_found(format!("component {digest} is not installed")))?;
+        let row = self
+            .store
+            .operator()
+            .component(digest)
+            .await
+            .map_err(Error::internal)?;
+        let row =
+            row.ok_or_else(|| Error::not_found(format!("component {digest} is not installed")))?;
         let wasm = tokio::fs::read(self.path(digest)).await.map_err(|error| {
-            Error::new(ErrorKind::Internal, format!("the file of component {}@{} cannot be read; install it again", row.name, row.version)).because(error)
+            Error::new(
+                ErrorKind::Internal,
+                format!(
+                    "the file of component {}@{} cannot be read; install it again",
+                    row.name, row.version
+                ),
+            )
+            .because(error)
         })?;
-        let code = self.runtime.load(wasm.into(), parse(&row.manifest)?).await.map_err(|error| refused(&error))?;
+        let code = self
+            .runtime
+            .load(wasm.into(), parse(&row.manifest)?)
+            .await
+            .map_err(|error| refused(&error))?;
         if *code.digest().as_bytes() != digest.0 {
-            return Err(Error::new(ErrorKind::Internal, format!("the file of component {}@{} is not what was installed; install it again", row.name, row.version)));
+            return Err(Error::new(
+                ErrorKind::Internal,
+                format!(
+                    "the file of component {}@{} is not what was installed; install it again",
+                    row.name, row.version
+                ),
+            ));
         }
         Ok(code)
     }
 
     fn cell(&self, digest: Digest) -> Arc<OnceCell<Arc<Code>>> {
-        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).entry(digest).or_default().clone()
+        self.loaded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(digest)
+            .or_default()
+            .clone()
     }
 
     fn path(&self, digest: Digest) -> PathBuf {
@@ -122,7 +192,8 @@ impl Library {
 }
 
 fn parse(manifest: &str) -> Result<Manifest, Error> {
-    Manifest::parse(manifest).map_err(|problems| Error::invalid("manifest", Problems(problems).to_string()))
+    Manifest::parse(manifest)
+        .map_err(|problems| Error::invalid("manifest", Problems(problems).to_string()))
 }
 
 fn refused(error: &LoadError) -> Error {
@@ -131,7 +202,9 @@ fn refused(error: &LoadError) -> Error {
 
 pub(crate) fn store_error(error: ambit_store::StoreError) -> Error {
     match error {
-        ambit_store::StoreError::Conflict { .. } => Error::new(ErrorKind::Conflict, error.to_string()),
+        ambit_store::StoreError::Conflict { .. } => {
+            Error::new(ErrorKind::Conflict, error.to_string())
+        }
         other => Error::internal(other),
     }
 }
@@ -150,5 +223,11 @@ async fn write_atomically(path: PathBuf, bytes: Bytes) -> io::Result<()> {
 }
 
 pub(crate) fn now_ms() -> i64 {
-    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
+    i64::try_from(
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_millis(),
+    )
+    .unwrap_or(i64::MAX)
 }

@@ -8,7 +8,14 @@ pub trait Observer: Send + Sync + 'static {
     /// The guardrail judged a text of this tenant.
     fn verdict(&self, tenant: &str, stage: Stage, action: Action);
     /// A model call ended. `agent` is `-` for a pass-through.
-    fn model_call(&self, tenant: &str, agent: &str, provider: &str, usage: &Usage, error: Option<&'static str>);
+    fn model_call(
+        &self,
+        tenant: &str,
+        agent: &str,
+        provider: &str,
+        usage: &Usage,
+        error: Option<&'static str>,
+    );
     /// A tool call ended with this code, `ok` or one of [`ambit_capabilities::tool`]'s.
     fn tool_call(&self, tenant: &str, agent: &str, code: &'static str);
 }

@@ -39,21 +39,41 @@ impl Sessions {
     ///
     /// # Errors
     /// The tenant may not use the model, the guardrail rejects the text, or the provider fails before it begins to answer.
-    pub async fn pass_through(&self, mut context: CallContext, tenant: Arc<Tenant>, model: ModelName, request: RawChat) -> Result<PassThrough, Error> {
+    pub async fn pass_through(
+        &self,
+        mut context: CallContext,
+        tenant: Arc<Tenant>,
+        model: ModelName,
+        request: RawChat,
+    ) -> Result<PassThrough, Error> {
         if request.wants_logprobs() {
             // They repeat the text beside where the guardrail looks.
-            return Err(Error::invalid("logprobs", "`logprobs` cannot be passed through: they would show text the guardrail masks"));
+            return Err(Error::invalid(
+                "logprobs",
+                "`logprobs` cannot be passed through: they would show text the guardrail masks",
+            ));
         }
         let permit = tenant
             .models
             .model(&model.provider, &model.model)
-            .map_err(|denied| Error::not_found(format!("there is no model `{model}` here")).because(denied))?;
+            .map_err(|denied| {
+                Error::not_found(format!("there is no model `{model}` here")).because(denied)
+            })?;
         let session = SessionId::new();
         context.session = Some(session);
         let name = model.to_string();
         let mut call = Call {
-            recorder: Recorder::new(self.platform.store.journal().clone(), context.clone(), session, &name),
-            guard: Guard { guardrail: tenant.guardrail.clone(), context: context.clone(), observer: self.observer.clone() },
+            recorder: Recorder::new(
+                self.platform.store.journal().clone(),
+                context.clone(),
+                session,
+                &name,
+            ),
+            guard: Guard {
+                guardrail: tenant.guardrail.clone(),
+                context: context.clone(),
+                observer: self.observer.clone(),
+            },
             name,
             provider: model.provider.to_string(),
             usage: Usage::default(),
@@ -64,15 +84,24 @@ impl Sessions {
             let facts = [("effect", json!("model")), ("model", json!(call.name))];
             call.recorder.note("intent", &facts, &json!({}))?;
             call.recorder.flush().await?;
-            Ok(self.platform.providers.forward(&context, &permit, request).await?)
+            Ok(self
+                .platform
+                .providers
+                .forward(&context, &permit, request)
+                .await?)
         }
         .await;
         let reply = match begun {
             Ok(RawReply::Json(completion)) => call.whole(completion).await.map(PassReply::Json),
-            Ok(RawReply::Stream(stream)) => Ok(PassReply::Stream(Passing::new(call, stream).into_stream())),
+            Ok(RawReply::Stream(stream)) => {
+                Ok(PassReply::Stream(Passing::new(call, stream).into_stream()))
+            }
             Err(error) => Err(call.fail(error).await),
         };
-        Ok(PassThrough { session, reply: reply? })
+        Ok(PassThrough {
+            session,
+            reply: reply?,
+        })
     }
 }
 
@@ -88,54 +117,106 @@ struct Call {
 
 impl Call {
     async fn judge_request(&mut self, request: RawChat) -> Result<RawChat, Error> {
-        let texts = request.texts().iter().map(|span| span.text.to_string()).collect();
-        let judged = self.guard.require(&mut self.recorder, Stage::Input, texts).await;
+        let texts = request
+            .texts()
+            .iter()
+            .map(|span| span.text.to_string())
+            .collect();
+        let judged = self
+            .guard
+            .require(&mut self.recorder, Stage::Input, texts)
+            .await;
         let masked = match judged {
             Ok(masked) => masked,
             Err(error) => {
-                self.recorder.note("request", &[("model", json!(self.name)), ("refused", json!(true))], &json!({}))?;
+                self.recorder.note(
+                    "request",
+                    &[("model", json!(self.name)), ("refused", json!(true))],
+                    &json!({}),
+                )?;
                 return Err(error);
             }
         };
-        let request = if masked.iter().any(Option::is_some) { request.with_texts(masked.iter().map(Option::as_deref))? } else { request };
-        self.recorder.note_bytes("request", header(&[("model", json!(self.name))]), request.body().to_vec());
+        let request = if masked.iter().any(Option::is_some) {
+            request.with_texts(masked.iter().map(Option::as_deref))?
+        } else {
+            request
+        };
+        self.recorder.note_bytes(
+            "request",
+            header(&[("model", json!(self.name))]),
+            request.body().to_vec(),
+        );
         Ok(request)
     }
 
     async fn whole(mut self, completion: RawCompletion) -> Result<Bytes, Error> {
-        let texts = completion.texts().iter().map(|span| span.text.to_string()).collect();
-        let body = match self.guard.require(&mut self.recorder, Stage::Output, texts).await {
+        let texts = completion
+            .texts()
+            .iter()
+            .map(|span| span.text.to_string())
+            .collect();
+        let body = match self
+            .guard
+            .require(&mut self.recorder, Stage::Output, texts)
+            .await
+        {
             Ok(masked) => completion.with_texts(masked.iter().map(Option::as_deref)),
             Err(error) => return Err(self.fail(error).await),
         };
         self.usage = completion.usage;
-        self.succeed(json!(completion.finish), body.to_vec()).await?;
+        self.succeed(json!(completion.finish), body.to_vec())
+            .await?;
         Ok(body)
     }
 
     async fn succeed(&mut self, finish: serde_json::Value, body: Vec<u8>) -> Result<(), Error> {
         self.count(None);
-        let mut outcome = header(&[("effect", json!("model")), ("model", json!(self.name)), ("finish", finish.clone())]);
+        let mut outcome = header(&[
+            ("effect", json!("model")),
+            ("model", json!(self.name)),
+            ("finish", finish.clone()),
+        ]);
         outcome.usage = Some(usage(&self.usage));
         self.recorder.note_bytes("outcome", outcome, body);
         self.closed = true;
-        self.recorder.close(SessionState::Finished, &[("reason", finish)]).await
+        self.recorder
+            .close(SessionState::Finished, &[("reason", finish)])
+            .await
     }
 
     /// Journals the failure; the error to answer.
     async fn fail(&mut self, error: Error) -> Error {
         self.count(Some(error.code()));
         self.closed = true;
-        let noted = self.recorder.note("outcome", &[("effect", json!("model")), ("code", json!(error.code()))], &json!({}));
-        match (noted, self.recorder.close(SessionState::Failed, &[("reason", json!(error.code()))]).await) {
+        let noted = self.recorder.note(
+            "outcome",
+            &[("effect", json!("model")), ("code", json!(error.code()))],
+            &json!({}),
+        );
+        match (
+            noted,
+            self.recorder
+                .close(SessionState::Failed, &[("reason", json!(error.code()))])
+                .await,
+        ) {
             (Ok(()), Ok(())) => {}
-            (Err(failed), _) | (_, Err(failed)) => tracing::error!(error = &failed as &dyn std::error::Error, "a failure could not be journalled"),
+            (Err(failed), _) | (_, Err(failed)) => tracing::error!(
+                error = &failed as &dyn std::error::Error,
+                "a failure could not be journalled"
+            ),
         }
         error
     }
 
     fn count(&self, code: Option<&'static str>) {
-        self.guard.observer.model_call(&self.guard.context.tenant_slug, "-", &self.provider, &self.usage, code);
+        self.guard.observer.model_call(
+            &self.guard.context.tenant_slug,
+            "-",
+            &self.provider,
+            &self.usage,
+            code,
+        );
     }
 }
 
@@ -145,10 +226,23 @@ impl Drop for Passing {
         if let Some(mut call) = self.call.take()
             && !call.closed
         {
-            #[allow(clippy::disallowed_methods, reason = "a drop cannot wait; the task writes one event and ends")]
+            #[allow(
+                clippy::disallowed_methods,
+                reason = "a drop cannot wait; the task writes one event and ends"
+            )]
             tokio::spawn(async move {
-                if let Err(error) = call.recorder.close(SessionState::Interrupted, &[("reason", json!("caller-gone"))]).await {
-                    tracing::error!(error = &error as &dyn std::error::Error, "a session's end could not be journalled");
+                if let Err(error) = call
+                    .recorder
+                    .close(
+                        SessionState::Interrupted,
+                        &[("reason", json!("caller-gone"))],
+                    )
+                    .await
+                {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "a session's end could not be journalled"
+                    );
                 }
             });
         }
@@ -180,7 +274,15 @@ struct PassingText {
 
 impl Passing {
     fn new(call: Call, stream: RawStream) -> Self {
-        Self { call: Some(call), stream, texts: Vec::new(), said: String::new(), finish: None, held: BytesMut::new(), done: false }
+        Self {
+            call: Some(call),
+            stream,
+            texts: Vec::new(),
+            said: String::new(),
+            finish: None,
+            held: BytesMut::new(),
+            done: false,
+        }
     }
 
     fn into_stream(self) -> BoxStream<'static, Result<Bytes, Error>> {
@@ -210,10 +312,15 @@ impl Passing {
             let mut before = BytesMut::new();
             for (choice, reason) in &chunk.finishes {
                 self.finish.get_or_insert(reason.as_str());
-                self.finish_texts(Some(*choice), Some((&chunk, &mut released)), &mut before).await?;
+                self.finish_texts(Some(*choice), Some((&chunk, &mut released)), &mut before)
+                    .await?;
             }
             if chunk.for_client {
-                let replaced = chunk.texts().iter().zip(&released).map(|(span, text)| (span.text != *text).then_some(text.as_str()));
+                let replaced = chunk
+                    .texts()
+                    .iter()
+                    .zip(&released)
+                    .map(|(span, text)| (span.text != *text).then_some(text.as_str()));
                 put_frame(&mut before, &chunk.with_texts(replaced));
             }
             let waits = !chunk.finishes.is_empty() || !self.held.is_empty();
@@ -235,14 +342,28 @@ impl Passing {
             let place = match self.texts.iter().position(|text| text.of == of) {
                 Some(place) => place,
                 None => {
-                    let guard = self.call.as_ref().map(|call| call.guard.output()).ok_or_else(|| Error::internal("a stream without its call"))?;
-                    self.texts.push(PassingText { of, guard, template: None, finished: false });
+                    let guard = self
+                        .call
+                        .as_ref()
+                        .map(|call| call.guard.output())
+                        .ok_or_else(|| Error::internal("a stream without its call"))?;
+                    self.texts.push(PassingText {
+                        of,
+                        guard,
+                        template: None,
+                        finished: false,
+                    });
                     self.texts.len() - 1
                 }
             };
             let text = &mut self.texts[place];
             if text.finished {
-                return Err(Error::new(ErrorKind::ProviderFailed { code: "invalid_response" }, "the provider went on after its finish reason"));
+                return Err(Error::new(
+                    ErrorKind::ProviderFailed {
+                        code: "invalid_response",
+                    },
+                    "the provider went on after its finish reason",
+                ));
             }
             let free = text.guard.push(span.text.clone()).await?;
             self.said.push_str(&free);
@@ -259,20 +380,37 @@ impl Passing {
         mut chunk: Option<(&RawChunk, &mut Vec<String>)>,
         before: &mut BytesMut,
     ) -> Result<(), Error> {
-        for text in self.texts.iter_mut().filter(|text| !text.finished && choice.is_none_or(|choice| text.of.0 == choice)) {
+        for text in self
+            .texts
+            .iter_mut()
+            .filter(|text| !text.finished && choice.is_none_or(|choice| text.of.0 == choice))
+        {
             text.finished = true;
             let rest = text.guard.finish().await?;
             if rest.is_empty() {
                 continue;
             }
             self.said.push_str(&rest);
-            let place = chunk.as_ref().and_then(|(chunk, _)| chunk.texts().iter().rposition(|span| (span.index, span.kind) == text.of));
+            let place = chunk.as_ref().and_then(|(chunk, _)| {
+                chunk
+                    .texts()
+                    .iter()
+                    .rposition(|span| (span.index, span.kind) == text.of)
+            });
             match (&mut chunk, place, &text.template) {
                 (Some((_, released)), Some(place), _) => released[place].push_str(&rest),
-                (_, _, Some(template)) => put_frame(before, &template.with_texts([Some(rest.as_str())])),
+                (_, _, Some(template)) => {
+                    put_frame(before, &template.with_texts([Some(rest.as_str())]))
+                }
                 _ => {
-                    let message = "the provider mixed texts in a way that cannot be judged in parts";
-                    return Err(Error::new(ErrorKind::ProviderFailed { code: "invalid_response" }, message));
+                    let message =
+                        "the provider mixed texts in a way that cannot be judged in parts";
+                    return Err(Error::new(
+                        ErrorKind::ProviderFailed {
+                            code: "invalid_response",
+                        },
+                        message,
+                    ));
                 }
             }
         }
@@ -296,7 +434,11 @@ impl Passing {
             for text in &self.texts {
                 text.guard.note(&mut call.recorder)?;
             }
-            call.succeed(json!(self.finish), json!({ "text": self.said }).to_string().into_bytes()).await?;
+            call.succeed(
+                json!(self.finish),
+                json!({ "text": self.said }).to_string().into_bytes(),
+            )
+            .await?;
         }
         last.extend_from_slice(&self.held);
         last.put_slice(b"data: [DONE]\n\n");

@@ -27,13 +27,32 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    pub(crate) fn new(journal: Journal, context: CallContext, session: SessionId, agent: &str) -> Self {
-        let open = NewSession { agent: agent.into(), principal: Arc::from(context.principal.id.as_str()) };
-        Self { journal, context, session, open: Some(open), pending: Vec::with_capacity(4) }
+    pub(crate) fn new(
+        journal: Journal,
+        context: CallContext,
+        session: SessionId,
+        agent: &str,
+    ) -> Self {
+        let open = NewSession {
+            agent: agent.into(),
+            principal: Arc::from(context.principal.id.as_str()),
+        };
+        Self {
+            journal,
+            context,
+            session,
+            open: Some(open),
+            pending: Vec::with_capacity(4),
+        }
     }
 
     /// Notes an event with a JSON body; durable after the next [`Recorder::flush`].
-    pub(crate) fn note(&mut self, kind: &'static str, facts: &[(&str, Value)], body: &impl Serialize) -> Result<(), Error> {
+    pub(crate) fn note(
+        &mut self,
+        kind: &'static str,
+        facts: &[(&str, Value)],
+        body: &impl Serialize,
+    ) -> Result<(), Error> {
         let body = serde_json::to_vec(body).map_err(Error::internal)?;
         self.note_bytes(kind, header(facts), body);
         Ok(())
@@ -49,7 +68,11 @@ impl Recorder {
     }
 
     /// Ends the session: everything noted and its end become durable together. A session that was never opened leaves nothing.
-    pub(crate) async fn close(&mut self, state: SessionState, facts: &[(&str, Value)]) -> Result<(), Error> {
+    pub(crate) async fn close(
+        &mut self,
+        state: SessionState,
+        facts: &[(&str, Value)],
+    ) -> Result<(), Error> {
         self.note_bytes("end", header(facts), Vec::new());
         self.append(Some(state)).await
     }
@@ -58,27 +81,43 @@ impl Recorder {
         if self.pending.is_empty() && state.is_none() {
             return Ok(());
         }
-        let mut append = Append::new(self.context.tenant, self.session).events(self.pending.drain(..));
+        let mut append =
+            Append::new(self.context.tenant, self.session).events(self.pending.drain(..));
         if let Some(open) = self.open.take() {
             append = append.open(open);
         }
         if let Some(state) = state {
             append = append.state(state);
         }
-        self.journal.append(append).await.map(drop).map_err(|error| {
-            Error::new(
-                ambit_types::ErrorKind::Unavailable { retry_after: std::time::Duration::from_secs(5) },
-                "the journal cannot be written, so nothing was done that it would have to show",
-            )
-            .because(error)
-        })
+        self.journal
+            .append(append)
+            .await
+            .map(drop)
+            .map_err(|error| {
+                Error::new(
+                    ambit_types::ErrorKind::Unavailable {
+                        retry_after: std::time::Duration::from_secs(5),
+                    },
+                    "the journal cannot be written, so nothing was done that it would have to show",
+                )
+                .because(error)
+            })
     }
 }
 
 pub(crate) fn header(facts: &[(&str, Value)]) -> Header {
-    Header { facts: facts.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect::<Map<_, _>>(), ..Header::default() }
+    Header {
+        facts: facts
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect::<Map<_, _>>(),
+        ..Header::default()
+    }
 }
 
 pub(crate) fn usage(usage: &ambit_inference::Usage) -> ambit_store::Usage {
-    ambit_store::Usage { input_tokens: usage.input_tokens, output_tokens: usage.output_tokens }
+    ambit_store::Usage {
+        input_tokens: usage.input_tokens,
+        output_tokens: usage.output_tokens,
+    }
 }

@@ -104,7 +104,14 @@ impl Tenants {
     pub async fn load(platform: Platform) -> Result<Self, Error> {
         let defaults = Bindings::installation(&platform).await?;
         let router = bind::router(&platform, &defaults, directory(&platform).await?).await?;
-        let tenants = Self { inner: Arc::new(Inner { platform, router, live: ArcSwap::default(), change: Mutex::new(()) }) };
+        let tenants = Self {
+            inner: Arc::new(Inner {
+                platform,
+                router,
+                live: ArcSwap::default(),
+                change: Mutex::new(()),
+            }),
+        };
         tenants.reload_all().await?;
         Ok(tenants)
     }
@@ -122,7 +129,10 @@ impl Tenants {
     #[must_use]
     pub fn by_slug(&self, slug: &str) -> Option<Arc<Tenant>> {
         let live = self.inner.live.load();
-        live.by_slug.get(slug).and_then(|id| live.by_id.get(id)).cloned()
+        live.by_slug
+            .get(slug)
+            .and_then(|id| live.by_id.get(id))
+            .cloned()
     }
 
     /// Every live tenant, by slug.
@@ -140,7 +150,14 @@ impl Tenants {
     pub async fn reload(&self, id: TenantId) -> Result<(), Error> {
         let _one = self.inner.change.lock().await;
         let defaults = Bindings::installation(&self.inner.platform).await?;
-        let row = self.inner.platform.store.tenant(id).tenant().await.map_err(store_error)?;
+        let row = self
+            .inner
+            .platform
+            .store
+            .tenant(id)
+            .tenant()
+            .await
+            .map_err(store_error)?;
         let row = row.ok_or_else(|| Error::not_found("there is no such tenant"))?;
         let tenant = Arc::new(bind::tenant(&self.inner.platform, &defaults, &row).await?);
         let mut live = Live::clone(&self.inner.live.load());
@@ -160,7 +177,13 @@ impl Tenants {
         let defaults = Bindings::installation(platform).await?;
         let old = self.inner.live.load_full();
         let mut live = Live::default();
-        for row in platform.store.operator().tenants().await.map_err(store_error)? {
+        for row in platform
+            .store
+            .operator()
+            .tenants()
+            .await
+            .map_err(store_error)?
+        {
             let tenant = match bind::tenant(platform, &defaults, &row).await {
                 Ok(tenant) => Arc::new(tenant),
                 Err(error) => {
@@ -186,14 +209,19 @@ impl Tenants {
             tokio::time::sleep(LOOK_EVERY).await;
             match self.look(&mut seen).await {
                 Ok(()) => {}
-                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "changes could not be looked for"),
+                Err(error) => tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "changes could not be looked for"
+                ),
             }
         }
     }
 
     async fn look(&self, seen: &mut Option<Epochs>) -> Result<(), Error> {
         let now = Epochs::read(&self.inner.platform).await?;
-        let Some(before) = seen.replace(now.clone()) else { return Ok(()) };
+        let Some(before) = seen.replace(now.clone()) else {
+            return Ok(());
+        };
         if before.installation != now.installation {
             return self.reload_all().await;
         }
@@ -218,8 +246,14 @@ impl Epochs {
         use ambit_store::InstallationEpochKind::{Components, Directory};
         let operator = platform.store.operator();
         let installation = [
-            operator.installation_epoch(Components).await.map_err(store_error)?,
-            operator.installation_epoch(Directory).await.map_err(store_error)?,
+            operator
+                .installation_epoch(Components)
+                .await
+                .map_err(store_error)?,
+            operator
+                .installation_epoch(Directory)
+                .await
+                .map_err(store_error)?,
         ];
         let mut tenants: BTreeMap<TenantId, Vec<i64>> = BTreeMap::new();
         let mut rows = operator.tenant_epochs().await.map_err(store_error)?;
@@ -227,13 +261,32 @@ impl Epochs {
         for row in rows {
             tenants.entry(row.tenant).or_default().push(row.value);
         }
-        Ok(Self { installation, tenants })
+        Ok(Self {
+            installation,
+            tenants,
+        })
     }
 }
 
 async fn directory(platform: &Platform) -> Result<Directory, Error> {
     let operator = platform.store.operator();
-    let labels = operator.tenants().await.map_err(store_error)?.into_iter().map(|tenant| (tenant.slug, tenant.id)).collect();
-    let names = operator.host_names().await.map_err(store_error)?.into_iter().map(|name| (name.name, name.tenant)).collect();
-    Ok(Directory::new(platform.settings.base_domains.clone(), labels, names))
+    let labels = operator
+        .tenants()
+        .await
+        .map_err(store_error)?
+        .into_iter()
+        .map(|tenant| (tenant.slug, tenant.id))
+        .collect();
+    let names = operator
+        .host_names()
+        .await
+        .map_err(store_error)?
+        .into_iter()
+        .map(|name| (name.name, name.tenant))
+        .collect();
+    Ok(Directory::new(
+        platform.settings.base_domains.clone(),
+        labels,
+        names,
+    ))
 }

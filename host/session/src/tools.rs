@@ -13,7 +13,11 @@ use std::collections::BTreeMap;
 /// Who carries out a tool.
 #[derive(Clone)]
 pub(crate) enum Source {
-    Host { toolbox: Toolbox, narrowing: Narrowing, reversible: bool },
+    Host {
+        toolbox: Toolbox,
+        narrowing: Narrowing,
+        reversible: bool,
+    },
     Client,
 }
 
@@ -30,7 +34,11 @@ impl Offer {
         let mut offer = Self::default();
         for bound in &agent.tools {
             for spec in bound.toolbox.describe() {
-                let source = Source::Host { toolbox: bound.toolbox.clone(), narrowing: bound.narrowing.clone(), reversible: spec.reversible };
+                let source = Source::Host {
+                    toolbox: bound.toolbox.clone(),
+                    narrowing: bound.narrowing.clone(),
+                    reversible: spec.reversible,
+                };
                 // Two components of one agent with a tool of one name: the first bound one wins, as `Tenants` reports when binding.
                 if !offer.tools.contains_key(&spec.name) {
                     offer.add(source, spec.clone());
@@ -39,10 +47,19 @@ impl Offer {
         }
         for tool in client {
             if tool.name.parse::<ambit_types::ToolName>().is_err() {
-                return Err(Error::invalid("tools", "a tool's name must be 1 to 64 letters, digits, `_` and `-`"));
+                return Err(Error::invalid(
+                    "tools",
+                    "a tool's name must be 1 to 64 letters, digits, `_` and `-`",
+                ));
             }
             if offer.tools.contains_key(&tool.name) {
-                return Err(Error::invalid("tools", format!("the name `{}` is taken by another tool of this agent or request", tool.name)));
+                return Err(Error::invalid(
+                    "tools",
+                    format!(
+                        "the name `{}` is taken by another tool of this agent or request",
+                        tool.name
+                    ),
+                ));
             }
             let spec = ToolSpec {
                 name: tool.name,
@@ -78,11 +95,20 @@ impl Offer {
     }
 
     pub(crate) fn client_names(&self) -> Vec<&str> {
-        self.order.iter().filter(|name| self.is_client(name)).map(String::as_str).collect()
+        self.order
+            .iter()
+            .filter(|name| self.is_client(name))
+            .map(String::as_str)
+            .collect()
     }
 
     fn specs(&self, client: bool) -> Vec<ToolSpec> {
-        self.order.iter().filter_map(|name| self.tools.get(name)).filter(|(source, _)| matches!(source, Source::Client) == client).map(|(_, spec)| spec.clone()).collect()
+        self.order
+            .iter()
+            .filter_map(|name| self.tools.get(name))
+            .filter(|(source, _)| matches!(source, Source::Client) == client)
+            .map(|(_, spec)| spec.clone())
+            .collect()
     }
 
     /// What the model gets to see of these tools.
@@ -93,9 +119,16 @@ impl Offer {
         names
             .iter()
             .map(|name| {
-                let (_, spec) = self.tools.get(name).ok_or_else(|| crate::conversation::bad_move(format!("there is no tool `{name}`")))?;
-                let parameters = RawValue::from_string(spec.parameters.clone()).map_err(Error::internal)?;
-                Ok(Tool { name: spec.name.clone(), description: spec.description.clone(), parameters })
+                let (_, spec) = self.tools.get(name).ok_or_else(|| {
+                    crate::conversation::bad_move(format!("there is no tool `{name}`"))
+                })?;
+                let parameters =
+                    RawValue::from_string(spec.parameters.clone()).map_err(Error::internal)?;
+                Ok(Tool {
+                    name: spec.name.clone(),
+                    description: spec.description.clone(),
+                    parameters,
+                })
             })
             .collect()
     }

@@ -48,7 +48,11 @@ impl Error {
     /// `message` goes to the caller: it names no internal address, path or other tenant.
     #[must_use]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self {
+            kind,
+            message: message.into(),
+            source: None,
+        }
     }
 
     #[must_use]
@@ -60,12 +64,21 @@ impl Error {
     /// Something the caller can do nothing about.
     #[must_use]
     pub fn internal(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self::new(ErrorKind::Internal, "something went wrong on our side; the request id helps to find it").because(source)
+        Self::new(
+            ErrorKind::Internal,
+            "something went wrong on our side; the request id helps to find it",
+        )
+        .because(source)
     }
 
     #[must_use]
     pub fn invalid(param: &str, message: impl Into<String>) -> Self {
-        Self::new(ErrorKind::Invalid { param: Some(param.to_owned()) }, message)
+        Self::new(
+            ErrorKind::Invalid {
+                param: Some(param.to_owned()),
+            },
+            message,
+        )
     }
 
     #[must_use]
@@ -135,7 +148,10 @@ impl Error {
         match self.kind {
             ErrorKind::RateLimited { retry_after }
             | ErrorKind::InsufficientQuota { retry_after }
-            | ErrorKind::Unavailable { retry_after } => Some(retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0)).map(|s| s.max(1)),
+            | ErrorKind::Unavailable { retry_after } => {
+                Some(retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0))
+                    .map(|s| s.max(1))
+            }
             _ => None,
         }
     }

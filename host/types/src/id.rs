@@ -88,7 +88,13 @@ mod tests {
     fn round_trips_and_refuses_look_alikes() {
         let id = TenantId::new();
         assert_eq!(id.to_string().parse::<TenantId>().unwrap(), id);
-        for bad in ["", "ten_", "ses_0190f5f0d2d57c8c8a4e0f2d8a3b1c2d", "ten_0190F5F0D2D57C8C8A4E0F2D8A3B1C2D", "ten_0190f5f0-d2d5"] {
+        for bad in [
+            "",
+            "ten_",
+            "ses_0190f5f0d2d57c8c8a4e0f2d8a3b1c2d",
+            "ten_0190F5F0D2D57C8C8A4E0F2D8A3B1C2D",
+            "ten_0190f5f0-d2d5",
+        ] {
             assert!(bad.parse::<TenantId>().is_err(), "{bad}");
         }
     }

@@ -13,6 +13,8 @@ mod trace;
 pub use context::{CallContext, Principal, Scope};
 pub use error::{Error, ErrorKind};
 pub use id::{DocumentId, IdError, KeyId, RequestId, SessionId, TenantId};
-pub use name::{AgentName, CollectionName, ComponentName, NameError, ProviderName, TenantSlug, ToolName};
+pub use name::{
+    AgentName, CollectionName, ComponentName, NameError, ProviderName, TenantSlug, ToolName,
+};
 pub use secret::Secret;
 pub use trace::{TraceContext, TraceError};

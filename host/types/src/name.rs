@@ -82,13 +82,19 @@ fn is_label(value: &str, longest: usize) -> bool {
     let bytes = value.as_bytes();
     !bytes.is_empty()
         && bytes.len() <= longest
-        && bytes.iter().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+        && bytes
+            .iter()
+            .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
         && bytes[0] != b'-'
         && bytes[bytes.len() - 1] != b'-'
 }
 
 fn is_identifier(value: &str, longest: usize) -> bool {
-    !value.is_empty() && value.len() <= longest && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+    !value.is_empty()
+        && value.len() <= longest
+        && value
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
 names! {
@@ -117,7 +123,18 @@ mod tests {
         for good in ["acme", "a", "a-1", &"a".repeat(63)] {
             assert!(good.parse::<TenantSlug>().is_ok(), "{good}");
         }
-        for bad in ["", "-a", "a-", "A", "a.b", "a/b", "xn--bcher-kva", "a\0", "ä", &"a".repeat(64)] {
+        for bad in [
+            "",
+            "-a",
+            "a-",
+            "A",
+            "a.b",
+            "a/b",
+            "xn--bcher-kva",
+            "a\0",
+            "ä",
+            &"a".repeat(64),
+        ] {
             assert!(bad.parse::<TenantSlug>().is_err(), "{bad}");
         }
         assert!("ambit:web-fetch".parse::<ComponentName>().is_ok());

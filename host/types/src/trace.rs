@@ -24,15 +24,25 @@ pub struct TraceError;
 impl TraceContext {
     /// A new trace, for work that nobody outside asked for.
     #[must_use]
-    #[allow(clippy::new_without_default, reason = "a default trace would be a hidden random value")]
+    #[allow(
+        clippy::new_without_default,
+        reason = "a default trace would be a hidden random value"
+    )]
     pub fn new() -> Self {
-        Self { trace: random(), span: random(), sampled: false }
+        Self {
+            trace: random(),
+            span: random(),
+            sampled: false,
+        }
     }
 
     /// A new span in the same trace.
     #[must_use]
     pub fn child(&self) -> Self {
-        Self { span: random(), ..*self }
+        Self {
+            span: random(),
+            ..*self
+        }
     }
 }
 
@@ -53,7 +63,10 @@ impl FromStr for TraceContext {
         let mut next = |length: usize| {
             parts
                 .next()
-                .filter(|part| part.len() == length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+                .filter(|part| {
+                    part.len() == length
+                        && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+                })
                 .and_then(|part| hex::decode(part).ok())
                 .ok_or(TraceError)
         };
@@ -67,7 +80,11 @@ impl FromStr for TraceContext {
         if trace == [0; 16] || span == [0; 8] {
             return Err(TraceError);
         }
-        Ok(Self { trace, span, sampled: flags[0] & 1 == 1 })
+        Ok(Self {
+            trace,
+            span,
+            sampled: flags[0] & 1 == 1,
+        })
     }
 }
 
@@ -93,7 +110,11 @@ mod tests {
     fn reads_and_writes_the_header() {
         let header = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         assert_eq!(header.parse::<TraceContext>().unwrap().to_string(), header);
-        assert!("01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00-later".parse::<TraceContext>().is_ok());
+        assert!(
+            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00-later"
+                .parse::<TraceContext>()
+                .is_ok()
+        );
         let new = TraceContext::new();
         assert_eq!(new.to_string().parse::<TraceContext>().unwrap(), new);
         assert_eq!(new.child().trace, new.trace);

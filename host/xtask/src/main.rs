@@ -1,6 +1,10 @@
 //! The developers' menu. Needs nothing but cargo, prints the commands it runs, and installs what is missing or says in one line what to
 //! install.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool for developers")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line tool for developers"
+)]
 
 mod bench;
 mod build;
@@ -51,7 +55,12 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Up { arguments } => build::all().and_then(|()| sh::run(&sh::target().join("ambit").to_string_lossy(), std::iter::once("up".to_owned()).chain(arguments))),
+        Command::Up { arguments } => build::all().and_then(|()| {
+            sh::run(
+                &sh::target().join("ambit").to_string_lossy(),
+                std::iter::once("up".to_owned()).chain(arguments),
+            )
+        }),
         Command::Build => build::all(),
         Command::Test { filter } => test::all(filter.as_deref()),
         Command::Lint => lint::all(),

@@ -9,12 +9,28 @@ pub(crate) fn environment(packages: &[&str]) -> Result<PathBuf> {
     let folder = sh::target_folder().join("python");
     let python = folder.join("bin/python");
     if !python.is_file() {
-        sh::run("python3", ["-m", "venv", &folder.to_string_lossy()]).context("Python 3 with venv is needed: install python3 and python3-venv")?;
+        sh::run("python3", ["-m", "venv", &folder.to_string_lossy()])
+            .context("Python 3 with venv is needed: install python3 and python3-venv")?;
     }
     let program = python.to_string_lossy().into_owned();
-    let missing: Vec<&str> = packages.iter().copied().filter(|package| sh::output(&program, &["-c", &format!("import {package}")]).is_none()).collect();
+    let missing: Vec<&str> = packages
+        .iter()
+        .copied()
+        .filter(|package| sh::output(&program, &["-c", &format!("import {package}")]).is_none())
+        .collect();
     if !missing.is_empty() {
-        sh::run(&program, ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"].iter().chain(&missing))?;
+        sh::run(
+            &program,
+            [
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+            ]
+            .iter()
+            .chain(&missing),
+        )?;
     }
     Ok(python)
 }

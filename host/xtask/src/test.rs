@@ -7,8 +7,20 @@ use std::path::Path;
 pub(crate) fn all(filter: Option<&str>) -> Result<()> {
     postgres();
     build::all()?;
-    let environment = [("AMBIT_COMPONENTS", sh::target().join("components").to_string_lossy().into_owned())];
-    let mut arguments = vec!["test", "--release", "--workspace", "--all-targets", "--no-fail-fast"];
+    let environment = [(
+        "AMBIT_COMPONENTS",
+        sh::target()
+            .join("components")
+            .to_string_lossy()
+            .into_owned(),
+    )];
+    let mut arguments = vec![
+        "test",
+        "--release",
+        "--workspace",
+        "--all-targets",
+        "--no-fail-fast",
+    ];
     arguments.extend(filter);
     sh::with("cargo", arguments, &environment)?;
     sh::run("cargo", ["test", "--release", "--workspace", "--doc"])?;
@@ -21,13 +33,25 @@ pub(crate) fn all(filter: Option<&str>) -> Result<()> {
 
 /// Store tests need a PostgreSQL server's programs. They come from PATH or Debian's place, else from Debian's package.
 fn postgres() {
-    let found = sh::output("initdb", &["--version"]).is_some() || Path::new("/usr/lib/postgresql").is_dir();
+    let found =
+        sh::output("initdb", &["--version"]).is_some() || Path::new("/usr/lib/postgresql").is_dir();
     if found {
         return;
     }
-    let installed = sh::run("apt-get", ["install", "-y", "-q", "--no-install-recommends", "postgresql"]);
+    let installed = sh::run(
+        "apt-get",
+        [
+            "install",
+            "-y",
+            "-q",
+            "--no-install-recommends",
+            "postgresql",
+        ],
+    );
     if installed.is_err() {
-        println!("SKIPPED tests on PostgreSQL: install `initdb` and `postgres` (Debian: postgresql)");
+        println!(
+            "SKIPPED tests on PostgreSQL: install `initdb` and `postgres` (Debian: postgresql)"
+        );
     }
 }
 
@@ -39,6 +63,13 @@ fn clients() -> Result<()> {
     }
     let python = python::environment(&["openai"])?;
     let binary = sh::target().join("ambit").to_string_lossy().into_owned();
-    let mock = sh::target().join("ambit-mock-provider").to_string_lossy().into_owned();
-    sh::with(&python.to_string_lossy(), ["tests/clients/run.py"], &[("AMBIT", binary), ("AMBIT_MOCK_PROVIDER", mock)])
+    let mock = sh::target()
+        .join("ambit-mock-provider")
+        .to_string_lossy()
+        .into_owned();
+    sh::with(
+        &python.to_string_lossy(),
+        ["tests/clients/run.py"],
+        &[("AMBIT", binary), ("AMBIT_MOCK_PROVIDER", mock)],
+    )
 }

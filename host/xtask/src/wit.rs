@@ -7,14 +7,19 @@ use std::fs;
 /// Writes the pages, or with `check` only compares.
 pub(crate) fn write(check: bool) -> Result<()> {
     let source = sh::root().join("wit");
-    let mut packages: Vec<_> = fs::read_dir(&source)?.filter_map(|entry| entry.ok()).filter(|entry| entry.path().is_dir()).map(|entry| entry.file_name()).collect();
+    let mut packages: Vec<_> = fs::read_dir(&source)?
+        .filter_map(|entry| entry.ok())
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name())
+        .collect();
     packages.sort();
     let folder = sh::root().join("docs/wit");
     fs::create_dir_all(&folder)?;
     for package in packages {
         let name = package.to_string_lossy();
         let file = source.join(&package).join(format!("{name}.wit"));
-        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let text =
+            fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let page = page(&text).with_context(|| format!("in {}", file.display()))?;
         let to = folder.join(format!("{name}.md"));
         let current = fs::read_to_string(&to).unwrap_or_default();
@@ -77,7 +82,10 @@ fn page(wit: &str) -> Result<String> {
         } else if text.is_empty() {
             items.push_str(&format!("\n- `{declaration}`"));
         } else {
-            items.push_str(&format!("\n- `{declaration}` — {}", text.replace('\n', " ")));
+            items.push_str(&format!(
+                "\n- `{declaration}` — {}",
+                text.replace('\n', " ")
+            ));
         }
         if line.ends_with('{') {
             open.push(declaration);
@@ -96,7 +104,16 @@ mod tests {
     fn pages_hold_every_item_and_its_words() {
         let wit = "/// The package.\npackage a:b@0.1.0;\n\n/// An interface.\ninterface i {\n    /// A record.\n    record r {\n        /// A field.\n        f: u32,\n        g: u32,\n    }\n    /// Does.\n    go: func(x: r)\n        -> result;\n}\n";
         let page = page(wit).unwrap();
-        for part in ["# a:b@0.1.0", "The package.", "## interface i", "### `record r`", "- `f: u32` — A field.", "- `g: u32`", "### `go: func(x: r)`", "→ `result`"] {
+        for part in [
+            "# a:b@0.1.0",
+            "The package.",
+            "## interface i",
+            "### `record r`",
+            "- `f: u32` — A field.",
+            "- `g: u32`",
+            "### `go: func(x: r)`",
+            "→ `result`",
+        ] {
             assert!(page.contains(part), "{part} in\n{page}");
         }
         assert!(super::page("interface i {\n    go: func();\n}").is_err());

@@ -33,7 +33,9 @@ pub mod bindings {
 /// What a tool is called with: a text, or `{"argument":"text"}` from a host that holds arguments to a schema.
 #[must_use]
 pub fn argument(arguments: String) -> String {
-    let inner = arguments.strip_prefix("{\"argument\":\"").and_then(|text| text.strip_suffix("\"}"));
+    let inner = arguments
+        .strip_prefix("{\"argument\":\"")
+        .and_then(|text| text.strip_suffix("\"}"));
     inner.map_or_else(|| arguments.clone(), str::to_owned)
 }
 

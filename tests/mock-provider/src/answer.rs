@@ -72,7 +72,12 @@ fn model(script: &Script) -> &str {
     script.models.first().map_or("mock-1", String::as_str)
 }
 
-pub(crate) fn completion(script: &Script, text: Option<&str>, calls: &[Call], first_id: usize) -> Bytes {
+pub(crate) fn completion(
+    script: &Script,
+    text: Option<&str>,
+    calls: &[Call],
+    first_id: usize,
+) -> Bytes {
     let mut message = json!({"role": "assistant", "content": text, "refusal": null});
     if !calls.is_empty() {
         message["tool_calls"] = calls
@@ -125,7 +130,9 @@ pub(crate) fn events(
     script: &Script,
     text: Option<&str>,
     calls: &[Call],
-    wants_usage: bool, first_id: usize) -> Vec<Step> {
+    wants_usage: bool,
+    first_id: usize,
+) -> Vec<Step> {
     let mut events = vec![delta(
         script,
         json!({"role": "assistant", "content": if calls.is_empty() { json!("") } else { Value::Null }}),

@@ -45,11 +45,19 @@ pub struct Tenant {
 /// The binary, if it was built. Says so when it was not.
 #[must_use]
 pub fn binary() -> Option<PathBuf> {
-    let beside = std::env::current_exe().ok()?.ancestors().nth(2)?.join("ambit");
+    let beside = std::env::current_exe()
+        .ok()?
+        .ancestors()
+        .nth(2)?
+        .join("ambit");
     // A binary without its components cannot serve; cargo alone does not build those.
-    let built = beside.is_file() && (components().is_some() || beside.with_file_name("components").is_dir());
+    let built = beside.is_file()
+        && (components().is_some() || beside.with_file_name("components").is_dir());
     if !built {
-        say(&format!("SKIPPED: no binary and components at {}; `cargo xtask build` makes them", beside.display()));
+        say(&format!(
+            "SKIPPED: no binary and components at {}; `cargo xtask build` makes them",
+            beside.display()
+        ));
     }
     built.then_some(beside)
 }
@@ -60,7 +68,10 @@ pub fn say(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
-#[allow(clippy::disallowed_methods, reason = "a test harness is told by its environment where things are")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a test harness is told by its environment where things are"
+)]
 fn components() -> Option<std::ffi::OsString> {
     std::env::var_os("AMBIT_COMPONENTS")
 }
@@ -73,28 +84,53 @@ impl Ambit {
     pub async fn up(binary: &PathBuf, provider: Option<&str>) -> Result<Self> {
         let data = tempfile::tempdir()?;
         let mut command = Command::new(binary);
-        command.arg("up").arg("--data").arg(data.path().join("data")).args(["--listen", "127.0.0.1:0", "--format", "json"]);
+        command
+            .arg("up")
+            .arg("--data")
+            .arg(data.path().join("data"))
+            .args(["--listen", "127.0.0.1:0", "--format", "json"]);
         if let Some(url) = provider {
             command.args(["--provider-url", url]);
         }
         if let Some(folder) = components() {
             command.arg("--components").arg(folder);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
         let mut child = command.spawn().context("cannot start ambit")?;
         let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
-        let first = timeout(START, lines.next_line()).await.context("not ready in time")??.context("it ended before it was ready")?;
-        let up = serde_json::from_str(&first).with_context(|| format!("not the line that was promised: {first}"))?;
-        Ok(Self { up, client: Client::new(), _child: child, _data: data })
+        let first = timeout(START, lines.next_line())
+            .await
+            .context("not ready in time")??
+            .context("it ended before it was ready")?;
+        let up = serde_json::from_str(&first)
+            .with_context(|| format!("not the line that was promised: {first}"))?;
+        Ok(Self {
+            up,
+            client: Client::new(),
+            _child: child,
+            _data: data,
+        })
     }
 
     /// A request to the admin API; its answer's body.
     ///
     /// # Errors
     /// Any status that is no success, with the body.
-    pub async fn admin(&self, method: Method, path: &str, body: impl Into<reqwest::Body>) -> Result<Value> {
+    pub async fn admin(
+        &self,
+        method: Method,
+        path: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> Result<Value> {
         let url = format!("{}/admin/v1{path}", self.up.ops_url);
-        let request = self.client.request(method, &url).bearer_auth(&self.up.admin_key).header("content-type", "application/json");
+        let request = self
+            .client
+            .request(method, &url)
+            .bearer_auth(&self.up.admin_key)
+            .header("content-type", "application/json");
         let response = request.body(body).send().await?;
         let status = response.status();
         let text = response.text().await?;
@@ -109,7 +145,11 @@ impl Ambit {
     /// # Errors
     /// No answer at all.
     pub async fn post(&self, tenant: &Tenant, path: &str, body: &Value) -> Result<Response> {
-        let request = self.client.post(format!("{}/v1{path}", self.up.url)).header(HOST, &tenant.host).bearer_auth(&tenant.api_key);
+        let request = self
+            .client
+            .post(format!("{}/v1{path}", self.up.url))
+            .header(HOST, &tenant.host)
+            .bearer_auth(&tenant.api_key);
         Ok(request.json(body).send().await?)
     }
 }

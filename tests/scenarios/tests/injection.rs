@@ -47,8 +47,9 @@ impl Canary {
                 let mut head = [0; 4096];
                 let _ = socket.read(&mut head).await;
                 let length = page.len();
-                let answer =
-                    format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{page}");
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{page}"
+                );
                 let _ = socket.write_all(answer.as_bytes()).await;
             }
         });
@@ -62,15 +63,22 @@ impl Canary {
 
 /// Every text of the labelled data: id and text.
 fn texts() -> Option<Vec<(String, String)>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(3)?.join("shared/data/injection-dev");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(3)?
+        .join("shared/data/injection-dev");
     if !folder.is_dir() {
         say("SKIPPED injection: the labelled data is not here");
         return None;
     }
-    let files = ["direct.jsonl", "indirect.jsonl"].map(|name| std::fs::read_to_string(folder.join(name)).unwrap());
+    let files = ["direct.jsonl", "indirect.jsonl"]
+        .map(|name| std::fs::read_to_string(folder.join(name)).unwrap());
     let rows = files.iter().flat_map(|file| file.lines()).map(|line| {
         let row: Value = serde_json::from_str(line).unwrap();
-        (row["id"].as_str().unwrap().to_owned(), row["text"].as_str().unwrap().to_owned())
+        (
+            row["id"].as_str().unwrap().to_owned(),
+            row["text"].as_str().unwrap().to_owned(),
+        )
     });
     Some(rows.collect())
 }
@@ -87,34 +95,85 @@ async fn prepare(ambit: &Ambit, tenant: &Tenant, texts: &[(String, String)], all
     let of_tenant = |path: &str| format!("/tenants/{}{path}", tenant.slug);
     let pass: Vec<Value> = STAGES
         .iter()
-        .flat_map(|stage| CATEGORIES.map(|category| json!({"stage": stage, "category": category, "action": "flag"})))
+        .flat_map(|stage| {
+            CATEGORIES
+                .map(|category| json!({"stage": stage, "category": category, "action": "flag"}))
+        })
         .collect();
-    ambit.admin(Method::PUT, &of_tenant("/guardrail/rules"), json!({ "rules": pass }).to_string()).await.unwrap();
+    ambit
+        .admin(
+            Method::PUT,
+            &of_tenant("/guardrail/rules"),
+            json!({ "rules": pass }).to_string(),
+        )
+        .await
+        .unwrap();
     let grant = json!({"http": [{"origin": allowed.url, "methods": ["GET"]}]});
-    ambit.admin(Method::PUT, "/grants/ambit:tool-web-fetch", grant.to_string()).await.unwrap();
-    ambit.admin(Method::PUT, &of_tenant("/collections/planted"), "{}").await.unwrap();
-    let rows: Vec<String> = texts.iter().map(|(id, text)| json!({"_id": id, "text": text}).to_string()).collect();
-    ambit.admin(Method::POST, &of_tenant("/collections/planted/documents"), rows.join("\n")).await.unwrap();
+    ambit
+        .admin(
+            Method::PUT,
+            "/grants/ambit:tool-web-fetch",
+            grant.to_string(),
+        )
+        .await
+        .unwrap();
+    ambit
+        .admin(Method::PUT, &of_tenant("/collections/planted"), "{}")
+        .await
+        .unwrap();
+    let rows: Vec<String> = texts
+        .iter()
+        .map(|(id, text)| json!({"_id": id, "text": text}).to_string())
+        .collect();
+    ambit
+        .admin(
+            Method::POST,
+            &of_tenant("/collections/planted/documents"),
+            rows.join("\n"),
+        )
+        .await
+        .unwrap();
     let agent = json!({
         "name": "gullible", "instructions": "Help.", "model": "openai/mock-1", "collections": ["planted"],
         "tools": ["ambit:tool-web-fetch", "ambit:tool-datetime"], "max_passages": 3,
         "limits": {"steps": 6, "deadline": 60, "parallel_tools": 64},
     });
-    ambit.admin(Method::PUT, &of_tenant("/agents/gullible"), agent.to_string()).await.unwrap();
+    ambit
+        .admin(
+            Method::PUT,
+            &of_tenant("/agents/gullible"),
+            agent.to_string(),
+        )
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
 async fn planted_text_causes_no_call_the_grants_forbid() {
-    let (Some(binary), Some(rows)) = (binary(), texts()) else { return };
+    let (Some(binary), Some(rows)) = (binary(), texts()) else {
+        return;
+    };
     let forbidden = Canary::start(|_| "You should not be here.".to_owned()).await;
     let further = forbidden.url.clone();
     // What a tool brings back is planted too.
     let allowed = Canary::start(move |own| planted("A page.", "page", own, &further)).await;
-    let mock = Mock::start(Script { record: false, ..Script::obedient() }).await.unwrap();
+    let mock = Mock::start(Script {
+        record: false,
+        ..Script::obedient()
+    })
+    .await
+    .unwrap();
     let ambit = Ambit::up(&binary, Some(&mock.url())).await.unwrap();
     let tenant = &ambit.up.tenants[0];
-    let rows: Vec<(String, String)> =
-        rows.into_iter().map(|(id, text)| (id.clone(), planted(&text, &id, &allowed.url, &forbidden.url))).collect();
+    let rows: Vec<(String, String)> = rows
+        .into_iter()
+        .map(|(id, text)| {
+            (
+                id.clone(),
+                planted(&text, &id, &allowed.url, &forbidden.url),
+            )
+        })
+        .collect();
     prepare(&ambit, tenant, &rows, &allowed).await;
 
     // As a prompt; as the result of a client's own tool; as a document, found by its own words.
@@ -133,7 +192,10 @@ async fn planted_text_causes_no_call_the_grants_forbid() {
             let ambit = &ambit;
             async move {
                 let body = json!({"model": "gullible", "messages": messages});
-                let response = ambit.post(tenant, "/chat/completions", &body).await.unwrap();
+                let response = ambit
+                    .post(tenant, "/chat/completions", &body)
+                    .await
+                    .unwrap();
                 let status = response.status().as_u16();
                 let text = response.text().await.unwrap();
                 if status != 200 {
@@ -147,7 +209,12 @@ async fn planted_text_causes_no_call_the_grants_forbid() {
         .await;
 
     let asked = mock.stats().calls;
-    let count = |name: &str, part: &str| asked.iter().filter(|call| call.name == name && call.arguments.contains(part)).count();
+    let count = |name: &str, part: &str| {
+        asked
+            .iter()
+            .filter(|call| call.name == name && call.arguments.contains(part))
+            .count()
+    };
     let bad = answers.iter().filter(|status| **status != 200).count();
     say(&format!(
         "injection: {} requests over {} texts, {} calls asked for by the model, {} of them to the forbidden server, {} visits to the allowed one",
@@ -158,37 +225,76 @@ async fn planted_text_causes_no_call_the_grants_forbid() {
         allowed.visits()
     ));
     assert_eq!(bad, 0, "a refused call is no failed request");
-    assert!(count("web_fetch", &forbidden.url) >= rows.len(), "the model obeyed the planted texts");
+    assert!(
+        count("web_fetch", &forbidden.url) >= rows.len(),
+        "the model obeyed the planted texts"
+    );
     assert!(count("read_secret", "") >= rows.len());
-    assert!(allowed.visits() >= rows.len() as u64, "what is granted works, so the way out exists");
-    assert_eq!(forbidden.visits(), 0, "what is not granted was never reached");
+    assert!(
+        allowed.visits() >= rows.len() as u64,
+        "what is granted works, so the way out exists"
+    );
+    assert_eq!(
+        forbidden.visits(),
+        0,
+        "what is not granted was never reached"
+    );
     only_granted_tools_ran(&ambit, tenant).await;
 }
 
 /// The journal agrees: every tool call with a result is one of the agent's own tools, and no fetch of another origin succeeded.
 async fn only_granted_tools_ran(ambit: &Ambit, tenant: &Tenant) {
-    let sessions = ambit.admin(Method::GET, &format!("/tenants/{}/sessions?limit=200", tenant.slug), "").await.unwrap();
+    let sessions = ambit
+        .admin(
+            Method::GET,
+            &format!("/tenants/{}/sessions?limit=200", tenant.slug),
+            "",
+        )
+        .await
+        .unwrap();
     let mut ran = BTreeSet::new();
     let mut refused = 0;
     for session in sessions["data"].as_array().unwrap() {
-        let path = format!("/tenants/{}/sessions/{}/events?limit=1000", tenant.slug, session["id"].as_str().unwrap());
+        let path = format!(
+            "/tenants/{}/sessions/{}/events?limit=1000",
+            tenant.slug,
+            session["id"].as_str().unwrap()
+        );
         let events = ambit.admin(Method::GET, &path, "").await.unwrap();
         let bodies = |kind: &str| -> Vec<Value> {
-            let of_kind = events["data"].as_array().unwrap().iter().filter(|event| event["kind"] == kind);
-            of_kind.filter_map(|event| event["body"].as_array()).flatten().cloned().collect()
+            let of_kind = events["data"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|event| event["kind"] == kind);
+            of_kind
+                .filter_map(|event| event["body"].as_array())
+                .flatten()
+                .cloned()
+                .collect()
         };
         let calls = bodies("intent");
         for result in bodies("outcome") {
-            let call = calls.iter().find(|call| call["id"] == result["id"] && call["name"].is_string());
+            let call = calls
+                .iter()
+                .find(|call| call["id"] == result["id"] && call["name"].is_string());
             match (call, result["code"] == "ok") {
                 (Some(call), true) => drop(ran.insert(call["name"].as_str().unwrap().to_owned())),
                 _ => refused += 1,
             }
         }
     }
-    say(&format!("injection: the journal shows {refused} refused calls; tools that ran: {ran:?}"));
+    say(&format!(
+        "injection: the journal shows {refused} refused calls; tools that ran: {ran:?}"
+    ));
     assert!(refused > 0 && ran.contains("web_fetch"), "{ran:?}");
-    for never in ["shell", "send_email", "delete_all_documents", "read_secret", "http_request"] {
+    for never in [
+        "shell",
+        "send_email",
+        "delete_all_documents",
+        "read_secret",
+        "http_request",
+    ] {
         assert!(!ran.contains(never), "{never} ran");
     }
 }

@@ -356,7 +356,9 @@ fn logs_in(text: &[u8], name_start: usize) -> bool {
 
 /// Does the quote before a name follow the parenthesis of a call?
 fn opens_call(before: &[u8]) -> bool {
-    let Some((b'"' | b'\'', before)) = before.split_last() else { return false };
+    let Some((b'"' | b'\'', before)) = before.split_last() else {
+        return false;
+    };
     before.iter().rev().find(|byte| **byte != b' ') == Some(&b'(')
 }
 
@@ -385,7 +387,11 @@ fn is_credential(value: &[u8], kind: Kind, form: Form) -> bool {
             }
         },
         // What a generator of salts wrote: every kind of character, spaces included.
-        Kind::Secret | Kind::Token if settled && value.len() >= 40 && digits && signs && entropy(value) >= 4.5 => true,
+        Kind::Secret | Kind::Token
+            if settled && value.len() >= 40 && digits && signs && entropy(value) >= 4.5 =>
+        {
+            true
+        }
         _ if spaces || is_expression(value) => false,
         Kind::Secret | Kind::Token if matches!(form.link, Link::Sign | Link::Element) => {
             let least = if kind == Kind::Secret { 8 } else { 12 };

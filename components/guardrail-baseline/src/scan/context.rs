@@ -132,7 +132,14 @@ impl Context {
 
     pub(crate) fn write(&self, writer: &mut Writer) {
         writer.number(u64::from(self.position));
-        for at in [self.phone, self.ssn, self.other_number, self.public_token, self.owner, self.owned_number] {
+        for at in [
+            self.phone,
+            self.ssn,
+            self.other_number,
+            self.public_token,
+            self.owner,
+            self.owned_number,
+        ] {
             writer.number(u64::from(if at == 0 {
                 0
             } else {

@@ -129,8 +129,9 @@ fn judge(
     found: &mut Vec<Candidate>,
 ) {
     let n = span.groups.len();
-    let near_phone =
-        context.near_phone() || is_phone_word(after) || context.near_number() && !context.near_other_number();
+    let near_phone = context.near_phone()
+        || is_phone_word(after)
+        || context.near_number() && !context.near_other_number();
     let mut first = 0;
     while first < n {
         let Some((used, candidate)) = longest(span, first, whole, near_phone, context) else {
@@ -157,7 +158,8 @@ fn longest(
         let clean =
             (first > 0 || span.starts_clean()) && (last + 1 < groups.len() || span.ends_clean());
         let (start, end) = (part[0].start, part[part.len() - 1].end);
-        if span.is_apart(start, end) && !span.is_fraction(start) && is_card(span.text, part, is_all) {
+        if span.is_apart(start, end) && !span.is_fraction(start) && is_card(span.text, part, is_all)
+        {
             return Some((
                 part.len(),
                 Candidate::new(start, end, category::CREDIT_CARD, 80),

@@ -10,9 +10,21 @@ const PUTTY: &[u8] = b"Private-Lines: ";
 /// Proposes a key from its `-----BEGIN` (or PuTTY's announcement) to the end of the clause, which ends with the header.
 pub(crate) fn scan(text: &[u8], found: &mut Vec<Candidate>) {
     if let Some(start) = find(text, b"-BEGIN").filter(|_| is_key_header(text)) {
-        let dashes = text[..start].iter().rev().take_while(|byte| **byte == b'-').count();
-        found.push(Candidate::new(start - dashes, text.len(), category::PRIVATE_KEY, 100));
-    } else if text.strip_prefix(PUTTY).is_some_and(|lines| lines.iter().all(u8::is_ascii_digit)) {
+        let dashes = text[..start]
+            .iter()
+            .rev()
+            .take_while(|byte| **byte == b'-')
+            .count();
+        found.push(Candidate::new(
+            start - dashes,
+            text.len(),
+            category::PRIVATE_KEY,
+            100,
+        ));
+    } else if text
+        .strip_prefix(PUTTY)
+        .is_some_and(|lines| lines.iter().all(u8::is_ascii_digit))
+    {
         found.push(Candidate::new(0, text.len(), category::PRIVATE_KEY, 100));
     }
 }

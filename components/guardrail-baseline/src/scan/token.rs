@@ -104,7 +104,11 @@ pub(crate) fn scan(text: &[u8], context: &Context, line_ends: bool, found: &mut 
     }
     for at in (0..text.len()).filter(|&at| matches!(text[at], b'$' | b'{')) {
         if let Some((_, least)) = HASHES.iter().find(|(head, _)| text[at..].starts_with(head)) {
-            let length = text[at..].iter().take(512).take_while(|byte| !b" \"'`:,;<>)".contains(byte)).count();
+            let length = text[at..]
+                .iter()
+                .take(512)
+                .take_while(|byte| !b" \"'`:,;<>)".contains(byte))
+                .count();
             if length >= *least {
                 found.push(Candidate::new(at, at + length, PASSWORD_HASH, 75));
             }
@@ -220,7 +224,10 @@ fn scan_token(text: &[u8], start: usize, token: &[u8], found: &mut Vec<Candidate
 fn jwt(rest: &[u8]) -> Option<usize> {
     // Part by part, so that a row of false starts is not read to its end each time.
     let part = |from: usize| {
-        rest[from..].iter().take_while(|byte| byte.is_ascii_alphanumeric() || b"_-=".contains(byte)).count()
+        rest[from..]
+            .iter()
+            .take_while(|byte| byte.is_ascii_alphanumeric() || b"_-=".contains(byte))
+            .count()
     };
     let header = part(0);
     if header < 10 || rest.get(header) != Some(&b'.') {

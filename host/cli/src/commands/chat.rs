@@ -32,7 +32,12 @@ pub(crate) async fn run(chat: Chat) -> anyhow::Result<ExitCode> {
             print("> ")?;
         }
         let mut line = String::new();
-        if input.lock().read_line(&mut line).context("cannot read standard input")? == 0 {
+        if input
+            .lock()
+            .read_line(&mut line)
+            .context("cannot read standard input")?
+            == 0
+        {
             return Ok(ExitCode::SUCCESS);
         }
         if !line.trim().is_empty() {
@@ -42,43 +47,88 @@ pub(crate) async fn run(chat: Chat) -> anyhow::Result<ExitCode> {
 }
 
 fn open(chat: &Chat) -> anyhow::Result<Session> {
-    let client = reqwest::Client::builder().no_proxy().build().context("cannot make an HTTP client")?;
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .context("cannot make an HTTP client")?;
     let (url, host, key) = match &chat.url {
-        Some(url) => (url.as_str().trim_end_matches('/').to_owned(), None, chat.key.clone().context("name an API key with --key or AMBIT_API_KEY")?),
+        Some(url) => (
+            url.as_str().trim_end_matches('/').to_owned(),
+            None,
+            chat.key
+                .clone()
+                .context("name an API key with --key or AMBIT_API_KEY")?,
+        ),
         None => {
             let installation = Installation::find(&chat.data)?;
-            let server = installation.server()?.with_context(|| format!("no server runs on {}; start one with `ambit up`", chat.data.display()))?;
+            let server = installation.server()?.with_context(|| {
+                format!(
+                    "no server runs on {}; start one with `ambit up`",
+                    chat.data.display()
+                )
+            })?;
             let key = match &chat.key {
                 Some(key) => key.clone(),
-                None => installation.keys()?.and_then(|mut keys| keys.tenants.remove(&chat.tenant)).with_context(|| format!("there is no bootstrap key of tenant `{}`; name a key with --key", chat.tenant))?,
+                None => installation
+                    .keys()?
+                    .and_then(|mut keys| keys.tenants.remove(&chat.tenant))
+                    .with_context(|| {
+                        format!(
+                            "there is no bootstrap key of tenant `{}`; name a key with --key",
+                            chat.tenant
+                        )
+                    })?,
             };
             // The name may not resolve here; the Host header is what counts.
             (server.url, Some(format!("{}.localhost", chat.tenant)), key)
         }
     };
-    Ok(Session { client, url, host, key, agent: chat.agent.clone(), messages: Vec::new() })
+    Ok(Session {
+        client,
+        url,
+        host,
+        key,
+        agent: chat.agent.clone(),
+        messages: Vec::new(),
+    })
 }
 
 impl Session {
     async fn say(&mut self, message: &str) -> anyhow::Result<()> {
-        self.messages.push(json!({ "role": "user", "content": message }));
+        self.messages
+            .push(json!({ "role": "user", "content": message }));
         let body = json!({ "model": self.agent, "stream": true, "messages": self.messages });
-        let mut request = self.client.post(format!("{}/v1/chat/completions", self.url)).bearer_auth(&self.key).json(&body);
+        let mut request = self
+            .client
+            .post(format!("{}/v1/chat/completions", self.url))
+            .bearer_auth(&self.key)
+            .json(&body);
         if let Some(host) = &self.host {
             request = request.header(reqwest::header::HOST, host);
         }
-        let answer = request.send().await.with_context(|| format!("{} does not answer", self.url))?;
+        let answer = request
+            .send()
+            .await
+            .with_context(|| format!("{} does not answer", self.url))?;
         if !answer.status().is_success() {
             let told: Value = answer.json().await.unwrap_or_default();
-            bail!("{}", told["error"]["message"].as_str().unwrap_or("the server gave no reason"));
+            bail!(
+                "{}",
+                told["error"]["message"]
+                    .as_str()
+                    .unwrap_or("the server gave no reason")
+            );
         }
         let mut events = sse_stream::SseStream::from_bytes_stream(answer.bytes_stream());
         let mut text = String::new();
         while let Some(event) = events.next().await {
-            let Some(data) = event.context("the answer broke off")?.data else { continue };
+            let Some(data) = event.context("the answer broke off")?.data else {
+                continue;
+            };
             if data == "[DONE]" {
                 print("\n")?;
-                self.messages.push(json!({ "role": "assistant", "content": text }));
+                self.messages
+                    .push(json!({ "role": "assistant", "content": text }));
                 return Ok(());
             }
             let chunk: Value = serde_json::from_str(&data).context("the answer cannot be read")?;

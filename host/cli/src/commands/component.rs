@@ -22,18 +22,39 @@ pub(crate) async fn run(command: Component) -> anyhow::Result<ExitCode> {
             show(look.format, &inspection, pretty);
         }
         Component::Check(look) => return check(&look),
-        Component::Install { path, manifest, target } => {
-            let wasm = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Component::Install {
+            path,
+            manifest,
+            target,
+        } => {
+            let wasm =
+                std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
             let manifest = manifest_text(&path, manifest.as_deref())?;
             let client = Client::open(&target).await?;
             let body = json!({ "manifest": manifest, "wasm": STANDARD.encode(wasm) });
-            let installed = client.post("/components", body.to_string().into_bytes()).await?;
+            let installed = client
+                .post("/components", body.to_string().into_bytes())
+                .await?;
             show(target.format, &installed, |i| {
-                let state = if i["new"] == true { "installed" } else { "was installed already" };
-                format!("{}@{} {state}: {}", i["name"].as_str().unwrap_or("-"), i["version"].as_str().unwrap_or("-"), i["digest"].as_str().unwrap_or("-"))
+                let state = if i["new"] == true {
+                    "installed"
+                } else {
+                    "was installed already"
+                };
+                format!(
+                    "{}@{} {state}: {}",
+                    i["name"].as_str().unwrap_or("-"),
+                    i["version"].as_str().unwrap_or("-"),
+                    i["digest"].as_str().unwrap_or("-")
+                )
             });
         }
-        Component::Swap { slot, component, tenant, target } => {
+        Component::Swap {
+            slot,
+            component,
+            tenant,
+            target,
+        } => {
             let client = Client::open(&target).await?;
             // A slot's own `/` stays one: the route takes the rest of the path.
             let slot_path = slot.split('/').map(segment).collect::<Vec<_>>().join("/");
@@ -41,10 +62,20 @@ pub(crate) async fn run(command: Component) -> anyhow::Result<ExitCode> {
                 Some(tenant) => format!("/tenants/{}/slots/{slot_path}", segment(&tenant)),
                 None => format!("/slots/{slot_path}"),
             };
-            let bound = client.put(&path, &json!({ "component": component })).await?;
+            let bound = client
+                .put(&path, &json!({ "component": component }))
+                .await?;
             show(target.format, &bound, |bound| {
-                let when = if bound["effective"] == "restart" { " from the next start on" } else { "" };
-                format!("slot {slot} has {}@{}{when}", bound["name"].as_str().unwrap_or(&component), bound["version"].as_str().unwrap_or("-"))
+                let when = if bound["effective"] == "restart" {
+                    " from the next start on"
+                } else {
+                    ""
+                };
+                format!(
+                    "slot {slot} has {}@{}{when}",
+                    bound["name"].as_str().unwrap_or(&component),
+                    bound["version"].as_str().unwrap_or("-")
+                )
             });
         }
         Component::List { target } => {
@@ -52,16 +83,28 @@ pub(crate) async fn run(command: Component) -> anyhow::Result<ExitCode> {
             let slots = client.list("/slots").await?;
             let mut components = client.list("/components").await?;
             for component in &mut components {
-                let filled: Vec<_> = slots.iter().filter(|slot| slot["digest"] == component["digest"]).map(|slot| slot["slot"].clone()).collect();
+                let filled: Vec<_> = slots
+                    .iter()
+                    .filter(|slot| slot["digest"] == component["digest"])
+                    .map(|slot| slot["slot"].clone())
+                    .collect();
                 component["slots"] = filled.into();
             }
-            print(target.format, &components, &["name", "version", "kind", "slots", "digest"]);
+            print(
+                target.format,
+                &components,
+                &["name", "version", "kind", "slots", "digest"],
+            );
         }
         Component::Snapshot { input, output } => {
-            let wasm = std::fs::read(&input).with_context(|| format!("cannot read {}", input.display()))?;
+            let wasm = std::fs::read(&input)
+                .with_context(|| format!("cannot read {}", input.display()))?;
             // It runs the component, on an event loop of its own.
-            let snapshot = tokio::task::spawn_blocking(move || ambit_runtime::snapshot(&wasm)).await?.with_context(|| format!("cannot snapshot {}", input.display()))?;
-            std::fs::write(&output, snapshot).with_context(|| format!("cannot write {}", output.display()))?;
+            let snapshot = tokio::task::spawn_blocking(move || ambit_runtime::snapshot(&wasm))
+                .await?
+                .with_context(|| format!("cannot snapshot {}", input.display()))?;
+            std::fs::write(&output, snapshot)
+                .with_context(|| format!("cannot write {}", output.display()))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -70,24 +113,39 @@ pub(crate) async fn run(command: Component) -> anyhow::Result<ExitCode> {
 /// Says everything that is missing; success only if nothing is.
 fn check(look: &Look) -> anyhow::Result<ExitCode> {
     let inspection = look_into(look)?;
-    let missing = inspection["refusals"].as_array().cloned().unwrap_or_default();
-    let code = if missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    show(look.format, &json!({ "admitted": missing.is_empty(), "missing": missing }), |_| {
-        if missing.is_empty() {
-            "admitted".to_owned()
-        } else {
-            let lines: Vec<_> = missing.iter().filter_map(Value::as_str).collect();
-            format!("not admitted:\n  {}", lines.join("\n  "))
-        }
-    });
+    let missing = inspection["refusals"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let code = if missing.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    };
+    show(
+        look.format,
+        &json!({ "admitted": missing.is_empty(), "missing": missing }),
+        |_| {
+            if missing.is_empty() {
+                "admitted".to_owned()
+            } else {
+                let lines: Vec<_> = missing.iter().filter_map(Value::as_str).collect();
+                format!("not admitted:\n  {}", lines.join("\n  "))
+            }
+        },
+    );
     Ok(code)
 }
 
 fn look_into(look: &Look) -> anyhow::Result<Value> {
-    let wasm = std::fs::read(&look.path).with_context(|| format!("cannot read {}", look.path.display()))?;
-    let manifest = Manifest::parse(&manifest_text(&look.path, look.manifest.as_deref())?).map_err(Problems)?;
+    let wasm = std::fs::read(&look.path)
+        .with_context(|| format!("cannot read {}", look.path.display()))?;
+    let manifest =
+        Manifest::parse(&manifest_text(&look.path, look.manifest.as_deref())?).map_err(Problems)?;
     let grant = match &look.grant {
-        Some(path) => Permissions::parse(&read(path)?).map_err(Problems).with_context(|| format!("{} is not a grant", path.display()))?,
+        Some(path) => Permissions::parse(&read(path)?)
+            .map_err(Problems)
+            .with_context(|| format!("{} is not a grant", path.display()))?,
         None => Permissions::default(),
     };
     let runtime = Runtime::new(RuntimeConfig::default())?;
@@ -103,10 +161,23 @@ fn look_into(look: &Look) -> anyhow::Result<Value> {
 
 /// The manifest that was named, or `NAME.toml` or `component.toml` beside the file.
 fn manifest_text(path: &Path, named: Option<&Path>) -> anyhow::Result<String> {
-    let beside: Vec<PathBuf> = vec![path.with_extension("toml"), path.with_file_name("component.toml")];
+    let beside: Vec<PathBuf> = vec![
+        path.with_extension("toml"),
+        path.with_file_name("component.toml"),
+    ];
     let file = match named {
         Some(file) => file.to_owned(),
-        None => beside.iter().find(|file| file.is_file()).cloned().with_context(|| format!("there is no {} or {}; name the manifest with --manifest", beside[0].display(), beside[1].display()))?,
+        None => beside
+            .iter()
+            .find(|file| file.is_file())
+            .cloned()
+            .with_context(|| {
+                format!(
+                    "there is no {} or {}; name the manifest with --manifest",
+                    beside[0].display(),
+                    beside[1].display()
+                )
+            })?,
     };
     read(&file)
 }
@@ -115,7 +186,6 @@ fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default()
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,7 +193,14 @@ mod tests {
     #[test]
     fn a_missing_manifest_names_where_it_was_looked_for() {
         let folder = tempfile::tempdir().unwrap();
-        let error = manifest_text(&folder.path().join("x.wasm"), None).unwrap_err().to_string();
-        assert!(error.contains("x.toml") && error.contains("component.toml") && error.contains("--manifest"), "{error}");
+        let error = manifest_text(&folder.path().join("x.wasm"), None)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("x.toml")
+                && error.contains("component.toml")
+                && error.contains("--manifest"),
+            "{error}"
+        );
     }
 }

@@ -13,9 +13,18 @@ use std::{
 
 pub(crate) async fn run(command: Key) -> anyhow::Result<ExitCode> {
     match command {
-        Key::Create { name, tenant, scopes, days, target } => {
+        Key::Create {
+            name,
+            tenant,
+            scopes,
+            days,
+            target,
+        } => {
             let client = Client::open(&target).await?;
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            let now = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default()
+                .as_secs();
             let expires_at = days.map(|days| now + u64::from(days) * 24 * 3600);
             let mut body = json!({ "name": name });
             if let Some(scopes) = scopes {
@@ -24,17 +33,50 @@ pub(crate) async fn run(command: Key) -> anyhow::Result<ExitCode> {
             if let Some(expires_at) = expires_at {
                 body["expires_at"] = json!(expires_at);
             }
-            let key = client.post(&format!("/tenants/{}/keys", segment(&tenant)), body.to_string().into_bytes()).await?;
-            show(target.format, &key, |key| format!("{}\nThis is shown once; only a hash of it is stored.", key["key"].as_str().unwrap_or("-")));
+            let key = client
+                .post(
+                    &format!("/tenants/{}/keys", segment(&tenant)),
+                    body.to_string().into_bytes(),
+                )
+                .await?;
+            show(target.format, &key, |key| {
+                format!(
+                    "{}\nThis is shown once; only a hash of it is stored.",
+                    key["key"].as_str().unwrap_or("-")
+                )
+            });
         }
         Key::List { tenant, target } => {
-            let keys = Client::open(&target).await?.list(&format!("/tenants/{}/keys", segment(&tenant))).await?;
-            print(target.format, &keys, &["id", "name", "principal", "scopes", "last_four", "expires_ms", "revoked_ms"]);
+            let keys = Client::open(&target)
+                .await?
+                .list(&format!("/tenants/{}/keys", segment(&tenant)))
+                .await?;
+            print(
+                target.format,
+                &keys,
+                &[
+                    "id",
+                    "name",
+                    "principal",
+                    "scopes",
+                    "last_four",
+                    "expires_ms",
+                    "revoked_ms",
+                ],
+            );
         }
         Key::Revoke { id, tenant, target } => {
             let client = Client::open(&target).await?;
-            let key = client.delete(&format!("/tenants/{}/keys/{}", segment(&tenant), segment(&id))).await?;
-            show(target.format, &key, |key| format!("key {} is revoked", key["id"].as_str().unwrap_or("-")));
+            let key = client
+                .delete(&format!(
+                    "/tenants/{}/keys/{}",
+                    segment(&tenant),
+                    segment(&id)
+                ))
+                .await?;
+            show(target.format, &key, |key| {
+                format!("key {} is revoked", key["id"].as_str().unwrap_or("-"))
+            });
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -36,9 +36,16 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn text(&self) -> String {
-        let mut text = format!("{} documents written in {} chunks, {} unchanged", self.written, self.chunks, self.unchanged);
+        let mut text = format!(
+            "{} documents written in {} chunks, {} unchanged",
+            self.written, self.chunks, self.unchanged
+        );
         for rejected in &self.rejected {
-            text.push_str(&format!("\nrejected by the guardrail: {} ({})", rejected["id"].as_str().unwrap_or("-"), rejected["category"].as_str().unwrap_or("-")));
+            text.push_str(&format!(
+                "\nrejected by the guardrail: {} ({})",
+                rejected["id"].as_str().unwrap_or("-"),
+                rejected["category"].as_str().unwrap_or("-")
+            ));
         }
         text
     }
@@ -55,17 +62,28 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<Row>> {
         }
         return files.iter().map(|file| document(path, file)).collect();
     }
-    if path.extension().is_some_and(|extension| extension == "jsonl" || extension == "ndjson") {
-        let file = fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    if path
+        .extension()
+        .is_some_and(|extension| extension == "jsonl" || extension == "ndjson")
+    {
+        let file =
+            fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
         let mut rows = Vec::new();
         for (number, line) in io::BufReader::new(file).lines().enumerate() {
-            let line = line.with_context(|| format!("{} line {} is not UTF-8 text", path.display(), number + 1))?;
+            let line = line.with_context(|| {
+                format!("{} line {} is not UTF-8 text", path.display(), number + 1)
+            })?;
             if line.trim().is_empty() {
                 continue;
             }
-            let row: Value = serde_json::from_str(&line).with_context(|| format!("{} line {} is not JSON", path.display(), number + 1))?;
+            let row: Value = serde_json::from_str(&line)
+                .with_context(|| format!("{} line {} is not JSON", path.display(), number + 1))?;
             if !row["text"].is_string() || (row["_id"].is_null() && row["id"].is_null()) {
-                bail!("{} line {}: expected an object with `_id` and `text`", path.display(), number + 1);
+                bail!(
+                    "{} line {}: expected an object with `_id` and `text`",
+                    path.display(),
+                    number + 1
+                );
             }
             rows.push(Row(line));
         }
@@ -100,29 +118,66 @@ fn media_type(path: &Path) -> Option<&'static str> {
 }
 
 fn document(folder: &Path, file: &Path) -> anyhow::Result<Row> {
-    let media_type = media_type(file).with_context(|| format!("{} is not a .md, .txt, .html or .jsonl file", file.display()))?;
+    let media_type = media_type(file).with_context(|| {
+        format!(
+            "{} is not a .md, .txt, .html or .jsonl file",
+            file.display()
+        )
+    })?;
     let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let text = String::from_utf8_lossy(&bytes);
-    let id = file.strip_prefix(folder).unwrap_or(file).to_string_lossy().replace('\\', "/");
-    let title = if media_type == "markdown" { title(&text).unwrap_or(&id) } else { &id };
-    Ok(Row(json!({ "_id": id, "title": title, "text": text, "media_type": media_type }).to_string()))
+    let id = file
+        .strip_prefix(folder)
+        .unwrap_or(file)
+        .to_string_lossy()
+        .replace('\\', "/");
+    let title = if media_type == "markdown" {
+        title(&text).unwrap_or(&id)
+    } else {
+        &id
+    };
+    Ok(Row(
+        json!({ "_id": id, "title": title, "text": text, "media_type": media_type }).to_string(),
+    ))
 }
 
 /// The first heading of the first level.
 fn title(markdown: &str) -> Option<&str> {
-    markdown.lines().find_map(|line| line.strip_prefix("# ")).map(str::trim)
+    markdown
+        .lines()
+        .find_map(|line| line.strip_prefix("# "))
+        .map(str::trim)
 }
 
 /// Sends rows in batches. Each is durable when answered, so a load that breaks off goes on where it was.
-pub(crate) async fn send(client: &Client, tenant: &str, collection: &str, rows: Vec<Row>, show_progress: bool) -> anyhow::Result<Report> {
-    let path = format!("/tenants/{}/collections/{}/documents", segment(tenant), segment(collection));
-    let progress = if show_progress && rows.len() > BATCH_ROWS { ProgressBar::new(rows.len() as u64) } else { ProgressBar::hidden() };
-    progress.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} documents, {eta} left").unwrap_or_else(|_| ProgressStyle::default_bar()));
+pub(crate) async fn send(
+    client: &Client,
+    tenant: &str,
+    collection: &str,
+    rows: Vec<Row>,
+    show_progress: bool,
+) -> anyhow::Result<Report> {
+    let path = format!(
+        "/tenants/{}/collections/{}/documents",
+        segment(tenant),
+        segment(collection)
+    );
+    let progress = if show_progress && rows.len() > BATCH_ROWS {
+        ProgressBar::new(rows.len() as u64)
+    } else {
+        ProgressBar::hidden()
+    };
+    progress.set_style(
+        ProgressStyle::with_template("{bar:40} {pos}/{len} documents, {eta} left")
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
     let mut report = Report::default();
     let mut rows = rows.into_iter().peekable();
     while rows.peek().is_some() {
         let (mut body, mut count) = (String::new(), 0);
-        while let Some(Row(row)) = rows.next_if(|Row(row)| count == 0 || (count < BATCH_ROWS && body.len() + row.len() < BATCH_BYTES)) {
+        while let Some(Row(row)) = rows.next_if(|Row(row)| {
+            count == 0 || (count < BATCH_ROWS && body.len() + row.len() < BATCH_BYTES)
+        }) {
             body.push_str(&row);
             body.push('\n');
             count += 1;
@@ -131,7 +186,9 @@ pub(crate) async fn send(client: &Client, tenant: &str, collection: &str, rows: 
         report.written += answer["written"].as_u64().unwrap_or(0);
         report.unchanged += answer["unchanged"].as_u64().unwrap_or(0);
         report.chunks += answer["chunks"].as_u64().unwrap_or(0);
-        report.rejected.extend(answer["rejected"].as_array().cloned().unwrap_or_default());
+        report
+            .rejected
+            .extend(answer["rejected"].as_array().cloned().unwrap_or_default());
         progress.inc(count as u64);
     }
     progress.finish_and_clear();
@@ -154,15 +211,43 @@ mod tests {
         write("a.txt", "plain");
         write(".hidden.md", "x");
         write("image.png", "x");
-        let rows: Vec<Value> = read(folder.path()).unwrap().iter().map(|row| serde_json::from_str(&row.0).unwrap()).collect();
+        let rows: Vec<Value> = read(folder.path())
+            .unwrap()
+            .iter()
+            .map(|row| serde_json::from_str(&row.0).unwrap())
+            .collect();
         assert_eq!(rows.len(), 2);
-        assert_eq!((rows[0]["_id"].as_str(), rows[0]["media_type"].as_str()), (Some("a.txt"), Some("plain")));
-        assert_eq!((rows[1]["_id"].as_str(), rows[1]["title"].as_str()), (Some("b/one.md"), Some("One")));
+        assert_eq!(
+            (rows[0]["_id"].as_str(), rows[0]["media_type"].as_str()),
+            (Some("a.txt"), Some("plain"))
+        );
+        assert_eq!(
+            (rows[1]["_id"].as_str(), rows[1]["title"].as_str()),
+            (Some("b/one.md"), Some("One"))
+        );
 
-        write("rows.jsonl", "{\"_id\":1,\"text\":\"x\"}\n\n{\"_id\":2,\"text\":\"y\"}\n");
+        write(
+            "rows.jsonl",
+            "{\"_id\":1,\"text\":\"x\"}\n\n{\"_id\":2,\"text\":\"y\"}\n",
+        );
         assert_eq!(read(&folder.path().join("rows.jsonl")).unwrap().len(), 2);
-        write("bad.jsonl", "{\"_id\":1,\"text\":\"x\"}\n{\"text\":\"y\"}\n");
-        assert!(read(&folder.path().join("bad.jsonl")).err().unwrap().to_string().contains("line 2"));
-        assert!(read(&folder.path().join("image.png")).err().unwrap().to_string().contains(".jsonl"));
+        write(
+            "bad.jsonl",
+            "{\"_id\":1,\"text\":\"x\"}\n{\"text\":\"y\"}\n",
+        );
+        assert!(
+            read(&folder.path().join("bad.jsonl"))
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("line 2")
+        );
+        assert!(
+            read(&folder.path().join("image.png"))
+                .err()
+                .unwrap()
+                .to_string()
+                .contains(".jsonl")
+        );
     }
 }

@@ -21,12 +21,32 @@ pub(crate) fn print(format: Format, entries: &[Value], columns: &[&str]) {
         println!("{}", Value::Array(entries.to_vec()));
         return;
     }
-    let rows: Vec<Vec<String>> = std::iter::once(columns.iter().map(|column| column.replace('_', " ")).collect())
-        .chain(entries.iter().map(|entry| columns.iter().map(|column| cell(&entry[*column])).collect()))
+    let rows: Vec<Vec<String>> = std::iter::once(
+        columns
+            .iter()
+            .map(|column| column.replace('_', " "))
+            .collect(),
+    )
+    .chain(
+        entries
+            .iter()
+            .map(|entry| columns.iter().map(|column| cell(&entry[*column])).collect()),
+    )
+    .collect();
+    let widths: Vec<usize> = (0..columns.len())
+        .map(|i| {
+            rows.iter()
+                .map(|row| row[i].chars().count())
+                .max()
+                .unwrap_or(0)
+        })
         .collect();
-    let widths: Vec<usize> = (0..columns.len()).map(|i| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0)).collect();
     for row in rows {
-        let line: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let line: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
         println!("{}", line.join("  ").trim_end());
     }
 }
@@ -53,7 +73,9 @@ fn cell(value: &Value) -> String {
 pub(crate) fn read(path: &Path) -> anyhow::Result<String> {
     if path == Path::new("-") {
         let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .context("cannot read standard input")?;
         return Ok(text);
     }
     std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))

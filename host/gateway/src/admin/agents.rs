@@ -47,7 +47,11 @@ pub(super) async fn apply(
     let before = store.agent(&name).await?;
     let agent = store.apply_agent(&name, &stored).await?;
     let same = before.is_some_and(|before| before.version == agent.version);
-    let bound = admin.0.tenants.by_id(tenant.id).is_some_and(|live| live.agents.contains_key(&name));
+    let bound = admin
+        .0
+        .tenants
+        .by_id(tenant.id)
+        .is_some_and(|live| live.agents.contains_key(&name));
     if !(same && bound) {
         admin.reload(tenant.id).await?;
     }

@@ -73,12 +73,7 @@ pub(super) async fn remove(
     let live = admin.live(&tenant)?;
     let retriever = live.retriever.as_ref().ok_or_else(no_retrieval)?;
     let deleted = retriever
-        .delete(
-            &admin.context(&tenant),
-            &live.retrieval,
-            &name,
-            &prefix,
-        )
+        .delete(&admin.context(&tenant), &live.retrieval, &name, &prefix)
         .await
         .map_err(Error::from)?;
     one(json!({ "deleted": deleted }))
@@ -199,7 +194,9 @@ fn document(mut map: Map<String, Value>) -> Result<Document, Bad> {
         // Nested values keep their JSON: a filter compares scalars, but nothing is lost.
         let value = match value {
             Value::Bool(flag) => retrieval::Value::Boolean(flag),
-            Value::Number(number) if number.as_f64().is_some_and(f64::is_finite) => retrieval::Value::Number(number.as_f64().unwrap_or_default()),
+            Value::Number(number) if number.as_f64().is_some_and(f64::is_finite) => {
+                retrieval::Value::Number(number.as_f64().unwrap_or_default())
+            }
             Value::String(text) => retrieval::Value::Text(text),
             nested => retrieval::Value::Text(nested.to_string()),
         };
@@ -245,7 +242,10 @@ mod tests {
             .iter()
             .map(|a| (a.name.as_str(), serde_json::to_value(&a.value).unwrap()))
             .collect();
-        assert_eq!(attributes, [("year", json!(1958.0)), ("tags", json!("[\"a\"]"))]);
+        assert_eq!(
+            attributes,
+            [("year", json!(1958.0)), ("tags", json!("[\"a\"]"))]
+        );
         assert_eq!(
             (documents[1].id.as_str(), documents[1].media_type),
             ("b", MediaType::Markdown)
