@@ -5,9 +5,7 @@
 use crate::{
     base::{Base, Waited},
     engine::EngineClass,
-    limiter::Limiter,
-    meter::{Limit, Meter, Spent},
-    tenant::Tenant,
+    meter::{Limit, Limiter, Meter, Spent, Tenant},
     ticker::Ticker,
 };
 use ambit_policy::Limits;

@@ -21,13 +21,11 @@ mod engine;
 mod executor;
 mod inspect;
 mod interface;
-mod limiter;
 mod linked;
 mod meter;
 mod metrics;
 mod runtime;
 mod snapshot;
-mod tenant;
 mod ticker;
 
 pub use admission::{AdmissionError, Admitted, Refusal, admit};
@@ -39,10 +37,9 @@ pub use executor::{Executor, ExecutorError};
 pub use inspect::{Granted, Import, Inspection, inspect};
 pub use interface::Interface;
 pub use linked::{Bindings, Effectful, LinkError, Pure};
-pub use meter::{Limit, Meter, Spent};
+pub use meter::{Limit, Meter, Spent, Tenant, TenantLimits};
 pub use metrics::Metrics;
 pub use runtime::{Runtime, RuntimeConfig, StartError};
 pub use snapshot::{INITIALIZE, SnapshotError, snapshot};
-pub use tenant::{Tenant, TenantLimits};
 /// For [`bindings!`].
 pub use wasmtime;

@@ -12,8 +12,8 @@ use crate::{
     Admitted, Busy, CallError, CallScope, Code, Limit, Meter, Runtime, base,
     call::{Call, arm, classify, new_store},
     engine::EngineClass,
+    meter::Place,
     metrics::ComponentMetrics,
-    tenant::Place,
 };
 use ambit_policy::Reuse;
 use ambit_types::TenantId;

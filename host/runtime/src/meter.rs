@@ -1,20 +1,21 @@
 //! What a call may use, and what it has used.
 //!
 //! A [`Meter`] belongs to one call and is shared by everything that works for it: the store's limiter, the epoch callback, log and
-//! egress streams. A [`Tenant`](crate::Tenant) is shared by all calls of one tenant, whatever component runs. A limit that is spent ends the
+//! egress streams. A [`Tenant`] is shared by all calls of one tenant, whatever component runs. A limit that is spent ends the
 //! call with [`Spent`]; nothing else happens: no other call, tenant or thread notices.
 //!
 //! Guest time is counted in ticks of the epoch, one per callback: a callback runs only while the guest does, so neither a
 //! host call nor a thread taken off its core is billed. wasmtime's own epoch deadline would bill both.
 
-use crate::{Tenant, ticker::TICK};
+use crate::ticker::TICK;
 use ambit_policy::Limits;
+use ambit_types::{TenantId, TenantSlug};
 use parking_lot::Mutex;
 use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Instant,
 };
@@ -77,6 +78,129 @@ impl fmt::Display for Limit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the call has spent its `{0}` limit")]
 pub struct Spent(pub Limit);
+
+/// What all calls of a tenant may use together.
+#[derive(Debug, Clone, Copy)]
+pub struct TenantLimits {
+    /// Bytes of guest memory over all running and warm instances.
+    pub memory: u64,
+    /// Calls running at once. More are answered [`Busy`](crate::Busy), not queued: queues stand before, in the executor.
+    pub concurrency: u32,
+    /// Jobs waiting in the executor.
+    pub queue: usize,
+}
+
+impl Default for TenantLimits {
+    /// Room for 64 calls of the default 32 MiB, as many waiting again as run, times sixteen: some 100 ms of guardrail work.
+    fn default() -> Self {
+        Self {
+            memory: 2 << 30,
+            concurrency: 256,
+            queue: 4_096,
+        }
+    }
+}
+
+/// A tenant's share of the host, and what of it is in use.
+#[derive(Debug)]
+pub struct Tenant {
+    id: TenantId,
+    slug: TenantSlug,
+    limits: TenantLimits,
+    memory: AtomicU64,
+    calls: AtomicU32,
+    ticks: AtomicU64,
+}
+
+impl Tenant {
+    pub(crate) fn new(id: TenantId, slug: TenantSlug, limits: TenantLimits) -> Arc<Self> {
+        let (memory, calls, ticks) = Default::default();
+        Arc::new(Self {
+            id,
+            slug,
+            limits,
+            memory,
+            calls,
+            ticks,
+        })
+    }
+
+    /// Whose share it is.
+    #[must_use]
+    pub fn id(&self) -> TenantId {
+        self.id
+    }
+
+    /// The name metrics and logs show.
+    #[must_use]
+    pub fn slug(&self) -> &TenantSlug {
+        &self.slug
+    }
+
+    /// The share.
+    #[must_use]
+    pub fn limits(&self) -> &TenantLimits {
+        &self.limits
+    }
+
+    /// Bytes of guest memory in use.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        self.memory.load(Ordering::Relaxed)
+    }
+
+    /// Calls running.
+    #[must_use]
+    pub fn calls(&self) -> u32 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// Milliseconds guests ran for this tenant since the host started: what compute is billed by.
+    #[must_use]
+    pub fn cpu_ms(&self) -> u64 {
+        self.ticks.load(Ordering::Relaxed)
+    }
+
+    fn take_memory(&self, bytes: u64) -> bool {
+        let take = |used: u64| {
+            used.checked_add(bytes)
+                .filter(|sum| *sum <= self.limits.memory)
+        };
+        self.memory
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok()
+    }
+
+    fn give_memory(&self, bytes: u64) {
+        self.memory.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// A place among the calls that run at once, of a tenant or of a component; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Place<'a>(&'a AtomicU32);
+
+impl<'a> Place<'a> {
+    /// Takes a place unless `limit` are taken.
+    pub(crate) fn take(taken: &'a AtomicU32, limit: u32) -> Option<Self> {
+        let take = |n: u32| (n < limit).then_some(n + 1);
+        taken
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok()
+            .then_some(Self(taken))
+    }
+
+    /// Takes a place among the tenant's calls.
+    pub(crate) fn of_tenant(tenant: &'a Tenant) -> Option<Self> {
+        Self::take(&tenant.calls, tenant.limits.concurrency)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// One call's use of its limits.
 #[derive(Debug)]
@@ -175,7 +299,7 @@ impl Meter {
 
     /// Counts one tick of guest time.
     pub(crate) fn tick(&self) -> Result<(), Spent> {
-        self.tenant.tick();
+        self.tenant.ticks.fetch_add(1, Ordering::Relaxed);
         if self.ticks.fetch_add(1, Ordering::Relaxed) + 1 >= self.max_ticks {
             return Err(Spent(Limit::Cpu));
         }
@@ -190,7 +314,7 @@ impl Meter {
         }
     }
 
-    pub(crate) fn refuse(&self, limit: Limit) {
+    fn refuse(&self, limit: Limit) {
         *self.refused.lock() = Some(limit);
     }
 
@@ -204,19 +328,156 @@ impl Meter {
     }
 }
 
+/// Adds up the memory of a store, over all its memories and tables, against the call's and the tenant's limit. Lives as long as
+/// the store: what a warm instance holds between calls stays charged.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    meter: Arc<Meter>,
+    held: Held,
+    /// The growth that was allowed last: given back should it fail all the same.
+    pending: Held,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Held {
+    bytes: u64,
+    /// Elements of tables; they count as bytes too.
+    elements: u64,
+}
+
+/// Bytes of a table's element.
+const ELEMENT: u64 = 8;
+
+impl Limiter {
+    pub(crate) fn new(meter: Arc<Meter>) -> Self {
+        Self {
+            meter,
+            held: Held::default(),
+            pending: Held::default(),
+        }
+    }
+
+    /// Charges from now on go by another call's limits. What is held stays with the tenant, which is the same.
+    pub(crate) fn renew(&mut self, meter: Arc<Meter>) {
+        debug_assert!(
+            Arc::ptr_eq(&self.meter.tenant, &meter.tenant),
+            "instances never change tenants"
+        );
+        self.meter = meter;
+        self.pending = Held::default();
+    }
+
+    fn grow(&mut self, growth: Held) -> bool {
+        self.pending = Held::default();
+        let (limits, tenant) = (&self.meter.limits, &self.meter.tenant);
+        let refuse = |limit| {
+            self.meter.refuse(limit);
+            false
+        };
+        let Some(bytes) = self
+            .held
+            .bytes
+            .checked_add(growth.bytes)
+            .filter(|sum| *sum <= limits.memory)
+        else {
+            return refuse(Limit::Memory);
+        };
+        let elements = self.held.elements.saturating_add(growth.elements);
+        if elements > u64::from(limits.tables) {
+            return refuse(Limit::Tables);
+        }
+        if !tenant.take_memory(growth.bytes) {
+            return refuse(Limit::TenantMemory);
+        }
+        self.held = Held { bytes, elements };
+        self.pending = growth;
+        true
+    }
+
+    /// wasmtime also reports growths here that it refused before asking: for those nothing was charged, and giving back the last
+    /// growth, which did succeed, would let a guest grow for ever.
+    fn grow_failed(&mut self, error: &wasmtime::Error) {
+        const NEVER_ASKED: [&str; 2] = [
+            "memory growth exceeds memory type's limits",
+            "overflow calculating new table size",
+        ];
+        let pending = std::mem::take(&mut self.pending);
+        if !NEVER_ASKED.contains(&error.to_string().as_str()) {
+            self.meter.tenant.give_memory(pending.bytes);
+            self.held.bytes -= pending.bytes;
+            self.held.elements -= pending.elements;
+        }
+    }
+}
+
+/// How much more is wanted, unless it is more than the type allows: that fails without our help.
+fn growth(current: usize, desired: usize, maximum: Option<usize>) -> Option<u64> {
+    (maximum.is_none_or(|maximum| desired <= maximum))
+        .then_some(desired.saturating_sub(current) as u64)
+}
+
+impl wasmtime::ResourceLimiter for Limiter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(growth(current, desired, maximum)
+            .is_some_and(|bytes| self.grow(Held { bytes, elements: 0 })))
+    }
+
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.grow_failed(&error);
+        Ok(())
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(growth(current, desired, maximum).is_some_and(|elements| {
+            self.grow(Held {
+                bytes: elements.saturating_mul(ELEMENT),
+                elements,
+            })
+        }))
+    }
+
+    fn table_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.grow_failed(&error);
+        Ok(())
+    }
+
+    fn instances(&self) -> usize {
+        self.meter.limits.instances as usize
+    }
+
+    fn tables(&self) -> usize {
+        self.meter.limits.instances as usize
+    }
+
+    fn memories(&self) -> usize {
+        self.meter.limits.instances as usize
+    }
+}
+
+impl Drop for Limiter {
+    fn drop(&mut self) {
+        self.meter.tenant.give_memory(self.held.bytes);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::TenantLimits;
-    use ambit_types::TenantId;
     use std::time::Duration;
+    use wasmtime::ResourceLimiter as _;
 
-    fn meter(limits: Limits) -> Arc<Meter> {
-        let tenant = Tenant::new(
-            TenantId::new(),
-            "acme".parse().unwrap(),
-            TenantLimits::default(),
-        );
+    fn meter(tenant: TenantLimits, limits: Limits) -> Arc<Meter> {
+        let tenant = Tenant::new(TenantId::new(), "acme".parse().unwrap(), tenant);
         Meter::new(tenant, limits, Instant::now() + Duration::from_secs(60))
     }
 
@@ -227,7 +488,7 @@ mod tests {
             log: 5,
             ..Limits::default()
         };
-        let meter = meter(limits);
+        let meter = meter(TenantLimits::default(), limits);
         assert_eq!(meter.charge_egress(10), Ok(()));
         assert_eq!(meter.refused(), None);
         assert_eq!(meter.charge_egress(1), Err(Spent(Limit::Egress)));
@@ -248,9 +509,74 @@ mod tests {
             cpu: Duration::from_micros(2_500),
             ..Limits::default()
         };
-        let meter = meter(limits);
+        let meter = meter(TenantLimits::default(), limits);
         let ticks: Vec<_> = (0..3).map(|_| meter.tick()).collect();
         assert_eq!(ticks, [Ok(()), Ok(()), Err(Spent(Limit::Cpu))]);
         assert_eq!((meter.cpu_ms(), meter.tenant().cpu_ms()), (3, 3));
+    }
+
+    #[test]
+    fn a_failed_growth_is_given_back_once_and_only_if_it_was_taken() {
+        let tenant = TenantLimits {
+            memory: 1_000,
+            ..TenantLimits::default()
+        };
+        let meter = meter(
+            tenant,
+            Limits {
+                memory: 500,
+                tables: 4,
+                ..Limits::default()
+            },
+        );
+        let mut limiter = Limiter::new(meter.clone());
+        let failed = || wasmtime::format_err!("no memory");
+        assert!(limiter.memory_growing(0, 400, None).unwrap());
+        assert!(
+            !limiter.memory_growing(400, 501, None).unwrap(),
+            "over the call's limit"
+        );
+        assert!(
+            !limiter.memory_growing(400, 450, Some(420)).unwrap(),
+            "over its own maximum"
+        );
+        limiter.memory_grow_failed(failed()).unwrap();
+        assert_eq!(
+            meter.tenant().memory(),
+            400,
+            "what was never given is not taken back"
+        );
+        assert!(limiter.memory_growing(400, 500, None).unwrap());
+        limiter.memory_grow_failed(failed()).unwrap();
+        limiter.memory_grow_failed(failed()).unwrap();
+        assert_eq!(meter.tenant().memory(), 400);
+        assert!(limiter.table_growing(0, 4, None).unwrap());
+        assert_eq!(meter.tenant().memory(), 432);
+        assert!(!limiter.table_growing(4, 5, None).unwrap());
+        drop(limiter);
+        assert_eq!(meter.tenant().memory(), 0);
+    }
+
+    #[test]
+    fn a_tenants_calls_share_its_memory() {
+        let tenant = TenantLimits {
+            memory: 1_000,
+            ..TenantLimits::default()
+        };
+        let first = meter(
+            tenant,
+            Limits {
+                memory: 800,
+                ..Limits::default()
+            },
+        );
+        let second = Meter::new(first.tenant().clone(), *first.limits(), first.deadline());
+        let (mut one, mut two) = (Limiter::new(first.clone()), Limiter::new(second.clone()));
+        assert!(one.memory_growing(0, 800, None).unwrap());
+        assert!(!two.memory_growing(0, 201, None).unwrap());
+        assert_eq!(second.refused(), Some(Limit::TenantMemory));
+        assert!(two.memory_growing(0, 200, None).unwrap());
+        drop(one);
+        assert!(two.memory_growing(200, 800, None).unwrap());
     }
 }

@@ -21,8 +21,7 @@ use crate::{
     TenantLimits, base,
     call::{Call, Clock, new_store},
     engine::{Allocation, EngineClass, Engines},
-    meter::Meter,
-    tenant::Tenant,
+    meter::{Meter, Tenant},
     ticker::Ticker,
 };
 use ambit_policy::Limits;
