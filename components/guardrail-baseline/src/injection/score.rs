@@ -205,6 +205,9 @@ impl Score {
     }
 
     fn add(&mut self, concept: Concept, weight: i32) {
+        if weight <= 0 {
+            return;
+        }
         let count = &mut self.fired[concept as usize];
         let weight = if self.inquiry && self.words < 60 {
             weight / 2
