@@ -200,7 +200,7 @@ const GROUPS: &[(Classes, &str)] = &[
         bit(REFUSAL),
         "refuse refuses refusing refusal refused decline declines declining deny denies denying reject rejects rejecting apologize apologise \
         apologizes apologies sorry disclaimer disclaimers warning warnings lecture lectures moralize moralizing caveat caveats \
-        hesitate hesitates inform_me remind_me say_no unable_to remind reminds warn warns warned i_cant i_cannot you_cant you_cannot judge censor question second_guess",
+        hesitate hesitates inform_me remind_me say_no unable_to remind reminds warn warns warned i_cant i_cannot you_cant you_cannot judge censor second_guess",
     ),
     (
         bit(COMPLY),
