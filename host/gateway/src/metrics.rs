@@ -96,7 +96,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let seconds: fn() -> Histogram = || Histogram::new(SECONDS);
         let metrics = Self {
-            registry: RwLock::new(Registry::with_prefix("ambit")),
+            registry: RwLock::new(Registry::default()),
             tenants: Names::default(),
             agents: Names::default(),
             requests: Family::default(),
@@ -112,47 +112,47 @@ impl Default for Metrics {
         };
         metrics.register(|r| {
             r.register(
-                "requests",
+                "ambit_requests",
                 "Requests answered, by status class",
                 metrics.requests.clone(),
             );
             r.register(
-                "request_seconds",
+                "ambit_request_seconds",
                 "Time from request head to the last byte of the answer",
                 metrics.latency.clone(),
             );
             r.register(
-                "first_chunk_seconds",
+                "ambit_first_chunk_seconds",
                 "Time to the first text of a streamed answer",
                 metrics.first_chunk.clone(),
             );
             r.register(
-                "tokens",
+                "ambit_tokens",
                 "Tokens of model calls, as providers reported them",
                 metrics.tokens.clone(),
             );
             r.register(
-                "verdicts",
+                "ambit_verdicts",
                 "Verdicts of the guardrail, by stage and action",
                 metrics.verdicts.clone(),
             );
             r.register(
-                "model_calls",
+                "ambit_model_calls",
                 "Calls of models by outcome: `ok` or the stable code of the failure",
                 metrics.model_calls.clone(),
             );
             r.register(
-                "tool_calls",
+                "ambit_tool_calls",
                 "Calls of tools by outcome: `ok` or a code",
                 metrics.tool_calls.clone(),
             );
             r.register(
-                "connections",
+                "ambit_connections",
                 "Open connections",
                 metrics.connections.clone(),
             );
             r.register(
-                "requests_in_flight",
+                "ambit_requests_in_flight",
                 "Requests being answered",
                 metrics.in_flight.clone(),
             );
