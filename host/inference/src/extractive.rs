@@ -76,7 +76,7 @@ fn answer(request: &ChatRequest) -> Vec<String> {
         .iter()
         .rev()
         .find(|message| message.role == Role::User)
-        .map_or("", |message| &message.text);
+        .map_or("", |message| asked(&message.text));
     if request.passages.is_empty() {
         return vec![NO_PASSAGES.to_owned()];
     }
@@ -91,6 +91,15 @@ fn answer(request: &ChatRequest) -> Vec<String> {
     std::iter::once(OPENING.to_owned())
         .chain(sentences)
         .collect()
+}
+
+/// What the caller asked. The host puts passages in front of it, between its marks (`<untrusted-…> … </untrusted-…>`); with them, every
+/// sentence would hold only a small part of the question.
+fn asked(text: &str) -> &str {
+    let after = text
+        .rsplit_once("</untrusted-")
+        .and_then(|(_, rest)| rest.split_once('>'));
+    after.map_or(text, |(_, question)| question.trim())
 }
 
 #[cfg(test)]
@@ -182,5 +191,17 @@ mod tests {
             before.elapsed()
         );
         assert!(text.len() < 3_000, "{}", text.len());
+    }
+
+    #[test]
+    fn passages_in_front_of_the_question_are_not_the_question() {
+        let delimited = "<untrusted-0f title=\"T\">\nMany other words stand here, of many kinds.\n</untrusted-0f>\n\nHow do badgers dig?";
+        assert_eq!(asked(delimited), "How do badgers dig?");
+        assert_eq!(asked("How do badgers dig?"), "How do badgers dig?");
+        let passages =
+            ["Many other words stand here, of many kinds. Badgers dig with their claws."];
+        let plain = answer(&request("How do badgers dig?", &passages));
+        assert_eq!(answer(&request(delimited, &passages)), plain);
+        assert_ne!(plain, [NO_MATCH]);
     }
 }
