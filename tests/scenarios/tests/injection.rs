@@ -136,7 +136,7 @@ async fn prepare(ambit: &Ambit, tenant: &Tenant, texts: &[(String, String)], all
     let agent = json!({
         "name": "gullible", "instructions": "Help.", "model": "openai/mock-1", "collections": ["planted"],
         "tools": ["ambit:tool-web-fetch", "ambit:tool-datetime"], "max_passages": 3,
-        "limits": {"steps": 6, "deadline": 60, "parallel_tools": 64},
+        "limits": {"steps": 6, "deadline": 60, "parallel_tools": 32},
     });
     ambit
         .admin(
