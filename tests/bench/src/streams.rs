@@ -149,17 +149,30 @@ async fn follow(shot: &Shot) -> Option<Seen> {
     (done && !seen.late.is_empty()).then_some(seen)
 }
 
-/// Times written into the contents of events: a space and the letters `a` to `p`.
+/// Times written into the contents of events: words of the letters `a` to `p`. A guardrail may have moved the spaces between them.
 fn stamps(text: &[u8]) -> impl Iterator<Item = Duration> + '_ {
-    const MARK: &[u8] = b"\"content\":\" ";
-    text.windows(MARK.len())
+    const MARK: &[u8] = b"\"content\":\"";
+    let contents = text
+        .windows(MARK.len())
         .enumerate()
-        .filter(|(_, window)| *window == MARK)
-        .filter_map(|(at, _)| {
-            let letters = text[at + MARK.len()..]
-                .iter()
-                .take_while(|letter| matches!(letter, b'a'..=b'p'));
-            let nanos = letters.fold(0u64, |value, letter| value << 4 | u64::from(letter - b'a'));
-            (nanos > 0).then(|| Duration::from_nanos(nanos))
-        })
+        .filter(|(_, window)| *window == MARK);
+    contents.flat_map(|(at, _)| {
+        let content = &text[at + MARK.len()..];
+        let end = content
+            .iter()
+            .position(|byte| *byte == b'"')
+            .unwrap_or(content.len());
+        content[..end].split(|byte| *byte == b' ').filter_map(stamp)
+    })
+}
+
+fn stamp(word: &[u8]) -> Option<Duration> {
+    let is_stamp =
+        (10..=16).contains(&word.len()) && word.iter().all(|letter| matches!(letter, b'a'..=b'p'));
+    is_stamp.then(|| {
+        Duration::from_nanos(
+            word.iter()
+                .fold(0, |value, letter| value << 4 | u64::from(letter - b'a')),
+        )
+    })
 }

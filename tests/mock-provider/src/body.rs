@@ -130,6 +130,6 @@ fn stamp() -> Bytes {
         .collect();
     Bytes::from(format!(
         "data: {{\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"mock-1\",\
-         \"choices\":[{{\"index\":0,\"delta\":{{\"content\":\" {letters}\"}},\"finish_reason\":null}}]}}\n\n"
+         \"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{letters} \"}},\"finish_reason\":null}}]}}\n\n"
     ))
 }

@@ -16,7 +16,7 @@ pub struct Script {
     /// Characters of text per event.
     pub chars_per_event: usize,
     /// Each event's content is the time it was sent, in nanoseconds since the Unix epoch, written with the letters `a` to `p` for
-    /// hexadecimal digits (digits could be taken for a card number), behind a space.
+    /// hexadecimal digits (digits could be taken for a card number), and a space, so that a guardrail sees whole words.
     pub stamped: bool,
     /// Bytes per HTTP chunk: events and characters are cut wherever that falls. 0: an event each.
     pub bytes_per_chunk: usize,
