@@ -157,10 +157,12 @@ fn check(definition: &Definition, decision: &Decision) -> Result<(), ComponentFa
         Move::CallTools(calls) => {
             if calls.is_empty()
                 || !distinct(calls)
-                || !calls.iter().all(|call| has(&definition.tools, &call.name))
+                // A name that no tool has is the model's invention, which an agent may pass on: whoever carries the call out refuses
+                // it, and the model reads that. A tool of the caller's own is not for the host to call.
+                || calls.iter().any(|call| has(&definition.client_tools, &call.name))
             {
                 return broken(
-                    "it calls no tool, one twice under one id, or one that is not bound",
+                    "it calls no tool, one twice under one id, or one of the caller's own",
                 );
             }
         }
@@ -256,6 +258,7 @@ mod tests {
             ask(&["now", "theirs"]),
             ask(&[]),
             Move::CallTools(vec![call("a", "now"), call("b", "now")]),
+            Move::CallTools(vec![call("a", "invented")]),
             Move::HandBack(vec![call("a", "theirs")]),
             retrieve("handbook"),
         ] {
