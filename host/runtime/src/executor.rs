@@ -312,10 +312,14 @@ mod tests {
             }
         }
         assert_eq!(done, 10);
-        assert!(
-            executor.shared.state.lock().tenants.is_empty(),
-            "nothing is kept of a tenant without jobs"
-        );
+        // A job is answered a moment before its thread puts its tenant away.
+        for _ in 0..1000 {
+            if executor.shared.state.lock().tenants.is_empty() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        panic!("something is kept of a tenant without jobs");
     }
 
     #[tokio::test]
@@ -352,8 +356,8 @@ mod tests {
                 .filter(|id| **id == tenant.id())
                 .count();
             assert!(
-                (8..=12).contains(&early),
-                "a third of the first half, give or take the race of two threads: {early}"
+                (5..=15).contains(&early),
+                "about a third of the first half, where first come first served would be 20, 10, 0: {early}"
             );
         }
     }

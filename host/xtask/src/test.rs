@@ -7,13 +7,6 @@ use std::path::Path;
 pub(crate) fn all(filter: Option<&str>) -> Result<()> {
     postgres();
     build::all()?;
-    let environment = [(
-        "AMBIT_COMPONENTS",
-        sh::target()
-            .join("components")
-            .to_string_lossy()
-            .into_owned(),
-    )];
     let mut arguments = vec![
         "test",
         "--release",
@@ -22,7 +15,7 @@ pub(crate) fn all(filter: Option<&str>) -> Result<()> {
         "--no-fail-fast",
     ];
     arguments.extend(filter);
-    sh::with("cargo", arguments, &environment)?;
+    sh::run("cargo", arguments)?;
     sh::run("cargo", ["test", "--release", "--workspace", "--doc"])?;
     clients()?;
     if !sh::root().join("../shared/data").is_dir() {

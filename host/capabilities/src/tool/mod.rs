@@ -165,23 +165,31 @@ impl Toolbox {
         );
         let ambit = Arc::new(narrowing.of(&inner.ambit));
         let outbound = inner.outbound.clone();
-        let (answer, spent) = inner
+        let (answer, spent, late) = inner
             .component
             .call(&scope, Host::default(), async |store, guest| {
                 // The call's meter exists only now.
                 let meter = store.data().meter().clone();
                 let spent = store.data_mut().host.open(&outbound, ambit, &meter);
                 let answer = guest.ambit_tool_tool().call_invoke(store, &call).await?;
-                Ok((answer, spent.get()))
+                // Egress ends a body at the deadline; a guest that takes the cut for the end was cut all the same.
+                let late = Instant::now() >= meter.deadline();
+                Ok((answer, spent.get(), late))
             })
             .await
             .map_err(Failure::from)?;
+        if spent || late {
+            let limit = if spent {
+                Limit::Egress
+            } else {
+                Limit::Deadline
+            };
+            return Err(Failure::Call(CallError::Limit(limit)).into());
+        }
         match answer {
             Ok(output) => Ok(ToolOutput {
                 content: output.content,
             }),
-            // Whatever the tool makes of it: the limit is why.
-            Err(_) if spent => Err(Failure::Call(CallError::Limit(Limit::Egress)).into()),
             Err(GuestError::UnknownTool(name)) => Err(ToolError::UnknownTool(name)),
             Err(GuestError::InvalidArguments(what)) => Err(ToolError::InvalidArguments(what)),
             Err(GuestError::Denied(what)) => Err(ToolError::Denied(what)),
