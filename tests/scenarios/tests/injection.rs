@@ -162,7 +162,7 @@ async fn prepare(
         "tools": ["ambit:tool-web-fetch", "ambit:tool-datetime"], "max_passages": 3,
         "limits": {"steps": 6, "deadline": 60, "parallel_tools": 32},
     });
-    ambit
+    let applied = ambit
         .admin(
             Method::PUT,
             &of_tenant("/agents/gullible"),
@@ -170,6 +170,7 @@ async fn prepare(
         )
         .await
         .unwrap();
+    assert_eq!(applied["bound"], true, "{applied}");
 }
 
 #[tokio::test]
