@@ -16,7 +16,16 @@ pub(crate) fn all(filter: Option<&str>) -> Result<()> {
     ];
     arguments.extend(filter);
     sh::run("cargo", arguments)?;
-    sh::run("cargo", ["test", "--release", "--workspace", "--doc"])?;
+    sh::run(
+        "cargo",
+        [
+            "test",
+            "--release",
+            "--workspace",
+            "--doc",
+            "--no-fail-fast",
+        ],
+    )?;
     clients()?;
     if !sh::root().join("../shared/data").is_dir() {
         println!("SKIPPED quality floors on labelled data: no folder ../shared/data");

@@ -8,8 +8,10 @@
 //!
 //! A guest is one function from the text it is called with (a tool's arguments, an agent's instructions) to its answer:
 //!
-//!     fn misbehave(argument: String) -> String { … }
-//!     ambit_hostile::guest!(misbehave);
+//! ```text
+//! fn misbehave(argument: String) -> String { … }
+//! ambit_hostile::guest!(misbehave);
+//! ```
 
 #[cfg(target_family = "wasm")]
 #[doc(hidden)]
