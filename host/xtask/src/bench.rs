@@ -30,6 +30,7 @@ pub(crate) fn all(arguments: Vec<String>) -> Result<()> {
         Err(error) => println!("SKIPPED wasmtime serve: {error:#}"),
     }
     let parts = sh::target_folder().join("bench-parts.txt");
+    fs::create_dir_all(sh::target_folder().join("bench-data"))?;
     fs::write(&parts, measured_parts())?;
     all.extend(["--parts".to_owned(), parts.to_string_lossy().into_owned()]);
     all.extend(arguments);
