@@ -265,6 +265,7 @@ mod tests {
         job: impl FnOnce() -> R + Send + 'static,
     ) -> tokio::task::JoinHandle<Result<R, ExecutorError>> {
         let (executor, tenant) = (executor.clone(), tenant.clone());
+        #[expect(clippy::disallowed_methods, reason = "the test waits for it")]
         tokio::spawn(async move { executor.run(&tenant, job).await })
     }
 

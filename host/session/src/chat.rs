@@ -93,7 +93,7 @@ impl Sessions {
             clippy::disallowed_methods,
             reason = "the task ends when its caller goes away, see `Run::to_end`"
         )]
-        tokio::spawn(run.to_end().instrument(span));
+        tokio::spawn(run.run_to_end().instrument(span));
         ChatEvents { session, events }
     }
 }
@@ -124,7 +124,7 @@ struct Ended {
 }
 
 impl Run {
-    async fn to_end(mut self) {
+    async fn run_to_end(mut self) {
         let gone = self.events.clone();
         let deadline = tokio::time::Instant::from_std(self.context.deadline);
         let ended = tokio::select! {

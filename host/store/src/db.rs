@@ -3,7 +3,10 @@
 //! A [`Statement`] is a constant with a name; its name, never its values, appears in errors. A [`Tx`] is a transaction with one [`Access`]: on
 //! PostgreSQL that decides login and row-level security, on SQLite (which has one user) only whether it may write.
 
-use crate::{Result, StoreError};
+use crate::{
+    Result, StoreError,
+    direct::{self, Direct, DirectTx},
+};
 use ambit_types::TenantId;
 use serde::de::DeserializeOwned;
 use sqlx::{
@@ -12,10 +15,14 @@ use sqlx::{
     query::Query as SqlxQuery,
     sqlite::{SqliteArguments, SqliteRow},
 };
-use std::{str::FromStr, sync::Arc};
+use std::{str::FromStr, sync::Arc, time::Duration};
+use tokio::{sync::Mutex, time::timeout};
 
 /// Takes the write lock at once: a transaction that would take it later can find that it reads the past and must fail.
 const IMMEDIATE: &str = "BEGIN IMMEDIATE";
+
+/// Long enough for a checkpoint or a backup that holds the file; after it the caller hears that the database is not available.
+pub(crate) const BUSY: Duration = Duration::from_secs(10);
 
 /// A named SQL text, the same for both databases.
 #[derive(Debug, Clone, Copy)]
@@ -45,10 +52,13 @@ pub(crate) enum Access {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Db {
-    /// SQLite writes one at a time; a pool of one connection queues writers fairly where its own lock would make them poll.
     Sqlite {
         writer: SqlitePool,
         readers: SqlitePool,
+        /// The journal's own.
+        journal: Direct,
+        /// Whoever writes holds it: a queue, where SQLite's own lock would make the journal and the pool poll for their turns.
+        turn: Arc<Mutex<()>>,
     },
     Postgres {
         app: PgPool,
@@ -63,7 +73,7 @@ impl Db {
             Self::Sqlite { readers, .. } => readers
                 .begin()
                 .await
-                .map(Tx::Sqlite)
+                .map(|tx| Tx::Sqlite(tx, None))
                 .map_err(|e| failed("BEGIN", e)),
             Self::Postgres { app, operator } => {
                 begin_postgres(
@@ -80,18 +90,31 @@ impl Db {
     /// A transaction that writes. Nothing of it stays unless [`Tx::commit`] succeeds.
     pub(crate) async fn write(&self, access: Access) -> Result<Tx> {
         match self {
-            Self::Sqlite { writer, .. } => match writer.begin_with(IMMEDIATE).await {
-                // When the disk is full SQLite may end a transaction by itself; sqlx then believes for ever that
-                // the connection is still in one. A new connection is not.
-                Err(sqlx::Error::InvalidSavePointStatement) => {
-                    let stuck = writer.acquire().await.map_err(|e| failed("BEGIN", e))?;
-                    stuck.close().await.map_err(|e| failed("BEGIN", e))?;
-                    writer.begin_with(IMMEDIATE).await
+            Self::Sqlite {
+                writer,
+                journal,
+                turn,
+                ..
+            } => {
+                let turn = timeout(BUSY, Arc::clone(turn).lock_owned())
+                    .await
+                    .map_err(StoreError::unavailable)?;
+                if matches!(access, Access::EachTenant) {
+                    return journal.begin(turn).await.map(Tx::Direct);
                 }
-                outcome => outcome,
+                match writer.begin_with(IMMEDIATE).await {
+                    // When the disk is full SQLite may end a transaction by itself; sqlx then believes for ever that
+                    // the connection is still in one. A new connection is not.
+                    Err(sqlx::Error::InvalidSavePointStatement) => {
+                        let stuck = writer.acquire().await.map_err(|e| failed("BEGIN", e))?;
+                        stuck.close().await.map_err(|e| failed("BEGIN", e))?;
+                        writer.begin_with(IMMEDIATE).await
+                    }
+                    outcome => outcome,
+                }
+                .map(|tx| Tx::Sqlite(tx, Some(turn)))
+                .map_err(|e| failed("BEGIN", e))
             }
-            .map(Tx::Sqlite)
-            .map_err(|e| failed("BEGIN", e)),
             Self::Postgres { app, operator } => {
                 begin_postgres(app, operator, access, "BEGIN").await
             }
@@ -100,8 +123,14 @@ impl Db {
 
     pub(crate) async fn close(&self) {
         match self {
-            Self::Sqlite { writer, readers } => {
+            Self::Sqlite {
+                writer,
+                readers,
+                journal,
+                ..
+            } => {
                 readers.close().await;
+                journal.close().await;
                 writer.close().await;
             }
             Self::Postgres { app, operator } => {
@@ -137,14 +166,20 @@ async fn begin_postgres(
 /// An open transaction, rolled back when dropped.
 #[derive(Debug)]
 pub(crate) enum Tx {
-    Sqlite(Transaction<'static, Sqlite>),
+    /// With the turn of the one that writes.
+    Sqlite(
+        Transaction<'static, Sqlite>,
+        Option<tokio::sync::OwnedMutexGuard<()>>,
+    ),
+    Direct(DirectTx),
     Postgres(Transaction<'static, Postgres>),
 }
 
 impl Tx {
     pub(crate) async fn commit(self) -> Result<()> {
         match self {
-            Self::Sqlite(tx) => tx.commit().await,
+            Self::Sqlite(tx, _turn) => tx.commit().await,
+            Self::Direct(tx) => return tx.commit(),
             Self::Postgres(tx) => tx.commit().await,
         }
         .map_err(|e| failed("COMMIT", e))
@@ -214,7 +249,8 @@ impl Query {
     pub(crate) async fn execute(self, tx: &mut Tx) -> Result<u64> {
         let name = self.check()?;
         match tx {
-            Tx::Sqlite(tx) => sqlx_query!(self, SqliteArguments)
+            Tx::Direct(tx) => return tx.run(name, self.statement.sql, self.values),
+            Tx::Sqlite(tx, _) => sqlx_query!(self, SqliteArguments)
                 .execute(&mut **tx)
                 .await
                 .map(|done| done.rows_affected()),
@@ -229,7 +265,11 @@ impl Query {
     pub(crate) async fn optional(self, tx: &mut Tx) -> Result<Option<Row>> {
         let statement = self.check()?;
         Ok(match tx {
-            Tx::Sqlite(tx) => sqlx_query!(self, SqliteArguments)
+            Tx::Direct(tx) => {
+                let row = tx.row(statement, self.statement.sql, self.values)?;
+                Ok(row.map(Inner::Direct))
+            }
+            Tx::Sqlite(tx, _) => sqlx_query!(self, SqliteArguments)
                 .fetch_optional(&mut **tx)
                 .await
                 .map(|row| row.map(Inner::Sqlite)),
@@ -245,7 +285,13 @@ impl Query {
     pub(crate) async fn all(self, tx: &mut Tx) -> Result<Vec<Row>> {
         let statement = self.check()?;
         Ok(match tx {
-            Tx::Sqlite(tx) => {
+            Tx::Direct(_) => {
+                return Err(StoreError::Invalid {
+                    what: "statement",
+                    why: "of many rows is none of the journal's",
+                });
+            }
+            Tx::Sqlite(tx, _) => {
                 let rows = sqlx_query!(self, SqliteArguments)
                     .fetch_all(&mut **tx)
                     .await
@@ -330,6 +376,7 @@ pub(crate) struct Row {
 #[derive(Debug)]
 enum Inner {
     Sqlite(SqliteRow),
+    Direct(Vec<rusqlite::types::Value>),
     Postgres(PgRow),
 }
 
@@ -337,10 +384,10 @@ macro_rules! row_get {
     ($($name:ident: $type:ty;)*) => {$(
         pub(crate) fn $name(&self, column: usize) -> Result<$type> {
             match &self.inner {
-                Inner::Sqlite(row) => row.try_get(column),
-                Inner::Postgres(row) => row.try_get(column),
+                Inner::Sqlite(row) => row.try_get(column).map_err(|e| self.corrupt(column, e)),
+                Inner::Direct(row) => direct::cell(row, column).map_err(|e| self.corrupt(column, e)),
+                Inner::Postgres(row) => row.try_get(column).map_err(|e| self.corrupt(column, e)),
             }
-            .map_err(|e| self.corrupt(column, e))
         }
     )*};
 }
@@ -453,19 +500,9 @@ pub(crate) fn failed(statement: &'static str, error: sqlx::Error) -> StoreError 
         _ => {}
     }
     match code.as_deref() {
-        Some(code) if is_sqlite => match code.parse::<i32>().unwrap_or_default() & 0xff {
-            13 => StoreError::Full(Arc::new(error)),    // SQLITE_FULL
-            8 => StoreError::ReadOnly(Arc::new(error)), // SQLITE_READONLY
-            5 | 6 | 10 | 14 => StoreError::Unavailable(Arc::new(error)), // BUSY, LOCKED, IOERR, CANTOPEN
-            18 => StoreError::Invalid {
-                what: "value",
-                why: "is too big",
-            }, // SQLITE_TOOBIG
-            _ => StoreError::Database {
-                statement,
-                source: Arc::new(error),
-            },
-        },
+        Some(code) if is_sqlite => {
+            sqlite_failed(statement, code.parse().unwrap_or_default(), error)
+        }
         // Classes and codes of PostgreSQL's appendix A.
         Some("53100") => StoreError::Full(Arc::new(error)),
         Some("25006") => StoreError::ReadOnly(Arc::new(error)),
@@ -480,5 +517,24 @@ pub(crate) fn failed(statement: &'static str, error: sqlx::Error) -> StoreError 
             statement,
             source: Arc::new(error),
         },
+    }
+}
+
+/// The same for an error of SQLite's, by its extended code.
+pub(crate) fn sqlite_failed(
+    statement: &'static str,
+    extended_code: i32,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> StoreError {
+    let source = Arc::new(error);
+    match extended_code & 0xff {
+        13 => StoreError::Full(source),                     // SQLITE_FULL
+        8 => StoreError::ReadOnly(source),                  // SQLITE_READONLY
+        5 | 6 | 10 | 14 => StoreError::Unavailable(source), // BUSY, LOCKED, IOERR, CANTOPEN
+        18 => StoreError::Invalid {
+            what: "value",
+            why: "is too big",
+        }, // SQLITE_TOOBIG
+        _ => StoreError::Database { statement, source },
     }
 }

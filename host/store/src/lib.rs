@@ -30,6 +30,7 @@
 
 mod config;
 mod db;
+mod direct;
 mod error;
 mod journal;
 mod migrations;

@@ -2,7 +2,8 @@
 
 use crate::{
     Database, Journal, Operator, PostgresConfig, Result, StoreConfig, StoreError, TenantStore,
-    db::{Access, Db, failed, statements},
+    db::{Access, BUSY, Db, failed, statements},
+    direct::Direct,
     migrations,
 };
 use ambit_types::TenantId;
@@ -11,10 +12,14 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use std::{path::Path, str::FromStr as _, time::Duration};
+use std::{path::Path, str::FromStr as _, sync::Arc};
+use tokio::sync::Mutex;
 
-/// Long enough for a checkpoint or a backup that holds the file; after it the caller hears that the database is not available.
-const BUSY: Duration = Duration::from_secs(10);
+/// 16 MiB of log between checkpoints, each of which rewrites every touched page once and stops the writer meanwhile.
+const WAL_PAGES: &str = "4096";
+
+/// At most 16 MiB of pages per connection.
+const CACHE: &str = "-16384";
 
 /// Readers of SQLite: each is a thread with its own page cache, and reads of the hot path come from snapshots in memory.
 const SQLITE_READERS: u32 = 4;
@@ -37,7 +42,7 @@ impl Store {
             Database::Sqlite { path } => open_sqlite(path).await?,
             Database::Postgres(postgres) => open_postgres(postgres).await?,
         };
-        let journal = Journal::start(db.clone(), &config.journal);
+        let journal = Journal::start(db.clone(), &config.journal)?;
         Ok(Self { db, journal })
     }
 
@@ -80,9 +85,8 @@ async fn open_sqlite(path: &Path) -> Result<Db> {
         .journal_mode(SqliteJournalMode::Wal)
         // FULL: a commit is on disk when it returns. NORMAL would lose the last ones with the power, and the journal promises them.
         .synchronous(SqliteSynchronous::Full)
-        // 16 MiB of log between checkpoints, each of which rewrites every touched page once and stops the writer meanwhile.
-        .pragma("wal_autocheckpoint", "4096")
-        .pragma("cache_size", "-16384")
+        .pragma("wal_autocheckpoint", WAL_PAGES)
+        .pragma("cache_size", CACHE)
         // Not at any level: errors name the statement, and a line per query is the dearest part of a small one.
         .disable_statement_logging();
     let writer = SqlitePoolOptions::new()
@@ -103,7 +107,19 @@ async fn open_sqlite(path: &Path) -> Result<Db> {
         .max_lifetime(None)
         .test_before_acquire(false)
         .connect_lazy_with(options.pragma("query_only", "on"));
-    Ok(Db::Sqlite { writer, readers })
+    // The same promises as above.
+    let pragmas = [
+        ("foreign_keys", "on"),
+        ("synchronous", "full"),
+        ("wal_autocheckpoint", WAL_PAGES),
+        ("cache_size", CACHE),
+    ];
+    Ok(Db::Sqlite {
+        writer,
+        readers,
+        journal: Direct::open(path, BUSY, &pragmas)?,
+        turn: Arc::new(Mutex::new(())),
+    })
 }
 
 async fn open_postgres(config: &PostgresConfig) -> Result<Db> {

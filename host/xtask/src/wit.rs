@@ -53,7 +53,7 @@ fn page(wit: &str) -> Result<String> {
             open.pop();
             continue;
         }
-        let text = documentation.drain(..).collect::<Vec<_>>().join("\n");
+        let text = std::mem::take(&mut documentation).join("\n");
         let declaration = line.trim_end_matches(['{', ';', ',']).trim();
         let depth = open.len();
         if let Some(package) = line.strip_prefix("package ") {

@@ -90,6 +90,10 @@ impl KeySets {
     pub(super) async fn refresh(&self, entry: &Arc<Entry>) -> Result<bool, String> {
         let seen = entry.fetched_at();
         let (fetch, entry) = (self.fetch.clone(), entry.clone());
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "waited for below; a caller that goes away must not end the fetch of those that wait with it"
+        )]
         let task = tokio::spawn(async move {
             let mut attempted = entry.attempted.lock().await;
             if entry.fetched_at() != seen {
@@ -107,6 +111,10 @@ impl KeySets {
     /// Fetches the set while nobody waits for it.
     pub(super) fn refresh_soon(&self, entry: Arc<Entry>) {
         let key_sets = self.clone();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "one fetch, ended by its own deadline"
+        )]
         tokio::spawn(async move { key_sets.refresh(&entry).await });
     }
 }

@@ -218,6 +218,7 @@ fn accepts(set: &KeySet, jws: &str) -> bool {
 }
 
 /// Labelled data lies beside the checkout, or where `AMBIT_SHARED` says.
+#[expect(clippy::disallowed_methods, reason = "tests find their data so")]
 fn shared_data(name: &str) -> std::path::PathBuf {
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared");
     let root =

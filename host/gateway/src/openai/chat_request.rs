@@ -278,7 +278,8 @@ fn tool(value: Value) -> Result<ClientTool, Bad> {
 /// The fields that go on to the provider, each checked here so that a mistake has a name. Unknown ones stay behind: an agent's model and
 /// its provider are the operator's choice, and a field the caller means for one of them may mean something else to the other.
 fn options(map: &mut Map<String, Value>, tools: &[ClientTool]) -> Result<Map<String, Value>, Bad> {
-    let checks: [(&str, fn(&Value) -> Result<(), Bad>); 9] = [
+    type Check = fn(&Value) -> Result<(), Bad>;
+    let checks: [(&str, Check); 9] = [
         ("temperature", |value| {
             json::number(value, 0.0, 2.0).map(drop)
         }),

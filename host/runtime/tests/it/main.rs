@@ -1,4 +1,8 @@
 //! The runtime against real components: what it runs, what it refuses, and what it holds.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests read where components lie, and their tasks end with them"
+)]
 
 mod admission;
 mod base;

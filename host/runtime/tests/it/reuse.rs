@@ -151,16 +151,12 @@ async fn calls_beyond_a_components_concurrency_wait_or_are_told_so() {
     let waiting: Vec<_> = (0..16).map(|_| call(&a, false)).collect();
     let refused = loop {
         // Spawned calls take their places in the queue in their own time.
-        match call(&a, false) {
-            mut call => {
-                if let Ok(done) =
-                    tokio::time::timeout(std::time::Duration::from_millis(20), &mut call).await
-                {
-                    break done.unwrap();
-                }
-                call.abort();
-            }
+        let mut call = call(&a, false);
+        let patience = std::time::Duration::from_millis(20);
+        if let Ok(done) = tokio::time::timeout(patience, &mut call).await {
+            break done.unwrap();
         }
+        call.abort();
     };
     assert!(matches!(refused, Err(CallError::Busy(Busy::Component))));
     assert_eq!(call(&b, false).await.unwrap().unwrap(), 7);

@@ -18,11 +18,11 @@ use crate::{
     JournalConfig, Result, StoreError,
     db::{Db, json},
 };
-use std::sync::{Arc, Mutex, PoisonError};
-use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
-    task::JoinHandle,
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    thread,
 };
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use writer::{Message, Waiting, WaitingEvent, Writer};
 
 /// Handle of the writer. Cheap to clone; the writer ends when all handles are gone or the store is closed.
@@ -32,26 +32,43 @@ pub struct Journal {
     /// Kibibytes that may still wait.
     room: Arc<Semaphore>,
     most: u32,
-    task: Arc<Mutex<Option<JoinHandle<()>>>>,
+    /// Answered when the writer is done.
+    ended: Arc<Mutex<Option<oneshot::Receiver<()>>>>,
 }
 
 impl Journal {
-    pub(crate) fn start(db: Db, config: &JournalConfig) -> Self {
+    pub(crate) fn start(db: Db, config: &JournalConfig) -> Result<Self> {
         let most = u32::try_from(config.queue_bytes / 1024)
             .unwrap_or(u32::MAX)
             .max(1);
         let (queue, waiting) = mpsc::channel(config.queue.max(1));
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "ends with the last handle, and `stop` waits for it"
-        )]
-        let task = tokio::spawn(Writer::new(db, config.batch).run(waiting));
-        Self {
+        let (end, ended) = oneshot::channel();
+        let batch = config.batch;
+        let in_place = matches!(db, Db::Sqlite { .. });
+        let writer = async move {
+            Writer::new(db, batch).run(waiting).await;
+            let _ = end.send(());
+        };
+        if in_place {
+            // SQLite is called on the writer's own thread and blocks it.
+            let runtime = tokio::runtime::Handle::current();
+            thread::Builder::new()
+                .name("ambit-journal".to_owned())
+                .spawn(move || runtime.block_on(writer))
+                .map_err(StoreError::unavailable)?;
+        } else {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "ends with the last handle, and `stop` waits for it"
+            )]
+            tokio::spawn(writer);
+        }
+        Ok(Self {
             queue,
             room: Arc::new(Semaphore::new(most as usize)),
             most,
-            task: Arc::new(Mutex::new(Some(task))),
-        }
+            ended: Arc::new(Mutex::new(Some(ended))),
+        })
     }
 
     /// Resolves when everything in `append` is durable, or nothing of it is. A caller that stops waiting does not take it back.
@@ -116,18 +133,15 @@ impl Journal {
     pub(crate) async fn stop(&self) {
         // It may have ended already.
         let _ = self.queue.send(Message::Stop).await;
-        let task = self
-            .task
+        let ended = self
+            .ended
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some(task) = task
-            && let Err(error) = task.await
+        if let Some(ended) = ended
+            && ended.await.is_err()
         {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "the journal's writer broke"
-            );
+            tracing::error!("the journal's writer broke");
         }
     }
 }

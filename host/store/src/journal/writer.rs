@@ -1,6 +1,6 @@
 //! The one writer of events: takes what waits, gives it its places and hashes, commits it in one transaction, answers everybody.
 //!
-//! One task, because a sequence number and a hash chain have one next place, and because a batch is then simply whatever arrived
+//! One task (on SQLite a thread of its own, see `direct`), because a sequence number and a hash chain have one next place, and because a batch is then simply whatever arrived
 //! during the last commit: alone, an append costs one `fsync`; at 256 sessions, a few hundred share one. No timer waits for company.
 //!
 //! When a commit fails, the batch is tried append by append, so that a bad one (a session another process went on with) fails alone. When

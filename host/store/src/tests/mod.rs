@@ -72,7 +72,10 @@ impl TestStore {
     /// From here on writes fail, as on a file system or a standby that is read-only.
     async fn set_read_only(&self, read_only: bool) {
         match &self.store.db {
-            Db::Sqlite { writer, .. } => {
+            Db::Sqlite {
+                writer, journal, ..
+            } => {
+                journal.pragma("query_only", read_only.into()).await;
                 let [on, off] = ["PRAGMA query_only = on", "PRAGMA query_only = off"];
                 sqlx::raw_sql(if read_only { on } else { off })
                     .execute(writer)

@@ -332,7 +332,10 @@ async fn a_file_that_is_no_database_is_an_error() {
 #[tokio::test]
 async fn sqlite_is_durable_and_reopens() {
     let store = TestStore::sqlite().await.unwrap();
-    let Db::Sqlite { writer, readers } = &store.store.db else {
+    let Db::Sqlite {
+        writer, readers, ..
+    } = &store.store.db
+    else {
         panic!("SQLite")
     };
     for (pragma, expected) in [
