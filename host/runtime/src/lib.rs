@@ -27,6 +27,7 @@ mod metrics;
 mod runtime;
 mod snapshot;
 mod ticker;
+mod warm;
 
 pub use admission::{AdmissionError, Admitted, Refusal, admit};
 pub use call::{Busy, Call, CallError, CallScope, Clock};

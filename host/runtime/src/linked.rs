@@ -5,7 +5,7 @@
 //!
 //! Each call gets a fresh instance, unless the manifest declares a reuse class; then an instance may serve further calls of
 //! the *same tenant* after a call that ended well (one idle instance per tenant for `warm-serial`, up to `concurrency` for
-//! `warm-concurrent`). An instance serves one call at a time in any class. After a trap or a spent limit it is dropped, whatever it was.
+//! `warm-concurrent`, while the process has a place for it, see [`warm`](crate::warm)). An instance serves one call at a time in any class. After a trap or a spent limit it is dropped, whatever it was.
 //! The pool key of design §1.5 is in the shape: a linked component *is* one (component, policy), and keeps a share per tenant.
 
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     engine::EngineClass,
     meter::Place,
     metrics::ComponentMetrics,
+    warm,
 };
 use ambit_policy::Reuse;
 use ambit_types::TenantId;
@@ -21,7 +22,7 @@ use parking_lot::{Mutex, RwLock};
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU32, Ordering},
     },
     time::Instant,
@@ -118,14 +119,25 @@ struct Linked<H: Send + 'static, B: Bindings<H>> {
     code: Arc<Code>,
     pre: B::Pre,
     metrics: ComponentMetrics,
-    shares: RwLock<HashMap<TenantId, Arc<Share<H, B>>>>,
+    shares: Arc<Shares<H, B>>,
 }
+
+/// By tenant.
+struct Shares<H: Send + 'static, B: Bindings<H>>(RwLock<HashMap<TenantId, Arc<Share<H, B>>>>);
 
 /// What one tenant has of a component.
 struct Share<H: Send + 'static, B: Bindings<H>> {
     places: Semaphore,
     waiting: AtomicU32,
-    warm: Mutex<Vec<Instance<H, B>>>,
+    /// The one used last is last.
+    warm: Mutex<Vec<Kept<H, B>>>,
+}
+
+/// An instance between calls.
+struct Kept<H: Send + 'static, B: Bindings<H>> {
+    instance: Instance<H, B>,
+    since: Instant,
+    _place: warm::Place,
 }
 
 struct Instance<H: Send + 'static, B: Bindings<H>> {
@@ -305,12 +317,15 @@ impl<H: Send + 'static, B: Bindings<H>> Linked<H, B> {
             component: name.to_string(),
             source,
         })?;
+        let shares = Arc::new(Shares(RwLock::default()));
+        let shelf: Weak<dyn warm::Shelf> = Arc::downgrade(&(shares.clone() as Arc<_>));
+        runtime.warm().add(shelf);
         Ok(Self {
             runtime: runtime.clone(),
             code: code.clone(),
             pre,
             metrics: runtime.metrics().of(name),
-            shares: RwLock::default(),
+            shares,
         })
     }
 
@@ -342,7 +357,7 @@ impl<H: Send + 'static, B: Bindings<H>> Linked<H, B> {
     }
 
     fn share(&self, tenant: TenantId) -> Arc<Share<H, B>> {
-        if let Some(share) = self.shares.read().get(&tenant) {
+        if let Some(share) = self.shares.0.read().get(&tenant) {
             return share.clone();
         }
         let new = || Share {
@@ -351,6 +366,7 @@ impl<H: Send + 'static, B: Bindings<H>> Linked<H, B> {
             warm: Mutex::default(),
         };
         self.shares
+            .0
             .write()
             .entry(tenant)
             .or_insert_with(|| Arc::new(new()))
@@ -365,7 +381,7 @@ impl<H: Send + 'static, B: Bindings<H>> Linked<H, B> {
         host: H,
         meter: &Arc<Meter>,
     ) -> Result<Instance<H, B>, H> {
-        let Some(mut instance) = share.warm.lock().pop() else {
+        let Some(Kept { mut instance, .. }) = share.warm.lock().pop() else {
             return Err(host);
         };
         instance
@@ -382,9 +398,15 @@ impl<H: Send + 'static, B: Bindings<H>> Linked<H, B> {
             Reuse::WarmSerial => 1,
             Reuse::WarmConcurrent => self.concurrency() as usize,
         };
-        let mut warm = share.warm.lock();
-        if warm.len() < most {
-            warm.push(instance);
+        let mut kept = share.warm.lock();
+        if kept.len() < most
+            && let Some(place) = self.runtime.warm().place()
+        {
+            kept.push(Kept {
+                instance,
+                since: Instant::now(),
+                _place: place,
+            });
         }
     }
 
@@ -417,6 +439,21 @@ impl<H: Send + 'static, B: Bindings<H>> Linked<H, B> {
     }
 }
 
+impl<H: Send + 'static, B: Bindings<H>> warm::Shelf for Shares<H, B> {
+    fn sweep(&self, moment: Instant) {
+        let mut idle = Vec::new();
+        self.0.write().retain(|_, share| {
+            let mut kept = share.warm.lock();
+            let fresh = kept.partition_point(|kept| kept.since < moment);
+            idle.extend(kept.drain(..fresh));
+            // Nobody has it but the map, whose lock is held: nobody calls.
+            !kept.is_empty() || Arc::strong_count(share) > 1
+        });
+        // Instances end when no lock is held any more.
+        drop(idle);
+    }
+}
+
 impl<H: Send + 'static, B: Bindings<H>> Share<H, B> {
     /// A place among the component's calls of this tenant, waiting for one if not too many wait already.
     async fn place(&self, concurrency: u32) -> Result<SemaphorePermit<'_>, CallError> {
@@ -440,7 +477,7 @@ impl<H: Send + 'static, B: Bindings<H>> std::fmt::Debug for Linked<H, B> {
             .field("digest", &self.code.digest())
             .field(
                 "waiting",
-                &self.shares.read().values().map(waiting).sum::<u32>(),
+                &self.shares.0.read().values().map(waiting).sum::<u32>(),
             )
             .finish_non_exhaustive()
     }

@@ -6,6 +6,7 @@ use crate::{
     code::{Compiled, MAX_COMPONENT},
     engine::{Allocation, EngineClass, Engines, default_threads},
     ticker::Ticker,
+    warm::Warm,
 };
 use ambit_policy::Manifest;
 use ambit_types::{TenantId, TenantSlug};
@@ -59,6 +60,7 @@ pub enum StartError {
 pub struct Runtime {
     engines: Engines,
     ticker: Arc<Ticker>,
+    warm: Warm,
     executor: Executor,
     cache: Option<Cache>,
     compiled: Mutex<HashMap<(Digest, EngineClass), Weak<Compiled>>>,
@@ -78,13 +80,15 @@ impl Runtime {
     /// Where this machine cannot run an engine or give a thread.
     pub fn new(config: RuntimeConfig) -> Result<Arc<Self>, StartError> {
         let engines = Engines::new(config.allocation).map_err(StartError::Engine)?;
-        let ticker = Ticker::start(engines.clone()).map_err(StartError::Thread)?;
+        let warm = Warm::default();
+        let ticker = Ticker::start(engines.clone(), warm.clone()).map_err(StartError::Thread)?;
         let executor = Executor::start(config.threads).map_err(StartError::Thread)?;
         #[allow(clippy::expect_used, reason = "a constant; a test makes a runtime")]
         let host = "host".parse().expect("a valid name");
         Ok(Arc::new(Self {
             engines,
             ticker: Arc::new(ticker),
+            warm,
             executor,
             cache: config.cache.as_deref().and_then(Cache::open),
             compiled: Mutex::default(),
@@ -196,6 +200,10 @@ impl Runtime {
 
     pub(crate) fn engines(&self) -> &Engines {
         &self.engines
+    }
+
+    pub(crate) fn warm(&self) -> &Warm {
+        &self.warm
     }
 
     pub(crate) fn ticker(&self) -> &Arc<Ticker> {

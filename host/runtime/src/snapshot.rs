@@ -23,6 +23,7 @@ use crate::{
     engine::{Allocation, EngineClass, Engines},
     meter::{Meter, Tenant},
     ticker::Ticker,
+    warm::Warm,
 };
 use ambit_policy::Limits;
 use ambit_types::TenantId;
@@ -67,7 +68,8 @@ pub fn snapshot(wasm: &[u8]) -> Result<Vec<u8>, SnapshotError> {
     {
         return Ok(wasm.to_vec());
     }
-    let ticker = Arc::new(Ticker::start(engines.clone()).map_err(SnapshotError::Start)?);
+    let ticker =
+        Arc::new(Ticker::start(engines.clone(), Warm::default()).map_err(SnapshotError::Start)?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()

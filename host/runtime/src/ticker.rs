@@ -1,16 +1,19 @@
 //! The clock guests are measured by: one thread, one tick per millisecond, for both engines.
 //!
-//! It sleeps while no guest runs, so that an idle host makes no wake-ups. It does not stop with the last call but some ticks
+//! It also has idle instances dropped. It sleeps while no guest runs, so that an idle host makes no wake-ups. It does not stop with the last call but some ticks
 //! after it: otherwise each call of a lightly loaded host would pay for waking it.
 
-use crate::engine::Engines;
+use crate::{
+    engine::Engines,
+    warm::{self, Warm},
+};
 use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, Thread},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Length of a tick. Limits on guest time are counted in these.
@@ -41,7 +44,7 @@ struct Shared {
 pub(crate) struct Running<'a>(&'a Shared);
 
 impl Ticker {
-    pub(crate) fn start(engines: Engines) -> std::io::Result<Self> {
+    pub(crate) fn start(engines: Engines, warm: Warm) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             calls: AtomicU64::new(0),
             now: AtomicU64::new(0),
@@ -52,7 +55,7 @@ impl Ticker {
             .name("ambit-ticker".into())
             .spawn({
                 let shared = shared.clone();
-                move || run(&shared, &engines)
+                move || run(&shared, &engines, &warm)
             })?
             .thread()
             .clone();
@@ -87,8 +90,9 @@ impl Drop for Running<'_> {
     }
 }
 
-fn run(shared: &Shared, engines: &Engines) {
+fn run(shared: &Shared, engines: &Engines, warm: &Warm) {
     let mut idle = 0;
+    let mut swept = Instant::now();
     while !shared.stopped.load(Ordering::SeqCst) {
         if shared.calls.load(Ordering::SeqCst) > 0 {
             idle = 0;
@@ -100,10 +104,19 @@ fn run(shared: &Shared, engines: &Engines) {
             shared.asleep.store(true, Ordering::SeqCst);
             while shared.calls.load(Ordering::SeqCst) == 0 && !shared.stopped.load(Ordering::SeqCst)
             {
-                thread::park();
+                if warm.is_empty() {
+                    thread::park();
+                } else {
+                    thread::park_timeout(warm::IDLE);
+                    warm.sweep(warm::IDLE);
+                }
             }
             shared.asleep.store(false, Ordering::SeqCst);
             idle = 0;
+        }
+        if swept.elapsed() >= warm::IDLE {
+            warm.sweep(warm::IDLE);
+            swept = Instant::now();
         }
         thread::sleep(TICK);
         shared.now.fetch_add(1, Ordering::Relaxed);
@@ -132,7 +145,8 @@ mod tests {
 
     #[test]
     fn runs_while_calls_run_and_rests_after() {
-        let ticker = Ticker::start(Engines::new(Allocation::OnDemand).unwrap()).unwrap();
+        let ticker =
+            Ticker::start(Engines::new(Allocation::OnDemand).unwrap(), Warm::default()).unwrap();
         for _ in 0..2 {
             let running = ticker.running();
             assert!(advances(&ticker));

@@ -72,6 +72,30 @@ async fn tenants_never_share_an_instance_and_a_warm_one_stays_charged() {
 }
 
 #[tokio::test]
+async fn an_instance_nobody_calls_is_dropped() {
+    let runtime = runtime();
+    let mut manifest = manifest("agent", "");
+    manifest.component.reuse = "warm-serial".parse().unwrap();
+    let admitted = admitted(&runtime, &text(AGENT, COUNTER), manifest);
+    let linked = Pure::<(), pure::Guest>::link(&runtime, &admitted, |_| Ok(())).unwrap();
+    let tenant = tenant(&runtime, "seldom");
+    let call = || {
+        linked
+            .call(&scope(&tenant), (), |store, guest| {
+                guest.ambit_agent_agent().call_run(store, 0)
+            })
+            .unwrap()
+    };
+    assert_eq!((call(), call(), tenant.memory()), (1, 2, 65_536));
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while tenant.memory() > 0 {
+        assert!(std::time::Instant::now() < patience, "it is kept for ever");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert_eq!(call(), 1);
+}
+
+#[tokio::test]
 async fn limits_are_anew_for_each_call_of_a_warm_instance() {
     // Spins n rounds, at most some milliseconds each.
     let module = r#"(memory (export "memory") 1) (func (export "run") (param i64) (result i64)
