@@ -47,7 +47,7 @@ impl Traits {
 }
 
 /// Words from this length on are looked at as tokens.
-const LONG_WORD: usize = 16;
+pub(crate) const LONG_WORD: usize = 16;
 
 /// What each byte says about the word it stands in; [`Traits::PUNCTUATION`] stands for its opposite until the word is read.
 const BYTE_TRAITS: [u16; 256] = {
@@ -100,7 +100,7 @@ pub(crate) fn traits(word: &[u8]) -> Traits {
 
 /// The stems of names of credentials. Wide on purpose: this only decides how long a word waits for the next one; what is
 /// reported is decided by the scanner.
-const STEMS: [&[u8]; 20] = [
+pub(crate) const STEMS: [&[u8]; 20] = [
     b"pass",
     b"pwd",
     b"psw",

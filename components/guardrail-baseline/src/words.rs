@@ -3,6 +3,17 @@
 //! Words are compared by their 32-bit hash alone. With a thousand entries the chance that a foreign word is taken for one
 //! of ours is one in four million; both users of these tables only ever weigh what they find with other evidence.
 
+/// A word of ASCII letters, as far as it is weighed.
+#[derive(Clone, Copy)]
+pub(crate) struct Letters {
+    pub(crate) n: u32,
+    pub(crate) capitals: u32,
+    /// In lower case.
+    pub(crate) first: u8,
+    /// Of the whole word in lower case.
+    pub(crate) hash: u32,
+}
+
 /// Hash of the empty word (FNV-1a).
 pub(crate) const SEED: u32 = 0x811c_9dc5;
 

@@ -12,6 +12,7 @@
 
 mod pending;
 mod persist;
+mod quiet;
 
 use crate::category;
 use crate::clause::{self, Chain, Traits};
@@ -20,6 +21,7 @@ use crate::injection::Injection;
 use crate::policy::{self, Action, Policy, Severity, Stage};
 use crate::scan::{self, Candidate, Context};
 use pending::Pending;
+use quiet::QuietWord;
 
 /// Folded bytes of a clause before it is scanned without waiting for its end.
 pub const MAX_CLAUSE: usize = 4096;
@@ -179,6 +181,11 @@ impl Stream {
         if self.rejected.is_none() {
             let mut rest = text;
             while let Some(c) = rest.chars().next() {
+                let quiet = self.quiet_words(policy, rest.as_bytes());
+                if quiet > 0 {
+                    rest = &rest[quiet..];
+                    continue;
+                }
                 let plain = plain_run(rest.as_bytes());
                 if plain > 0 {
                     self.plain(policy, &rest.as_bytes()[..plain]);
@@ -207,6 +214,29 @@ impl Stream {
             self.take_injections(policy);
         }
         self.outcome(policy, is_final)
+    }
+
+    /// Takes the quiet words at the start of `text`; answers how many bytes they are.
+    fn quiet_words(&mut self, policy: &Policy, text: &[u8]) -> usize {
+        let is_at_rest = self.pending.is_empty()
+            && self.chain == Chain::default()
+            && self.traits == Traits::default()
+            && self.continuation == Continuation::None;
+        let mut taken = 0;
+        while is_at_rest
+            && let Some(word) = QuietWord::read(&text[taken..])
+            && self
+                .injection
+                .quiet_word(word.letters, word.mark, self.consumed)
+        {
+            self.context.see_alone(word.letters.hash);
+            self.consumed += word.len() as u64;
+            taken += word.len();
+            if self.injection.has_found() {
+                self.take_injections(policy);
+            }
+        }
+        taken
     }
 
     /// A run of ASCII that is its own folding and separates nothing: the common case, in one step.

@@ -6,6 +6,9 @@
 use crate::engine::MAX_CLAUSE;
 use crate::state::{Reader, Writer};
 
+/// Room made at the first byte: most clauses fit.
+const FIRST_RESERVE: usize = 128;
+
 #[derive(Default)]
 pub(super) struct Pending {
     bytes: Vec<u8>,
@@ -61,6 +64,9 @@ impl Pending {
             .last()
             .is_some_and(|run| run.width == width && run.start(index) == start);
         if !goes_on {
+            if self.bytes.capacity() == 0 {
+                self.bytes.reserve(FIRST_RESERVE);
+            }
             self.runs.push(Run {
                 index: index as u32,
                 start,

@@ -94,7 +94,11 @@ classes! {
     TO,
 }
 
-const fn bit(class: u32) -> Classes {
+/// No class: marks the words that stand before the last one of a phrase, so that phrases are looked for behind those only.
+const GOES_ON: Classes = 1 << 63;
+const _: () = assert!(N_CLASSES < 63);
+
+pub(crate) const fn bit(class: u32) -> Classes {
     1 << class
 }
 
@@ -404,10 +408,11 @@ const fn build() -> Table<SLOTS> {
         let mut at = 0;
         while at < text.len() {
             let start = at;
-            let (mut phrase, mut word, mut n_words) = (0, SEED, 1);
+            let (mut phrase, mut before_last, mut word, mut n_words) = (0, SEED, SEED, 1);
             while at < text.len() && text[at] != b' ' {
                 if text[at] == b'_' {
                     phrase = join(phrase, word);
+                    before_last = word;
                     word = SEED;
                     n_words += 1;
                 } else {
@@ -430,6 +435,7 @@ const fn build() -> Table<SLOTS> {
             } else if at > start {
                 table = table.with(word, bit(PHRASE));
                 table = table.with(join(phrase, word), classes);
+                table = table.with(before_last, GOES_ON);
             }
             at += 1;
         }
@@ -443,7 +449,13 @@ static TABLE: Table<SLOTS> = build();
 /// The classes of the word or phrase with this hash; none for most.
 #[inline]
 pub(crate) fn classes(hash: u32) -> Classes {
-    TABLE.get(hash)
+    TABLE.get(hash) & !GOES_ON
+}
+
+/// Is this word the last but one of a phrase? Most that stand before the last word of some phrase are not.
+#[inline]
+pub(crate) fn goes_on(word: u32) -> bool {
+    TABLE.get(word) & GOES_ON != 0
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::clause::Traits;
 use crate::fold::{self, IDEOGRAPH, LETTER, Sink};
 use crate::policy::Stage;
 use crate::state::{Reader, Writer};
+use crate::words::Letters;
 use score::Score;
 
 /// A sentence longer than this (folded bytes) ends here, so that the part held back for it stays bounded.
@@ -73,6 +74,12 @@ impl Word {
     }
 }
 
+/// True for what ends a sentence if a separator follows.
+#[inline]
+fn ends_sentence(byte: u8) -> bool {
+    matches!(byte, b'.' | b'!' | b'?' | b'\n')
+}
+
 /// The letter a digit or sign is written for.
 fn unleet(byte: u8) -> u8 {
     match byte {
@@ -124,9 +131,10 @@ impl Injection {
         if byte == b'\n' && self.stop || matches!(byte, b' ' | IDEOGRAPH) && self.stop {
             self.end_sentence();
         } else {
-            self.stop = matches!(byte, b'.' | b'!' | b'?' | b'\n')
-                || self.stop && matches!(byte, b'"' | b')' | b']');
-            self.score.punctuation(byte);
+            self.stop = ends_sentence(byte) || self.stop && matches!(byte, b'"' | b')' | b']');
+            if byte != b' ' {
+                self.score.punctuation(byte);
+            }
         }
     }
 
@@ -146,6 +154,37 @@ impl Injection {
                 _ => self.byte(byte, start, start + 1),
             }
         }
+    }
+
+    /// A word of plain letters, the first of which is at `start`, the mark behind it if there is one, and a space. False, and nothing
+    /// done, where it would not be a word of its own: after another one, or where the sentence is cut.
+    #[inline]
+    pub(crate) fn quiet_word(&mut self, letters: Letters, mark: Option<u8>, start: u64) -> bool {
+        let n_separators = 1 + u8::from(mark.is_some());
+        let n = letters.n + u32::from(n_separators);
+        if self.word.length > 0 || self.sentence_bytes + n > MAX_SENTENCE {
+            return false;
+        }
+        let end = start + u64::from(n);
+        self.sentence.get_or_insert((start, end)).1 = end;
+        self.sentence_bytes += n;
+        self.take_word(Word {
+            hash: letters.hash,
+            leet: letters.hash,
+            length: letters.n,
+            first: letters.first,
+            capitals: letters.capitals,
+            odd: 0,
+        });
+        self.gap = n_separators;
+        self.stop = false;
+        if let Some(mark) = mark {
+            self.score.punctuation(mark);
+            if ends_sentence(mark) {
+                self.end_sentence();
+            }
+        }
+        true
     }
 
     /// One ASCII character written invisibly.
@@ -213,6 +252,11 @@ impl Injection {
             return;
         }
         let word = std::mem::replace(&mut self.word, Word::EMPTY);
+        self.take_word(word);
+    }
+
+    #[inline]
+    fn take_word(&mut self, word: Word) {
         if word.length == 1 && word.odd == 0 && self.gap <= 3 {
             if self.spaced.len() == MAX_SPACED {
                 self.end_spaced();
@@ -226,7 +270,11 @@ impl Injection {
     }
 
     /// Letters that stood alone are one word, or several without a space between them.
+    #[inline]
     fn end_spaced(&mut self) {
+        if self.spaced.is_empty() {
+            return;
+        }
         if self.spaced.len() >= 5 {
             let letters = std::mem::take(&mut self.spaced);
             decode::split_words(&letters, |part| {
@@ -251,7 +299,9 @@ impl Injection {
             return;
         }
         let known = lexicon::classes(word.hash);
-        if known == 0 && word.odd > 0 && word.length > 2 && word.odd * 2 <= word.length {
+        if known == 0 && word.odd == 0 && word.capitals < word.length.max(2) {
+            self.score.plain_word(word.hash);
+        } else if known == 0 && word.odd > 0 && word.length > 2 && word.odd * 2 <= word.length {
             self.score
                 .word(word.leet, lexicon::classes(word.leet), false);
         } else {

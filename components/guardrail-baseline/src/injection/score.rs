@@ -67,6 +67,57 @@ enum Concept {
 
 const N_CONCEPTS: usize = 35;
 
+/// Classes that a concept may complete with; the others only change what those mean.
+const WEIGHED: Classes = {
+    let mut classes = 0;
+    let completing = [
+        TARGET,
+        WEAK_TARGET,
+        PRIOR,
+        TOLD,
+        EVERYTHING,
+        STRONG,
+        JAILBREAK,
+        PERSONA,
+        FROM_NOW,
+        UNRESTRICTED,
+        LIMIT,
+        REFUSAL,
+        COMPLY,
+        WHATEVER,
+        HARM,
+        MODEL,
+        MODE,
+        ENABLED,
+        MODE_NAME,
+        POLICY,
+        IN_CHARACTER,
+        THREAT,
+        TWO_ANSWERS,
+        DISCLAIM,
+        FICTION,
+        SEIZE,
+        PREFIX,
+        VOIDED,
+        HALT,
+        SAY,
+        REVEAL,
+        VERBATIM,
+        ANSWER,
+        EDIT,
+        ADDRESSED,
+        OVERRIDE,
+        SECRECY,
+        LOOT,
+    ];
+    let mut at = 0;
+    while at < completing.len() {
+        classes |= bit(completing[at]);
+        at += 1;
+    }
+    classes
+};
+
 pub(crate) struct Score {
     stage: Stage,
     position: u32,
@@ -124,8 +175,18 @@ impl Score {
         self.word(0, 0, false);
     }
 
-    /// The next word: its hash, its classes, and whether it is written in capitals.
-    pub(crate) fn word(&mut self, hash: u32, known: Classes, capitals: bool) {
+    /// The next word, of no class and not in capitals: most are.
+    #[inline]
+    pub(crate) fn plain_word(&mut self, hash: u32) {
+        self.forget();
+        self.before = [hash, self.before[0], self.before[1]];
+        self.before_classes = 0;
+        self.opens = false;
+    }
+
+    /// One more word was read, so what was before it counts less.
+    #[inline]
+    fn forget(&mut self) {
         self.position = self.position.saturating_add(1);
         self.words = self.words.saturating_add(1);
         self.short -= self.short / SHORT_MEMORY;
@@ -133,8 +194,13 @@ impl Score {
         if self.position.is_multiple_of(256) {
             self.fired.iter_mut().for_each(|count| *count /= 2);
         }
+    }
+
+    /// The next word: its hash, its classes, and whether it is written in capitals.
+    pub(crate) fn word(&mut self, hash: u32, known: Classes, capitals: bool) {
+        self.forget();
         let mut classes = known;
-        if known & 1 != 0 {
+        if known & 1 != 0 && goes_on(self.before[0]) {
             let [one, two, three] = self.before;
             let pair = join(join(0, one), hash);
             let triple = join(join(join(0, two), one), hash);
@@ -224,6 +290,9 @@ impl Score {
     }
 
     fn weigh(&mut self, classes: Classes, capitals: bool) {
+        if classes & WEIGHED == 0 {
+            return;
+        }
         let is = |class: u32| classes >> class & 1 == 1;
         if is(TARGET) || is(WEAK_TARGET) {
             self.weigh_target(is(TARGET));

@@ -66,6 +66,15 @@ impl Context {
         }
     }
 
+    /// A clause of one word of plain letters, by its hash in lower case.
+    #[inline]
+    pub(crate) fn see_alone(&mut self, hash: u32) {
+        self.position = self.position.saturating_add(1);
+        self.words_in_clause = self.words_in_clause.saturating_add(1);
+        self.note(TOPICS.get(hash));
+        self.end_clause();
+    }
+
     fn note(&mut self, topics: u64) {
         if topics == 0 {
             return;

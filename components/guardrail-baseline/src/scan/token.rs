@@ -68,6 +68,16 @@ const PREFIXES: &[(&[u8], usize, &str)] = &[
     (b"amb_", 40, API_TOKEN),
 ];
 
+/// Bytes a prefix begins with.
+static FIRST_BYTES: [bool; 256] = {
+    let (mut first, mut at) = ([false; 256], 0);
+    while at < PREFIXES.len() {
+        first[PREFIXES[at].0[0] as usize] = true;
+        at += 1;
+    }
+    first
+};
+
 /// Heads of password hashes as `crypt`, Apache, LDAP, PHC and Django write them.
 const HASHES: &[(&[u8], usize)] = &[
     (b"$2a$", 50),
@@ -167,9 +177,13 @@ fn scan_token(text: &[u8], start: usize, token: &[u8], found: &mut Vec<Candidate
             continue;
         }
         let rest = &token[at..];
-        if let Some((_, least, category)) = PREFIXES
-            .iter()
-            .find(|(prefix, ..)| rest.starts_with(prefix))
+        if let Some((_, least, category)) = FIRST_BYTES[usize::from(rest[0])]
+            .then(|| {
+                PREFIXES
+                    .iter()
+                    .find(|(prefix, ..)| rest.starts_with(prefix))
+            })
+            .flatten()
         {
             let length = rest
                 .iter()
