@@ -1,22 +1,20 @@
 //! What a component call costs: `cargo run --release -p ambit-runtime --example call_cost [COMPONENT.wasm …]`.
 //!
-//! Prints, in microseconds, the median of several rounds of an empty call on each engine, reused and fresh, and for each component named
-//! on the command line the cost of one fresh instance (made and dropped; its imports trap).
+//! Prints, in microseconds, the median of several rounds of an empty call on each engine, reused and fresh, and for each pure component
+//! named on the command line, as the build writes it, the same of one real call.
+
+#[path = "../tests/it/samples.rs"]
+mod samples;
 
 use ambit_policy::{Manifest, Permissions};
-use ambit_runtime::{
-    Bindings, Call, CallScope, Code, Effectful, Pure, Runtime, RuntimeConfig, admit,
-};
+use ambit_runtime::{CallScope, Code, Effectful, Pure, Runtime, RuntimeConfig, admit};
 use std::{
     error::Error,
     hint::black_box,
     io::Write as _,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
-};
-use wasmtime::{
-    Store,
-    component::{Component, Instance, InstancePre},
 };
 
 mod pure {
@@ -34,30 +32,6 @@ mod effectful {
         exports: { default: async },
     });
     ambit_runtime::bindings!(Guest, GuestPre);
-}
-
-/// Any component, of which nothing is called.
-struct Any;
-
-impl<H: Send + 'static> Bindings<H> for Any {
-    type Pre = InstancePre<Call<H>>;
-
-    fn prepare(pre: InstancePre<Call<H>>) -> wasmtime::Result<Self::Pre> {
-        Ok(pre)
-    }
-
-    fn instantiate(pre: &Self::Pre, store: &mut Store<Call<H>>) -> wasmtime::Result<Self> {
-        let _: Instance = pre.instantiate(store)?;
-        Ok(Self)
-    }
-
-    async fn instantiate_async(
-        pre: &Self::Pre,
-        store: &mut Store<Call<H>>,
-    ) -> wasmtime::Result<Self> {
-        let _: Instance = pre.instantiate_async(store).await?;
-        Ok(Self)
-    }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -100,32 +74,21 @@ fn main() -> Result<(), Box<dyn Error>> {
         });
         writeln!(out, "effectful  empty call, {reuse:12} {cost:8.2} µs")?;
     }
-    for path in std::env::args_os().skip(1) {
+    for path in std::env::args_os().skip(1).map(PathBuf::from) {
         let wasm = std::fs::read(&path)?;
-        let kinds = ["agent", "guardrail", "auth", "routing"];
-        let Some(code) = kinds
-            .iter()
-            .find_map(|kind| load(&runtime, &wasm, kind, "fresh").ok())
-        else {
-            writeln!(out, "{}: not a pure component", path.display())?;
-            continue;
-        };
-        let linked = Pure::<(), Any>::link(
-            &runtime,
-            &admit(&code, &Permissions::default())?,
-            |linker| {
-                let component = Component::from_binary(linker.engine(), &wasm)?;
-                linker
-                    .allow_shadowing(true)
-                    .define_unknown_imports_as_traps(&component)
-            },
-        )?;
-        let cost = median(|| linked.call(&scope, (), |_, _| Ok(())).is_ok());
-        writeln!(
-            out,
-            "pure       fresh instance of {} {cost:8.2} µs",
-            path.display()
-        )?;
+        let name = path
+            .file_stem()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        for reuse in ["warm-serial", "fresh"] {
+            let mut call = samples::sample(&runtime, name, &wasm, reuse)?;
+            let cost = median(|| call(&scope));
+            writeln!(
+                out,
+                "pure       {name} {}, {reuse:12} {cost:8.2} µs",
+                samples::what(name)
+            )?;
+        }
     }
     Ok(())
 }
@@ -162,21 +125,13 @@ fn median(mut call: impl FnMut() -> bool) -> f64 {
     const CALLS: u32 = 2_000;
     let mut rounds: Vec<f64> = (0..21)
         .map(|_| {
-            let began = cpu_time();
+            let began = samples::cpu_time();
             for _ in 0..CALLS {
                 assert!(call(), "the call succeeds");
             }
-            (cpu_time() - began).as_secs_f64() * 1e6 / f64::from(CALLS)
+            (samples::cpu_time() - began).as_secs_f64() * 1e6 / f64::from(CALLS)
         })
         .collect();
     rounds.sort_by(f64::total_cmp);
     rounds[rounds.len() / 2]
-}
-
-fn cpu_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(
-        time.tv_sec.unsigned_abs(),
-        u32::try_from(time.tv_nsec).unwrap_or(0),
-    )
 }

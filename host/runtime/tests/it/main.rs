@@ -6,8 +6,10 @@
 
 mod admission;
 mod base;
+mod fresh;
 mod hostile;
 mod limits;
 mod reuse;
+mod samples;
 mod snapshot;
 mod support;

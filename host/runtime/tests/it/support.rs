@@ -181,9 +181,38 @@ pub(crate) fn short(error: CallError) -> String {
 /// A guest of `tests/hostile`, as built by the standard toolchain: from `AMBIT_HOSTILE` or built here, once.
 pub(crate) fn guest(name: &str) -> Bytes {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
-    let dir = DIR.get_or_init(|| option_env_dir("AMBIT_HOSTILE").unwrap_or_else(build_guests));
-    let path = dir.join(format!("{name}.wasm"));
-    std::fs::read(&path)
+    let dir = DIR.get_or_init(|| {
+        let build = || build(&["--package", "ambit-hostile", "--examples"]).join("examples");
+        option_env_dir("AMBIT_HOSTILE").unwrap_or_else(build)
+    });
+    read(&dir.join(format!("{name}.wasm")))
+}
+
+/// A component of the project, likewise: from `AMBIT_COMPONENTS` or built here, all of them once.
+pub(crate) fn component(name: &str) -> Bytes {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    let dir = DIR.get_or_init(|| {
+        option_env_dir("AMBIT_COMPONENTS").unwrap_or_else(|| {
+            let names = components();
+            let packages = names.iter().flat_map(|name| ["--package", name]);
+            build(&packages.collect::<Vec<_>>())
+        })
+    });
+    read(&dir.join(format!("{}.wasm", name.replace('-', "_"))))
+}
+
+/// The folders of the project's components.
+pub(crate) fn components() -> Vec<String> {
+    let folders = std::fs::read_dir(root().join("components")).unwrap();
+    let folders = folders.map(|folder| folder.unwrap().path());
+    folders
+        .filter(|folder| folder.join("component.toml").is_file())
+        .map(|folder| folder.file_name().unwrap().to_str().unwrap().to_owned())
+        .collect()
+}
+
+fn read(path: &Path) -> Bytes {
+    std::fs::read(path)
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
         .into()
 }
@@ -192,24 +221,20 @@ fn option_env_dir(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).map(PathBuf::from)
 }
 
-fn build_guests() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Builds guests; answers where the toolchain put them.
+fn build(what: &[&str]) -> PathBuf {
     let status = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--quiet",
-            "--release",
-            "--target",
-            "wasm32-wasip2",
-            "--package",
-            "ambit-hostile",
-            "--examples",
-        ])
-        .current_dir(&root)
+        .args(["build", "--quiet", "--release", "--target", "wasm32-wasip2"])
+        .args(what)
+        .current_dir(root())
         .status()
         .unwrap();
-    assert!(status.success(), "the guests of tests/hostile build");
+    assert!(status.success(), "{what:?} can be built");
     let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    target.join("wasm32-wasip2/release/examples")
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    target.join("wasm32-wasip2/release")
 }
