@@ -1,11 +1,12 @@
 //! The embedded provider: no model, no key. It answers with sentences of the retrieved passages and says that it does.
 //!
-//! A fresh installation must answer from its documents before anybody has chosen a model. Sentences are ranked by how much of the
-//! question's rarer words they hold; nothing is generated, so nothing can be invented, and planted instructions in a passage are at
-//! worst quoted. It never calls a tool.
+//! A fresh installation must answer from its documents before anybody has chosen a model. Passages and their sentences are ranked by
+//! how much of the question's rarer words they hold; nothing is generated, so nothing can be invented, and planted instructions in a
+//! passage are at worst quoted. It never calls a tool.
 
 mod rank;
 mod text;
+mod words;
 
 use ambit_types::CallContext;
 use futures::{future::BoxFuture, stream};
@@ -76,7 +77,7 @@ fn answer(request: &ChatRequest) -> Vec<String> {
         .iter()
         .rev()
         .find(|message| message.role == Role::User)
-        .map_or("", |message| asked(&message.text));
+        .map_or("", |message| &*message.text);
     if request.passages.is_empty() {
         return vec![NO_PASSAGES.to_owned()];
     }
@@ -91,15 +92,6 @@ fn answer(request: &ChatRequest) -> Vec<String> {
     std::iter::once(OPENING.to_owned())
         .chain(sentences)
         .collect()
-}
-
-/// What the caller asked. The host puts passages in front of it, between its marks (`<untrusted-…> … </untrusted-…>`); with them, every
-/// sentence would hold only a small part of the question.
-fn asked(text: &str) -> &str {
-    let after = text
-        .rsplit_once("</untrusted-")
-        .and_then(|(_, rest)| rest.split_once('>'));
-    after.map_or(text, |(_, question)| question.trim())
 }
 
 #[cfg(test)]
@@ -167,10 +159,10 @@ mod tests {
         request
             .messages
             .push(Message::new(Role::User, "And the bananas?"));
+        let text = answer(&request).concat();
         assert!(
-            answer(&request)
-                .concat()
-                .ends_with("Bananas are yellow. [1]")
+            text.starts_with(&format!("{OPENING}Bananas are yellow.")),
+            "{text}"
         );
     }
 
@@ -191,17 +183,5 @@ mod tests {
             before.elapsed()
         );
         assert!(text.len() < 3_000, "{}", text.len());
-    }
-
-    #[test]
-    fn passages_in_front_of_the_question_are_not_the_question() {
-        let delimited = "<untrusted-0f title=\"T\">\nMany other words stand here, of many kinds.\n</untrusted-0f>\n\nHow do badgers dig?";
-        assert_eq!(asked(delimited), "How do badgers dig?");
-        assert_eq!(asked("How do badgers dig?"), "How do badgers dig?");
-        let passages =
-            ["Many other words stand here, of many kinds. Badgers dig with their claws."];
-        let plain = answer(&request("How do badgers dig?", &passages));
-        assert_eq!(answer(&request(delimited, &passages)), plain);
-        assert_ne!(plain, [NO_MATCH]);
     }
 }

@@ -10,22 +10,102 @@ const ABBREVIATIONS: [&str; 26] = [
     "sec", "approx", "al", "inc", "ltd", "co", "dept", "est", "jan", "feb", "u.s", "u.k",
 ];
 
-/// The sentences of a Markdown or plain text, in order. Headings and code are left out: quoted alone they say nothing.
-pub(super) fn sentences(markdown: &str) -> Vec<String> {
+/// A sentence, or what stands for one: a row of a table, a line of a listing.
+#[derive(Debug, PartialEq)]
+pub(super) struct Sentence {
+    pub(super) text: String,
+    /// It opens its paragraph and more follows.
+    pub(super) opens: bool,
+    /// A command or a line of a configuration, that lost its fence when the document was cut into passages.
+    pub(super) is_code: bool,
+}
+
+/// The sentences of a Markdown or plain text, in order. Headings and fenced code are left out: quoted alone they say nothing.
+pub(super) fn sentences(markdown: &str) -> Vec<Sentence> {
     let mut found = Vec::new();
     for block in blocks(markdown) {
-        split(&block, &mut found);
+        for unit in block.units() {
+            let mut texts = Vec::new();
+            split(&unit.text, &mut texts);
+            let n = texts.len();
+            found.extend(texts.into_iter().enumerate().map(|(at, text)| Sentence {
+                text,
+                opens: at == 0 && n > 1,
+                is_code: unit.is_code,
+            }));
+        }
     }
     found
 }
 
-/// Text of each paragraph, list item or table cell.
-fn blocks(markdown: &str) -> Vec<String> {
-    let mut blocks = vec![String::new()];
+/// A paragraph, list item or table row, line by line.
+#[derive(Default)]
+struct Block {
+    text: String,
+    /// The same without what was marked as code inside a sentence: shows whether a line is prose.
+    shape: String,
+}
+
+/// What sentences are looked for in.
+struct Unit {
+    text: String,
+    is_code: bool,
+}
+
+impl Block {
+    fn push(&mut self, text: &str, shape: &str) {
+        self.text.push_str(text);
+        self.shape.push_str(shape);
+    }
+
+    /// The block as a whole if it is prose, else line by line: rows and commands that follow each other make no sentence.
+    fn units(&self) -> Vec<Unit> {
+        let shapes = || self.shape.lines();
+        let ends_sentence = |line: &str| line.trim_end().ends_with(['.', '!', '?', ':']);
+        let is_listing = shapes().any(is_code) && !shapes().any(ends_sentence);
+        if !is_listing && !shapes().any(is_row) {
+            let text = self.text.replace('\n', " ");
+            return vec![Unit {
+                text,
+                is_code: false,
+            }];
+        }
+        let lines = self.text.lines().zip(shapes());
+        lines
+            .map(|(text, shape)| Unit {
+                text: if is_row(shape) {
+                    text.replace(" |", ";")
+                } else {
+                    text.to_owned()
+                },
+                is_code: is_listing && !is_row(shape),
+            })
+            .collect()
+    }
+}
+
+/// A row of a table whose head is elsewhere.
+fn is_row(line: &str) -> bool {
+    line.trim_end().ends_with(" |")
+}
+
+/// Options, or more signs than prose has.
+fn is_code(line: &str) -> bool {
+    let words = line.split_whitespace();
+    let has_option = words
+        .clone()
+        .any(|word| word.len() > 2 && word.starts_with("--"));
+    let signs = line.matches(|c| "{}[]<>$=\\|#*_".contains(c)).count();
+    has_option || signs >= 2 && signs * 4 >= words.count()
+}
+
+/// Text of each paragraph, list item or table row.
+fn blocks(markdown: &str) -> Vec<Block> {
+    let mut blocks = vec![Block::default()];
     // How deep we are in something that is not quoted.
     let mut silent = 0u32;
     for event in Parser::new_ext(markdown, Options::ENABLE_TABLES) {
-        let mut end_block = || blocks.push(String::new());
+        let mut end_block = || blocks.push(Block::default());
         match event {
             Event::Start(
                 Tag::Heading { .. } | Tag::CodeBlock(_) | Tag::Image { .. } | Tag::MetadataBlock(_),
@@ -42,19 +122,21 @@ fn blocks(markdown: &str) -> Vec<String> {
             | Event::End(TagEnd::Paragraph | TagEnd::Item) => {
                 end_block();
             }
-            Event::End(TagEnd::TableCell) => push(&mut blocks, "; "),
-            Event::Text(text) | Event::Code(text) if silent == 0 => push(&mut blocks, &text),
-            Event::SoftBreak | Event::HardBreak if silent == 0 => push(&mut blocks, " "),
+            Event::End(TagEnd::TableCell) => push(&mut blocks, "; ", "; "),
+            Event::Text(text) if silent == 0 => push(&mut blocks, &text, &text),
+            Event::Code(text) if silent == 0 => push(&mut blocks, &text, "x"),
+            Event::SoftBreak if silent == 0 => push(&mut blocks, "\n", "\n"),
+            Event::HardBreak if silent == 0 => push(&mut blocks, " ", " "),
             _ => {}
         }
     }
-    blocks.retain(|block| !block.trim().is_empty());
+    blocks.retain(|block| !block.text.trim().is_empty());
     blocks
 }
 
-fn push(blocks: &mut [String], text: &str) {
+fn push(blocks: &mut [Block], text: &str, shape: &str) {
     if let Some(block) = blocks.last_mut() {
-        block.push_str(text);
+        block.push(text, shape);
     }
 }
 
@@ -135,7 +217,11 @@ mod tests {
     use super::sentences;
 
     fn check(markdown: &str, expected: &[&str]) {
-        assert_eq!(sentences(markdown), expected, "{markdown}");
+        let texts: Vec<String> = sentences(markdown)
+            .into_iter()
+            .map(|found| found.text)
+            .collect();
+        assert_eq!(texts, expected, "{markdown}");
     }
 
     #[test]
@@ -190,11 +276,36 @@ mod tests {
     }
 
     #[test]
+    fn rows_and_commands_stand_alone() {
+        check(
+            "in the folder | what |\n`a.db` | SQLite: keys |\n`cache/` | code; safe to delete |\n",
+            &[
+                "in the folder; what",
+                "a.db; SQLite: keys",
+                "cache/; code; safe to delete",
+            ],
+        );
+        let listing =
+            sentences("tool key list\ntool key create NAME --tenant T\nname = \"x\" # a name\n");
+        assert!(listing.iter().all(|line| line.is_code));
+        assert_eq!(listing.len(), 3);
+        let prose = sentences("Say `tool --all` once. It\nlists a = b and ends.");
+        assert!(prose.iter().all(|sentence| !sentence.is_code));
+    }
+
+    #[test]
+    fn the_first_of_several_opens_its_paragraph() {
+        let found = sentences("1. One asks. Two answer.\n2. Nobody.\n\nThree. Four. Five.");
+        let opens: Vec<bool> = found.iter().map(|sentence| sentence.opens).collect();
+        assert_eq!(opens, [true, false, false, true, false, false]);
+    }
+
+    #[test]
     fn cuts_what_is_no_sentence() {
         let long = "word ".repeat(1000);
         let cut = sentences(&long);
         assert!(
-            cut.len() == 1 && cut[0].len() < 410 && cut[0].ends_with('…'),
+            cut.len() == 1 && cut[0].text.len() < 410 && cut[0].text.ends_with('…'),
             "{cut:?}"
         );
         assert!(sentences(&"x".repeat(5000)).is_empty());
