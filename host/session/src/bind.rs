@@ -16,7 +16,6 @@ use ambit_capabilities::{
     auth::{AuthSource as _, Authenticator},
     guardrail::{Guardrail, Rule, Rules, Stage},
     retrieval::Retriever,
-    routing::{Directory, Router},
     tool::Toolbox,
 };
 use ambit_policy::{Ambit, Kind, Permissions};
@@ -92,15 +91,11 @@ impl Bindings {
     }
 }
 
-pub(crate) async fn router(
-    platform: &Platform,
-    defaults: &Bindings,
-    directory: Directory,
-) -> Result<Router, Error> {
-    let admitted = defaults
+/// The component that decides before there is a tenant.
+pub(crate) async fn routing(platform: &Platform, defaults: &Bindings) -> Result<Admitted, Error> {
+    defaults
         .require(platform, &BTreeMap::new(), "routing", Kind::Routing)
-        .await?;
-    Ok(Router::new(&platform.runtime, &admitted, directory)?)
+        .await
 }
 
 /// Builds a tenant's snapshot. Without a working authenticator and guardrail there is none; an agent that cannot be bound is left out.

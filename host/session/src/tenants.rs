@@ -103,7 +103,8 @@ impl Tenants {
     /// The store cannot be read, or no routing component can be bound.
     pub async fn load(platform: Platform) -> Result<Self, Error> {
         let defaults = Bindings::installation(&platform).await?;
-        let router = bind::router(&platform, &defaults, directory(&platform).await?).await?;
+        let routing = bind::routing(&platform, &defaults).await?;
+        let router = Router::new(&platform.runtime, &routing, directory(&platform).await?)?;
         let tenants = Self {
             inner: Arc::new(Inner {
                 platform,
@@ -198,7 +199,28 @@ impl Tenants {
             live.by_id.insert(tenant.id, tenant);
         }
         self.inner.live.store(Arc::new(live));
-        self.inner.router.replace(directory(platform).await?);
+        self.reroute(&defaults).await
+    }
+
+    /// Puts the bound routing component over today's directory. One that cannot be bound leaves the present one at work, as with tenants.
+    async fn reroute(&self, defaults: &Bindings) -> Result<(), Error> {
+        let Inner {
+            platform, router, ..
+        } = &*self.inner;
+        let directory = directory(platform).await?;
+        let swapped = match bind::routing(platform, defaults).await {
+            Ok(routing) => router
+                .swap(&routing, directory.clone())
+                .map_err(Error::from),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = swapped {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the routing component could not be bound; the present one goes on"
+            );
+            router.replace(directory);
+        }
         Ok(())
     }
 

@@ -4,7 +4,8 @@
 //! says which it is. What Rust cannot express (several memories, a huge initial memory, growing tables, a trapping start function,
 //! importing everything) is written as WebAssembly text in the host's tests.
 //!
-//! Three are harmless: `benign` is the neighbour of the others, `surroundings` tells what it finds around it, `start_up` has work for a snapshot.
+//! Some are harmless: `benign` is the neighbour of the others, `surroundings` tells what it finds around it, `start_up` has work for a
+//! snapshot, and `edition`, `edition_guardrail` and `alias_routing` are there to be swapped while requests run.
 //!
 //! A guest is one function from the text it is called with (a tool's arguments, an agent's instructions) to its answer:
 //!
@@ -39,6 +40,14 @@ pub fn argument(arguments: String) -> String {
         .strip_prefix("{\"argument\":\"")
         .and_then(|text| text.strip_suffix("\"}"));
     inner.map_or_else(|| arguments.clone(), str::to_owned)
+}
+
+/// Which edition this component is. Whoever wants another one writes other letters over the zeros in the built file.
+#[must_use]
+pub fn edition() -> String {
+    static EDITION: [u8; 16] = *b"edition 00000000";
+    // The optimiser must read it where the file has it, and not know what it says.
+    String::from_utf8_lossy(std::hint::black_box(&EDITION)).into_owned()
 }
 
 /// Makes a component of a function `fn(String) -> String`.

@@ -13,10 +13,10 @@ use crate::{
 /// What was said before a break must be on the wire first: the server writes when it has to wait.
 const FLUSH: Duration = Duration::from_millis(20);
 
-pub(crate) fn say(script: &Script, body: &[u8]) -> (Option<String>, Vec<Call>) {
+pub(crate) fn say(reply: &Reply, body: &[u8]) -> (Option<String>, Vec<Call>) {
     let text = |text: &str| (Some(text.to_owned()), Vec::new());
     let is_answered = || last_message(body, None).is_some_and(|message| message["role"] == "tool");
-    match &script.reply {
+    match reply {
         Reply::Text(fixed) => text(fixed),
         Reply::ToolsThenText { calls, .. } if !is_answered() => (None, calls.clone()),
         Reply::ToolsThenText { text: then, .. } => text(then),
@@ -41,6 +41,31 @@ pub(crate) fn say(script: &Script, body: &[u8]) -> (Option<String>, Vec<Call>) {
                 .map(|message| text_of(&message["content"]))
                 .unwrap_or_default(),
         ),
+        Reply::ToolsThenTell(rounds) => {
+            let body: Value = serde_json::from_slice(body).unwrap_or_default();
+            let messages = body["messages"].as_array().map_or(&[][..], Vec::as_slice);
+            let asked = messages
+                .iter()
+                .filter(|message| message["tool_calls"].is_array())
+                .count();
+            let answers = messages.iter().filter(|message| message["role"] == "tool");
+            match rounds.get(asked) {
+                Some(calls) => (None, calls.clone()),
+                None => text(
+                    &answers
+                        .map(|message| text_of(&message["content"]))
+                        .collect::<Vec<_>>()
+                        .join("\n"),
+                ),
+            }
+        }
+        Reply::ByModel(replies) => {
+            let asked: Value = serde_json::from_slice(body).unwrap_or_default();
+            let model = asked["model"].as_str().unwrap_or_default();
+            replies
+                .get(model)
+                .map_or_else(|| text(""), |reply| say(reply, body))
+        }
         Reply::Obedient => match obey(body) {
             Obeyed::Text(said) => text(&said),
             Obeyed::Calls(calls) => (None, calls),

@@ -1,6 +1,7 @@
 //! What the mock does.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The whole behaviour. Every field has a default: a plain short answer at once.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -76,6 +77,16 @@ impl Script {
         }
     }
 
+    /// Serves models that each say something else.
+    #[must_use]
+    pub fn models<const N: usize>(replies: [(&str, Reply); N]) -> Self {
+        Self {
+            models: replies.iter().map(|(name, _)| (*name).to_owned()).collect(),
+            reply: Reply::ByModel(replies.map(|(name, reply)| (name.to_owned(), reply)).into()),
+            ..Self::default()
+        }
+    }
+
     #[must_use]
     pub fn with_fault(mut self, fault: Fault) -> Self {
         self.fault = Some(fault);
@@ -98,6 +109,10 @@ pub enum Reply {
         calls: Vec<Call>,
         text: String,
     },
+    /// Rounds of calls, one after the other, then everything the tools answered, a line each.
+    ToolsThenTell(Vec<Vec<Call>>),
+    /// Each model has its own; a model that is not named says nothing.
+    ByModel(BTreeMap<String, Reply>),
     /// Obeys every text. See [`crate`].
     Obedient,
     /// Repeats the text of the last user message.

@@ -268,7 +268,7 @@ async fn chat(
     if let (false, None, Some(ready)) = (streams, fault, ready) {
         return Ok(json_response(shared, StatusCode::OK, ready.clone()));
     }
-    let (text, calls) = say(script, &body);
+    let (text, calls) = say(&script.reply, &body);
     // Ids are unique for the life of the mock, as they are with real models.
     let first_id = {
         let mut seen = counters.calls.lock();

@@ -67,12 +67,7 @@ impl Planes<'_> {
     }
 
     fn tenant(&self, slug: &str) -> &Tenant {
-        self.0
-            .up
-            .tenants
-            .iter()
-            .find(|tenant| tenant.slug == slug)
-            .unwrap()
+        self.0.tenant(slug)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which tenant a host name belongs to.
 //!
-//! A [`Router`] runs the routing component over one immutable [`Directory`]. Directory and cache of answers are one value that is
-//! swapped whole, so that no answer outlives the directory it was made from. Names nobody owns are remembered too: they cost an
+//! A [`Router`] runs the routing component over one immutable [`Directory`]. Component, directory and cache of answers are one value that
+//! is swapped whole, so that no answer outlives the component and the directory it was made from. Names nobody owns are remembered too: they cost an
 //! attacker as little as they cost us.
 
 mod host;
@@ -90,11 +90,12 @@ pub struct Router(Arc<Inner>);
 
 struct Inner {
     runtime: Arc<Runtime>,
-    component: Arc<Pure<Lookups, Guest>>,
     snapshot: ArcSwap<Snapshot>,
 }
 
+/// One component over one directory, with what it answered.
 struct Snapshot {
+    component: Arc<Pure<Lookups, Guest>>,
     directory: Arc<Directory>,
     answers: Cache<String, Answer>,
 }
@@ -119,17 +120,30 @@ impl Router {
         directory: Directory,
     ) -> Result<Self, LoadError> {
         let component = Arc::new(host::link(runtime, admitted)?);
-        let snapshot = ArcSwap::from_pointee(Snapshot::new(directory));
+        let snapshot = ArcSwap::from_pointee(Snapshot::new(component, directory));
         Ok(Self(Arc::new(Inner {
             runtime: runtime.clone(),
-            component,
             snapshot,
         })))
     }
 
     /// Puts `directory` in place of the present one.
     pub fn replace(&self, directory: Directory) {
-        self.0.snapshot.store(Arc::new(Snapshot::new(directory)));
+        let component = self.0.snapshot.load().component.clone();
+        let snapshot = Snapshot::new(component, directory);
+        self.0.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// Puts another component over `directory` in place of the present ones. A request being routed ends with what it began with.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be linked; everything stays as it was.
+    pub fn swap(&self, admitted: &Admitted, directory: Directory) -> Result<(), LoadError> {
+        let component = Arc::new(host::link(&self.0.runtime, admitted)?);
+        let snapshot = Snapshot::new(component, directory);
+        self.0.snapshot.store(Arc::new(snapshot));
+        Ok(())
     }
 
     /// What was answered before about a `Host` header or `:authority`: all that most requests need.
@@ -156,7 +170,7 @@ impl Router {
         let runtime = &self.0.runtime;
         let scope = CallScope::new(runtime.host_tenant().clone(), Instant::now() + DEADLINE);
         let (component, directory, asked) = (
-            self.0.component.clone(),
+            snapshot.component.clone(),
             snapshot.directory.clone(),
             facts.clone(),
         );
@@ -174,8 +188,9 @@ impl Router {
 }
 
 impl Snapshot {
-    fn new(directory: Directory) -> Self {
+    fn new(component: Arc<Pure<Lookups, Guest>>, directory: Directory) -> Self {
         Self {
+            component,
             directory: Arc::new(directory),
             answers: Cache::new(CACHE_CAP),
         }

@@ -66,14 +66,9 @@ pub(crate) async fn run(command: Component) -> anyhow::Result<ExitCode> {
                 .put(&path, &json!({ "component": component }))
                 .await?;
             show(target.format, &bound, |bound| {
-                let when = if bound["effective"] == "restart" {
-                    " from the next start on"
-                } else {
-                    ""
-                };
                 format!(
-                    "slot {slot} has {}@{}{when}",
-                    bound["name"].as_str().unwrap_or(&component),
+                    "slot {slot} has {}@{}",
+                    bound["component"].as_str().unwrap_or(&component),
                     bound["version"].as_str().unwrap_or("-")
                 )
             });

@@ -31,13 +31,17 @@ pub(super) async fn set(admin: Admin, At(slot): At<String>, body: Body) -> Answe
         })
         .await?;
     admin.reload_all().await?;
-    let mut answer = view(&slot, &component);
-    // Routing decides before there is a tenant; its component is bound once, when the server starts.
-    answer["effective"] = if slot == "routing" { "restart" } else { "now" }.into();
-    one(answer)
+    one(view(&slot, &component))
 }
 
 pub(super) async fn remove(admin: Admin, At(slot): At<String>) -> Answer {
+    if slot == "routing" {
+        return Err(Error::new(
+            ErrorKind::Conflict,
+            "without a component in `routing` nobody would be served; swap it instead",
+        )
+        .into());
+    }
     let was_there = admin
         .0
         .platform

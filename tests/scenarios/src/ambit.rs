@@ -1,0 +1,366 @@
+//! The real binary as a process.
+
+use crate::{Answer, NewComponent, PATIENCE, components};
+use anyhow::{Context as _, Result, bail};
+use reqwest::{Client, Method, Response, header::HOST};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Output, Stdio},
+    time::Duration,
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+    time::timeout,
+};
+
+/// Compiling every component takes its time on a machine that runs other tests.
+const START: Duration = Duration::from_secs(180);
+
+/// A running installation; dropping it kills it.
+pub struct Ambit {
+    pub up: Up,
+    pub client: Client,
+    child: Child,
+    data: PathBuf,
+    /// Removed with it, where the folder is its own.
+    _own: Option<TempDir>,
+}
+
+/// The first line of `ambit up --format json`.
+#[derive(Debug, Deserialize)]
+pub struct Up {
+    pub url: String,
+    pub ops_url: String,
+    pub admin_key: String,
+    pub tenants: Vec<Tenant>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Tenant {
+    pub slug: String,
+    pub host: String,
+    pub api_key: String,
+}
+
+/// What a process is told from outside.
+#[derive(Debug, Clone, Copy)]
+pub enum Signal {
+    Terminate,
+    Kill,
+}
+
+impl Ambit {
+    /// `ambit up` on a new folder, with a model server or without one.
+    ///
+    /// # Errors
+    /// It did not come up.
+    pub async fn up(binary: &Path, provider: Option<&str>) -> Result<Self> {
+        let own = tempfile::tempdir()?;
+        let data = own.path().join("data");
+        let mut ambit = Self::up_on(binary, &data, provider).await?;
+        ambit._own = Some(own);
+        Ok(ambit)
+    }
+
+    /// `ambit up` on this folder.
+    ///
+    /// # Errors
+    /// It did not come up.
+    pub async fn up_on(binary: &Path, data: &Path, provider: Option<&str>) -> Result<Self> {
+        let mut command = command_up(binary, data, provider);
+        let mut child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start ambit")?;
+        let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
+        let first = timeout(START, lines.next_line())
+            .await
+            .context("not ready in time")??
+            .context("it ended before it was ready")?;
+        let up = serde_json::from_str(&first)
+            .with_context(|| format!("not the line that was promised: {first}"))?;
+        Self::new(up, child, data)
+    }
+
+    /// What `ambit up` says where it cannot come up.
+    ///
+    /// # Errors
+    /// It cannot be started at all, or goes on.
+    pub async fn up_refused(binary: &Path, data: &Path) -> Result<Output> {
+        let run = command_up(binary, data, None)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .output();
+        Ok(timeout(START, run).await.context("it went on")??)
+    }
+
+    /// `ambit serve` with this configuration, on a folder where `ambit up` made tenants before.
+    ///
+    /// # Errors
+    /// It did not come up.
+    pub async fn serve(binary: &Path, config: &Path, data: &Path) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Server {
+            url: String,
+            ops_url: String,
+            admin_key: String,
+            pid: u32,
+        }
+        #[derive(Deserialize)]
+        struct Keys {
+            tenants: BTreeMap<String, String>,
+        }
+        let mut command = Command::new(binary);
+        command.arg("serve").arg("--config").arg(config);
+        let mut child = command.stdin(Stdio::null()).kill_on_drop(true).spawn()?;
+        let read = |name: &str| std::fs::read(data.join(name)).ok();
+        let ready = async {
+            loop {
+                if let Some(status) = child.try_wait()? {
+                    bail!("it ended before it was ready: {status}");
+                }
+                // What a killed one left behind has another pid.
+                let server =
+                    read("server.json").and_then(|text| serde_json::from_slice(&text).ok());
+                if let Some(server) =
+                    server.filter(|server: &Server| Some(server.pid) == child.id())
+                {
+                    return Ok(server);
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let server = timeout(START, ready).await.context("not ready in time")??;
+        let keys: Keys = serde_json::from_slice(&read("keys.json").context("no keys.json")?)?;
+        let tenants = keys.tenants.into_iter().map(|(slug, api_key)| Tenant {
+            host: format!("{slug}.localhost"),
+            slug,
+            api_key,
+        });
+        let up = Up {
+            url: server.url,
+            ops_url: server.ops_url,
+            admin_key: server.admin_key,
+            tenants: tenants.collect(),
+        };
+        Self::new(up, child, data)
+    }
+
+    fn new(up: Up, child: Child, data: &Path) -> Result<Self> {
+        Ok(Self {
+            up,
+            client: Client::builder().no_proxy().build()?,
+            child,
+            data: data.to_owned(),
+            _own: None,
+        })
+    }
+
+    /// Runs a command of the binary on this folder, whether a server runs there or not.
+    ///
+    /// # Errors
+    /// It cannot be started, or does not end.
+    pub async fn command<I>(binary: &Path, data: &Path, arguments: I) -> Result<Output>
+    where
+        I: IntoIterator<Item: AsRef<OsStr>>,
+    {
+        let mut command = Command::new(binary);
+        command.args(arguments).arg("--data").arg(data);
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        Ok(timeout(START, command.output())
+            .await
+            .context("it does not end")??)
+    }
+
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// # Panics
+    /// `up` makes no such tenant.
+    #[must_use]
+    pub fn tenant(&self, slug: &str) -> &Tenant {
+        let tenant = self.up.tenants.iter().find(|tenant| tenant.slug == slug);
+        tenant.unwrap_or_else(|| panic!("there is no tenant {slug}"))
+    }
+
+    /// Bytes of memory the process holds now. None where that cannot be asked.
+    #[must_use]
+    pub fn memory(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()?)).ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kib * 1024)
+    }
+
+    /// Sends a signal, without waiting for what comes of it.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub async fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = self.child.id().context("it has ended")?.to_string();
+        let name = match signal {
+            Signal::Terminate => "-TERM",
+            Signal::Kill => "-KILL",
+        };
+        let status = Command::new("kill").args([name, &pid]).status().await?;
+        if !status.success() {
+            bail!("kill: {status}");
+        }
+        Ok(())
+    }
+
+    /// Waits for the process to end by itself.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn ended(&mut self) -> Result<ExitStatus> {
+        Ok(timeout(PATIENCE, self.child.wait())
+            .await
+            .context("it does not end")??)
+    }
+
+    /// A request to the admin API; its answer's body.
+    ///
+    /// # Errors
+    /// Any status that is no success, with the body.
+    pub async fn admin(
+        &self,
+        method: Method,
+        path: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> Result<Value> {
+        let url = format!("{}/admin/v1{path}", self.up.ops_url);
+        let request = self
+            .client
+            .request(method, &url)
+            .bearer_auth(&self.up.admin_key)
+            .header("content-type", "application/json");
+        let response = request.body(body).send().await?;
+        let status = response.status();
+        let text = response.text().await?;
+        if !status.is_success() {
+            bail!("{path}: {status}: {text}");
+        }
+        Ok(serde_json::from_str(&text).unwrap_or_default())
+    }
+
+    /// # Errors
+    /// As [`Ambit::admin`].
+    pub async fn put(&self, path: &str, body: &Value) -> Result<Value> {
+        self.admin(Method::PUT, path, body.to_string()).await
+    }
+
+    /// # Errors
+    /// As [`Ambit::admin`].
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        self.admin(Method::GET, path, "").await
+    }
+
+    /// Installs a component, grants it what it asks for and answers its digest.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub async fn install(&self, component: &NewComponent) -> Result<String> {
+        let body = component.body().to_string();
+        let installed = self.admin(Method::POST, "/components", body).await?;
+        if let Some(grant) = &component.grant {
+            self.put(&format!("/grants/{}", component.name), grant)
+                .await?;
+        }
+        let digest = installed["digest"].as_str().context("no digest")?;
+        Ok(digest.to_owned())
+    }
+
+    /// Puts an installed component into a tenant's slot.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub async fn bind(&self, tenant: &Tenant, slot: &str, digest: &str) -> Result<()> {
+        let path = format!("/tenants/{}/slots/{slot}", tenant.slug);
+        self.put(&path, &json!({ "component": digest }))
+            .await
+            .map(drop)
+    }
+
+    /// Applies an agent, which must be bound then.
+    ///
+    /// # Errors
+    /// It is refused or cannot be bound.
+    pub async fn apply(&self, tenant: &Tenant, definition: &Value) -> Result<()> {
+        let name = definition["name"].as_str().context("no name")?;
+        let path = format!("/tenants/{}/agents/{name}", tenant.slug);
+        let applied = self.put(&path, definition).await?;
+        if applied["bound"] != true {
+            bail!("{applied}");
+        }
+        Ok(())
+    }
+
+    /// The state of a session, the reason of its end, and the kinds of its events.
+    ///
+    /// # Errors
+    /// There is no such session, or its chain does not hold.
+    pub async fn session(&self, tenant: &Tenant, id: &str) -> Result<(String, Value, Vec<String>)> {
+        let path = format!("/tenants/{}/sessions/{id}", tenant.slug);
+        let session = self.get(&path).await?;
+        if session["chain"]["holds"] != true {
+            bail!("{session}");
+        }
+        let events = self.get(&format!("{path}/events?limit=1000")).await?;
+        let events = events["data"].as_array().context("no events")?;
+        let kinds = events
+            .iter()
+            .map(|event| event["kind"].as_str().unwrap_or_default().to_owned());
+        let end = events.iter().find(|event| event["kind"] == "end");
+        Ok((
+            session["state"].as_str().unwrap_or_default().to_owned(),
+            end.map_or(Value::Null, |end| end["header"]["facts"].clone()),
+            kinds.collect(),
+        ))
+    }
+
+    /// A request to a tenant's data plane.
+    ///
+    /// # Errors
+    /// No answer at all.
+    pub async fn post(&self, tenant: &Tenant, path: &str, body: &Value) -> Result<Response> {
+        let request = self
+            .client
+            .post(format!("{}/v1{path}", self.up.url))
+            .header(HOST, &tenant.host)
+            .bearer_auth(&tenant.api_key);
+        Ok(request.json(body).send().await?)
+    }
+
+    /// A chat request, read to its end.
+    ///
+    /// # Errors
+    /// No answer, or one that breaks off.
+    pub async fn ask(&self, tenant: &Tenant, body: &Value) -> Result<Answer> {
+        Answer::read(self.post(tenant, "/chat/completions", body).await?).await
+    }
+}
+
+fn command_up(binary: &Path, data: &Path, provider: Option<&str>) -> Command {
+    let mut command = Command::new(binary);
+    command.arg("up").arg("--data").arg(data);
+    command.args(["--listen", "127.0.0.1:0", "--format", "json"]);
+    if let Some(url) = provider {
+        command.args(["--provider-url", url]);
+    }
+    if let Some(folder) = components() {
+        command.arg("--components").arg(folder);
+    }
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
