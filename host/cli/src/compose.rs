@@ -7,13 +7,16 @@ use ambit_gateway::{Gateway, Metrics};
 use ambit_index::{Index, IndexConfig};
 use ambit_inference::{Extractive, OpenAi, OpenAiConfig, Providers};
 use ambit_runtime::{Runtime, RuntimeConfig};
-use ambit_session::{Library, Platform, Settings, Tenants, key_sets};
-use ambit_store::Store;
+use ambit_session::{Library, Platform, Settings, Tenants, close_abandoned, key_sets};
+use ambit_store::{Database, Store};
 use anyhow::Context as _;
 use std::{path::Path, sync::Arc, time::Duration};
 
 /// How often sessions past the retention time are looked for.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+
+/// What sessions get to write their ends once nobody listens any more.
+const LAST_EVENTS: Duration = Duration::from_secs(10);
 
 /// Outbound exchanges a tenant may have under way, over all calls of its tools.
 const CONNECTIONS_PER_TENANT: usize = 32;
@@ -32,6 +35,19 @@ pub(crate) async fn host(config: &Config, components: Option<&Path>) -> anyhow::
     let store = Store::open(&config.store)
         .await
         .context("cannot open the database")?;
+    if matches!(config.store.database, Database::Sqlite { .. }) {
+        // Nobody else works on an embedded installation, so an open session is one whose process was killed. In a database that others
+        // share it may be theirs.
+        let closed = close_abandoned(&store)
+            .await
+            .context("cannot close the sessions an earlier process left open")?;
+        if closed > 0 {
+            tracing::warn!(
+                closed,
+                "an earlier process left sessions open; they are interrupted"
+            );
+        }
+    }
     let cache = config.data.join("cache");
     let runtime = Runtime::new(RuntimeConfig {
         cache: Some(cache),
@@ -114,8 +130,15 @@ impl Host {
         futures::join!(self.tenants.follow(), prune);
     }
 
-    /// Writes what is accepted, then lets go of the database.
+    /// Waits for the end of every session, writes what is accepted, then lets go of the database.
     pub(crate) async fn close(self) {
+        let left = self.gateway.ended(LAST_EVENTS).await;
+        if left > 0 {
+            tracing::warn!(
+                left,
+                "sessions were still writing; the next start closes them"
+            );
+        }
         self.platform.store.close().await;
     }
 }

@@ -80,6 +80,10 @@ impl Front for Gateway {
     fn connected(&self) -> Counted {
         self.0.metrics.connection()
     }
+
+    fn stop(&self) {
+        self.0.sessions.stop();
+    }
 }
 
 impl Gateway {

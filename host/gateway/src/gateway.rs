@@ -15,7 +15,7 @@ use ambit_session::{Platform, Sessions, Tenants};
 use ambit_types::Error;
 use axum::{Router, body::Body};
 use http::{Request, Response};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
@@ -77,6 +77,12 @@ impl Gateway {
             stop,
         )
         .await
+    }
+
+    /// Waits, once serving has ended, until the end of every session is in the journal, but no longer than `patience`. The number of
+    /// sessions whose end is not.
+    pub async fn ended(&self, patience: Duration) -> usize {
+        self.0.sessions.ended(patience).await
     }
 
     /// Answers one request to `/admin/v1` without a network: for a command that runs the server's code in its own process. The

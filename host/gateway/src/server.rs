@@ -1,7 +1,8 @@
 //! Accepting connections, and letting go of them.
 //!
 //! Ends in order: readiness is withdrawn, after a pause the data listeners close, what is in flight may finish until a deadline, what is
-//! left is cut (which cancels its calls upstream), and only then the ops listener closes, so that it can be asked how far things are.
+//! left is told to say its last words (which cancels its calls upstream) and then cut, and only then the ops listener closes, so that it
+//! can be asked how far things are.
 
 use crate::{config::ServerConfig, io::Progressing, metrics::Counted};
 use axum::body::Body;
@@ -26,6 +27,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// What a client gets to take in the error that ends its answer at the drain deadline.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What a listener is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +57,8 @@ pub(crate) trait Front: Send + Sync + 'static {
     ) -> impl Future<Output = Response<Body>> + Send;
     /// Counts a connection while the value lives.
     fn connected(&self) -> Counted;
+    /// The drain deadline has passed: answers under way end now, each with an error.
+    fn stop(&self);
 }
 
 /// Whether the process still wants requests.
@@ -95,8 +101,8 @@ pub(crate) async fn serve<F: Front>(
     stop.cancelled().await;
     draining.begin();
     sleep(config.drain_pause).await;
-    let ended = data.drain(config.drain).await;
-    ops.drain(Duration::from_secs(1)).await;
+    let ended = data.drain(config.drain, || front.stop()).await;
+    ops.drain(Duration::from_secs(1), || {}).await;
     ended
 }
 
@@ -141,23 +147,26 @@ impl Group {
         group
     }
 
-    async fn drain(self, patience: Duration) -> Ended {
+    async fn drain(self, patience: Duration, stop: impl FnOnce()) -> Ended {
         self.accepting.cancel();
         self.acceptors.close();
         self.connections.close();
-        let finished = async {
-            // An acceptor ends when its last connection did.
-            self.acceptors.wait().await;
-            self.connections.wait().await;
-        };
-        if timeout(patience, finished).await.is_ok() {
+        if timeout(patience, self.finished()).await.is_ok() {
             return Ended::Drained;
         }
         let left = self.connections.len();
-        self.cut.cancel();
-        self.connections.wait().await;
-        self.acceptors.wait().await;
+        stop();
+        if timeout(LAST_WORDS, self.finished()).await.is_err() {
+            self.cut.cancel();
+            self.finished().await;
+        }
         Ended::Cut(left)
+    }
+
+    async fn finished(&self) {
+        // An acceptor ends when its last connection did.
+        self.acceptors.wait().await;
+        self.connections.wait().await;
     }
 }
 

@@ -8,12 +8,14 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// Answers by path: `/now`, `/slow` (200 ms), `/endless` (a stream that says one thing and waits).
+/// Answers by path: `/now`, `/slow` (200 ms), `/endless` (a stream that says one thing and waits), `/obedient` (one that ends with last
+/// words when it is told to).
 #[derive(Default)]
 struct Fake {
     metrics: Metrics,
     /// Endless streams that were dropped.
     dropped: Arc<AtomicUsize>,
+    stopping: CancellationToken,
 }
 
 struct OnDrop(Arc<AtomicUsize>);
@@ -40,12 +42,25 @@ impl Front for Fake {
                 });
                 Response::new(Body::from_stream(first.chain(rest)))
             }
+            "/obedient" => {
+                let told = self.stopping.clone().cancelled_owned();
+                let first = stream::iter([Ok::<_, Infallible>("data: x\n\n")]);
+                let last = stream::once(async move {
+                    told.await;
+                    Ok("data: last words\n\n")
+                });
+                Response::new(Body::from_stream(first.chain(last)))
+            }
             _ => Response::new(Body::from("now")),
         }
     }
 
     fn connected(&self) -> Counted {
         self.metrics.connection()
+    }
+
+    fn stop(&self) {
+        self.stopping.cancel();
     }
 }
 
@@ -136,6 +151,28 @@ async fn a_drain_cuts_at_its_deadline_and_drops_what_was_running() {
     running.stop.cancel();
     assert_eq!(running.ended.await.unwrap(), Ended::Cut(1));
     assert_eq!(running.fake.dropped.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn at_the_deadline_of_a_drain_answers_end_with_last_words() {
+    let running = start(ServerConfig {
+        drain: Duration::from_millis(100),
+        ..ServerConfig::default()
+    })
+    .await;
+    let mut stream = running
+        .send("GET /obedient HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await;
+    assert!(first_bytes(&mut stream).await.contains("200 OK"));
+    running.stop.cancel();
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).await.unwrap();
+    // The last chunk is there too: the body ended in order.
+    assert!(
+        rest.contains("last words") && rest.ends_with("0\r\n\r\n"),
+        "{rest}"
+    );
+    assert_eq!(running.ended.await.unwrap(), Ended::Cut(1));
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 
 use crate::{
     conversation::{Conversation, reply_message},
+    ending::{Tasks, stopping},
     event::{ChatEvents, ChatTurn, SessionEvent},
     guard::Guard,
     observer::Observer,
@@ -40,12 +41,17 @@ const CHANNEL: usize = 64;
 pub struct Sessions {
     pub(crate) platform: Platform,
     pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) tasks: Tasks,
 }
 
 impl Sessions {
     #[must_use]
     pub fn new(platform: Platform, observer: Arc<dyn Observer>) -> Self {
-        Self { platform, observer }
+        Self {
+            platform,
+            observer,
+            tasks: Tasks::default(),
+        }
     }
 
     /// Runs one request of an agent. Dropping the events cancels it.
@@ -89,11 +95,7 @@ impl Sessions {
             turn,
             events: sender,
         };
-        #[allow(
-            clippy::disallowed_methods,
-            reason = "the task ends when its caller goes away, see `Run::to_end`"
-        )]
-        tokio::spawn(run.run_to_end().instrument(span));
+        self.tasks.spawn(run.run_to_end().instrument(span));
         ChatEvents { session, events }
     }
 }
@@ -126,18 +128,21 @@ struct Ended {
 impl Run {
     async fn run_to_end(mut self) {
         let gone = self.events.clone();
+        let tasks = self.sessions.tasks.clone();
         let deadline = tokio::time::Instant::from_std(self.context.deadline);
         let ended = tokio::select! {
             biased;
             () = gone.closed() => None,
+            () = tasks.stopping() => None,
             ended = tokio::time::timeout_at(deadline, self.go()) => Some(ended.unwrap_or_else(|_| {
                 Err(Error::new(ErrorKind::LimitExceeded { limit: "deadline" }, "the request took longer than its deadline allows"))
             })),
         };
         let last = match ended {
+            // A caller that is still there hears why.
             None => {
-                self.close(SessionState::Interrupted, "caller-gone").await;
-                return;
+                self.close(SessionState::Interrupted, tasks.reason()).await;
+                SessionEvent::Failed(stopping())
             }
             Some(Ok(ended)) => match self
                 .recorder
@@ -362,7 +367,7 @@ impl Run {
         })
     }
 
-    /// A caller that went away is noticed by [`Run::to_end`].
+    /// A caller that went away is noticed by [`Run::run_to_end`].
     pub(crate) async fn say(&self, event: SessionEvent) {
         if !matches!(&event, SessionEvent::Text(text) if text.is_empty()) {
             let _ = self.events.send(event).await;

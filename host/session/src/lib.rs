@@ -6,7 +6,8 @@
 //! Rules kept here:
 //!
 //! - An effect starts only with a permit of the agent's ambit and with its intent durable.
-//! - The finish of an answer leaves only when its outcome is durable; whatever ends a request, its end is journalled.
+//! - The finish of an answer leaves only when its outcome is durable; whatever ends a request, its end is journalled: by the request,
+//!   before the store closes, or by the next process that starts on the same data.
 //! - Text that nobody vouches for reaches a model only inside the session's delimiters, and only after the guardrail.
 //! - A tool is called only if the model's last reply asked for exactly that call.
 
@@ -15,6 +16,7 @@ mod chat;
 mod conversation;
 mod definition;
 mod effects;
+mod ending;
 mod event;
 mod guard;
 mod key_sets;
@@ -23,6 +25,7 @@ mod observer;
 mod pass_through;
 mod platform;
 mod record;
+mod recovery;
 mod tenants;
 mod tools;
 mod untrusted;
@@ -30,10 +33,12 @@ mod untrusted;
 pub use bind::{PASS_THROUGH, default_rules};
 pub use chat::Sessions;
 pub use definition::{AgentDefinition, AgentLimits, ModelName};
+pub use ending::stopping;
 pub use event::{ChatEvents, ChatMessage, ChatTurn, Citation, ClientTool, SessionEvent};
 pub use key_sets::key_sets;
 pub use library::{Installed, Library};
 pub use observer::{Observer, Unobserved};
 pub use pass_through::{PassReply, PassThrough};
 pub use platform::{Platform, Settings};
+pub use recovery::close_abandoned;
 pub use tenants::{BoundTool, LiveAgent, Problem, Tenant, Tenants};

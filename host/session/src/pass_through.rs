@@ -4,6 +4,7 @@
 use crate::{
     chat::Sessions,
     definition::ModelName,
+    ending::Tasks,
     guard::{Guard, OutputGuard},
     record::{Recorder, header, usage},
     tenants::Tenant,
@@ -74,6 +75,7 @@ impl Sessions {
                 context: context.clone(),
                 observer: self.observer.clone(),
             },
+            tasks: self.tasks.clone(),
             name,
             provider: model.provider.to_string(),
             usage: Usage::default(),
@@ -109,6 +111,7 @@ impl Sessions {
 struct Call {
     recorder: Recorder,
     guard: Guard,
+    tasks: Tasks,
     name: String,
     provider: String,
     usage: Usage,
@@ -220,32 +223,25 @@ impl Call {
     }
 }
 
-impl Drop for Passing {
-    /// The caller went away in the middle: the end is journalled without it.
+impl Drop for Call {
+    /// The caller went away in the middle, of an answer or of waiting for one: the end is journalled without it.
     fn drop(&mut self) {
-        if let Some(mut call) = self.call.take()
-            && !call.closed
-        {
-            #[allow(
-                clippy::disallowed_methods,
-                reason = "a drop cannot wait; the task writes one event and ends"
-            )]
-            tokio::spawn(async move {
-                if let Err(error) = call
-                    .recorder
-                    .close(
-                        SessionState::Interrupted,
-                        &[("reason", json!("caller-gone"))],
-                    )
-                    .await
-                {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        "a session's end could not be journalled"
-                    );
-                }
-            });
+        if self.closed {
+            return;
         }
+        let mut recorder = self.recorder.take();
+        let reason = self.tasks.reason();
+        self.tasks.spawn(async move {
+            if let Err(error) = recorder
+                .close(SessionState::Interrupted, &[("reason", json!(reason))])
+                .await
+            {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "a session's end could not be journalled"
+                );
+            }
+        });
     }
 }
 

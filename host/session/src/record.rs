@@ -10,7 +10,7 @@
 //! | `intent` | effect, and provider, model or tools | JSON: what is about to be done |
 //! | `outcome` | effect, code | JSON: the reply, results or passages |
 //! | `checkpoint` | step, move, time | the agent's state, its bytes |
-//! | `end` | reason or error code | empty |
+//! | `end` | reason or error code; `unknown`: an effect whose outcome nobody saw | empty |
 
 use ambit_store::{Append, Header, Journal, NewEvent, NewSession, SessionState};
 use ambit_types::{CallContext, Error, SessionId};
@@ -43,6 +43,17 @@ impl Recorder {
             session,
             open: Some(open),
             pending: Vec::with_capacity(4),
+        }
+    }
+
+    /// Takes over what is noted and the right to end the session, for an owner that is being dropped.
+    pub(crate) fn take(&mut self) -> Self {
+        Self {
+            journal: self.journal.clone(),
+            context: self.context.clone(),
+            session: self.session,
+            open: self.open.take(),
+            pending: std::mem::take(&mut self.pending),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::{
     error::{self, OpenAiError},
 };
 use ambit_inference::{RawChat, Usage};
-use ambit_session::{ChatEvents, Citation, ModelName, PassReply, SessionEvent};
+use ambit_session::{ChatEvents, Citation, ModelName, PassReply, SessionEvent, Sessions, stopping};
 use ambit_types::{Error, Scope, SessionId};
 use axum::{
     Json,
@@ -197,11 +197,12 @@ fn chunks(
 async fn pass(call: Call, model: ModelName, request: RawChat) -> Result<Response, OpenAiError> {
     // Models are the provider's names and the caller's words: counted by provider only.
     let tally = AgentTally(format!("{}/*", model.provider).into());
-    let answer = call
-        .gateway
-        .sessions
-        .pass_through(call.context.clone(), call.tenant.clone(), model, request)
-        .await?;
+    let sessions = call.gateway.sessions.clone();
+    let answer = tokio::select! {
+        biased;
+        () = sessions.stopping() => return Err(stopping().into()),
+        answer = sessions.pass_through(call.context.clone(), call.tenant.clone(), model, request) => answer?,
+    };
     let mut response = match answer.reply {
         PassReply::Json(body) => (
             [(
@@ -211,7 +212,7 @@ async fn pass(call: Call, model: ModelName, request: RawChat) -> Result<Response
             body,
         )
             .into_response(),
-        PassReply::Stream(stream) => sse(stream.map(|piece| {
+        PassReply::Stream(stream) => sse(until_stopped(sessions, stream).map(|piece| {
             Ok::<_, Infallible>(piece.unwrap_or_else(|error| {
                 error::log(&error);
                 error_event(&error)
@@ -221,6 +222,21 @@ async fn pass(call: Call, model: ModelName, request: RawChat) -> Result<Response
     name_session(&mut response, answer.session);
     response.extensions_mut().insert(tally);
     Ok(response)
+}
+
+/// The stream, which ends in an error when the server stops; what it comes from is let go of then.
+fn until_stopped<T: Send + 'static>(
+    sessions: Sessions,
+    stream: impl Stream<Item = Result<T, Error>> + Unpin + Send + 'static,
+) -> impl Stream<Item = Result<T, Error>> + Send + 'static {
+    stream::unfold(Some((sessions, stream)), async |state| {
+        let (sessions, mut stream) = state?;
+        tokio::select! {
+            biased;
+            () = sessions.stopping() => Some((Err(stopping()), None)),
+            piece = stream.next() => Some((piece?, Some((sessions, stream)))),
+        }
+    })
 }
 
 fn sse(events: impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static) -> Response {
