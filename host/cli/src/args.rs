@@ -291,7 +291,7 @@ pub(crate) struct Chat {
     /// An agent, or provider/model.
     #[arg(long, default_value = "assistant")]
     pub(crate) agent: String,
-    /// The tenant, for an embedded installation whose keys lie in its folder.
+    /// The tenant, of an installation whose keys lie in its folder.
     #[arg(long, default_value = "acme")]
     pub(crate) tenant: String,
     /// An API key. By default the tenant's bootstrap key.
@@ -300,7 +300,7 @@ pub(crate) struct Chat {
     /// The tenant's API elsewhere, for example https://acme.example.com.
     #[arg(long)]
     pub(crate) url: Option<Url>,
-    /// The installation's folder.
+    /// The installation's folder. Its server is asked if it runs, else the command serves itself for as long as it talks.
     #[arg(long, env = "AMBIT_DATA", default_value = "ambit-data")]
     pub(crate) data: PathBuf,
 }

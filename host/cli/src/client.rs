@@ -45,15 +45,8 @@ impl Client {
                 .context("another process works on this installation; wait until it is done")?;
             return Self::http(&server.ops_url, &server.admin_key);
         };
-        let keys = installation.keys()?;
-        let path = installation.path("ambit.toml");
-        let config = Config::read(
-            &path,
-            &serve::environment,
-            keys.map(|keys| Secret::new(keys.admin_key)),
-        )?;
-        let components = shipped::folder(config.components.as_deref()).ok();
-        let host = compose::host(&config, components.as_deref()).await?;
+        let config = configuration(&installation)?;
+        let host = here(&config).await?;
         let admin_key = config.gateway.admin_key.expose().to_owned();
         Ok(Self {
             way: Way::InProcess {
@@ -74,7 +67,7 @@ impl Client {
         }
     }
 
-    fn http(base: &str, key: &str) -> anyhow::Result<Self> {
+    pub(crate) fn http(base: &str, key: &str) -> anyhow::Result<Self> {
         crate::telemetry::use_crypto();
         let client = reqwest::Client::builder()
             .no_proxy()
@@ -168,6 +161,23 @@ impl Client {
         }
         bail!("{told}")
     }
+}
+
+/// The configuration an installation was started with last.
+pub(crate) fn configuration(installation: &Installation) -> anyhow::Result<Config> {
+    let keys = installation.keys()?;
+    Config::read(
+        &installation.path("ambit.toml"),
+        &serve::environment,
+        keys.map(|keys| Secret::new(keys.admin_key)),
+    )
+}
+
+/// The host over an installation's data, in this process, which must hold its lock. Components need not be beside the program: those
+/// installed are enough.
+pub(crate) async fn here(config: &Config) -> anyhow::Result<Host> {
+    let components = shipped::folder(config.components.as_deref()).ok();
+    compose::host(config, components.as_deref()).await
 }
 
 /// A path segment of any text.

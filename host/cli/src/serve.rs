@@ -145,6 +145,23 @@ pub(crate) async fn serve(host: Host, listening: Listening) -> anyhow::Result<Ex
     }
 }
 
+/// Serves for one task of this process, and ends in order when the task has.
+pub(crate) async fn beside<T>(
+    host: Host,
+    listening: Listening,
+    task: impl Future<Output = T>,
+) -> T {
+    let stop = CancellationToken::new();
+    let serving = host.gateway.serve(listening.listeners, stop.clone());
+    let (_, done) = futures::join!(serving, async {
+        let done = task.await;
+        stop.cancel();
+        done
+    });
+    host.close().await;
+    done
+}
+
 /// SIGINT or SIGTERM.
 async fn signal() {
     #[cfg(unix)]

@@ -1,0 +1,297 @@
+//! Every command, both ways: through the server while it runs, and in the command's own process, under the installation's lock, while it
+//! does not. The same commands run both times and must leave the same things.
+
+use ambit_scenarios::{Ambit, NewComponent, Signal, binary, guest};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+struct Commands {
+    binary: PathBuf,
+    data: PathBuf,
+    files: PathBuf,
+}
+
+impl Commands {
+    /// Runs a command that must succeed; what it printed.
+    async fn text(&self, arguments: &[&str]) -> String {
+        let output = Ambit::command(&self.binary, &self.data, arguments)
+            .await
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {told}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs it twice, as text, which must not be empty, and as JSON.
+    async fn json(&self, arguments: &[&str]) -> Value {
+        assert!(
+            !self.text(arguments).await.trim().is_empty(),
+            "{arguments:?}"
+        );
+        let arguments = [arguments, &["--format", "json"]].concat();
+        let printed = self.text(&arguments).await;
+        serde_json::from_str(&printed)
+            .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {printed}"))
+    }
+
+    async fn refused(&self, arguments: &[&str]) -> String {
+        let output = Ambit::command(&self.binary, &self.data, arguments)
+            .await
+            .unwrap();
+        assert!(
+            !output.status.success() && output.stdout.is_empty(),
+            "{arguments:?}"
+        );
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    fn write(&self, name: &str, text: impl AsRef<[u8]>) -> String {
+        let path = self.files.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+
+    /// Everything an operator does, in one tenant's life.
+    async fn live(&self, tenant: &str) {
+        let of_tenant = |arguments: &[&'static str]| -> Vec<String> {
+            let all = arguments.iter().copied().chain(["--tenant", tenant]);
+            all.map(str::to_owned).collect()
+        };
+        let json = async |arguments: &[&'static str]| {
+            let arguments = of_tenant(arguments);
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            self.json(&arguments).await
+        };
+        let names = |listed: &Value, key: &str| -> Vec<String> {
+            let entries = listed.as_array().unwrap().iter();
+            entries
+                .map(|entry| entry[key].as_str().unwrap().to_owned())
+                .collect()
+        };
+
+        // Twice, as `json` does it: the second finds it there.
+        assert_eq!(
+            self.json(&["tenant", "create", tenant]).await["slug"],
+            tenant
+        );
+        let listed = self.json(&["tenant", "list"]).await;
+        assert!(
+            names(&listed, "slug").contains(&tenant.to_owned()),
+            "{listed}"
+        );
+
+        let made = json(&["key", "create", "laptop"]).await;
+        let id = made["id"].as_str().unwrap();
+        let secret = made["key"].as_str().unwrap();
+        let listed = json(&["key", "list"]).await;
+        assert_eq!(names(&listed, "name"), ["laptop", "laptop"]);
+        assert!(
+            !listed.to_string().contains(secret),
+            "a secret is shown once"
+        );
+        let revoke = ["key", "revoke", id, "--tenant", tenant];
+        assert!(self.json(&revoke).await["revoked_ms"].is_i64());
+
+        let component =
+            NewComponent::new(&format!("test:{tenant}"), "tool", guest("benign").unwrap());
+        let wasm = self.write("tool.wasm", component.wasm());
+        self.write("tool.toml", component.manifest());
+        let installed = self.json(&["component", "install", &wasm]).await;
+        assert_eq!(
+            installed["new"], false,
+            "the first time was before: {installed}"
+        );
+        let slot = format!("tool/test:{tenant}");
+        let swap = [
+            "component",
+            "swap",
+            &slot,
+            component.name.as_str(),
+            "--tenant",
+            tenant,
+        ];
+        assert_eq!(self.json(&swap).await["digest"], installed["digest"]);
+        let listed = self.json(&["component", "list"]).await;
+        assert!(names(&listed, "name").contains(&component.name), "{listed}");
+
+        let grant = self.write("grant.toml", "models = [\"extractive/*\"]\n");
+        let set = [
+            "grant",
+            "set",
+            "ambit:pass-through",
+            &grant,
+            "--tenant",
+            tenant,
+        ];
+        self.json(&set).await;
+        let shown = json(&["grant", "show"]).await;
+        assert_eq!(
+            shown[0]["permissions"]["models"],
+            json!(["extractive/*"]),
+            "{shown}"
+        );
+        let all = self.json(&["grant", "show"]).await;
+        assert!(names(&all, "component").contains(&"ambit:agent-assistant".to_owned()));
+        let one = self.json(&["grant", "show", "ambit:agent-assistant"]).await;
+        assert!(one.to_string().contains("read:*"), "{one}");
+
+        let documents = self.files.join("documents");
+        std::fs::create_dir_all(&documents).unwrap();
+        for n in 0..3 {
+            let text = format!("# Heron {n}\n\nA heron of number {n} stands in the reeds.\n");
+            std::fs::write(documents.join(format!("{n}.md")), text).unwrap();
+        }
+        let folder = documents.display().to_string();
+        let load = ["collection", "load", "birds", &folder, "--tenant", tenant];
+        let loaded = self.json(&load).await;
+        assert_eq!(
+            (&loaded["written"], &loaded["unchanged"]),
+            (&json!(0), &json!(3))
+        );
+        let listed = json(&["collection", "list"]).await;
+        assert_eq!(
+            (&listed[0]["name"], &listed[0]["documents"]),
+            (&json!("birds"), &json!(3))
+        );
+
+        let agent = self.write(
+            "agent.toml",
+            format!(
+                "name = \"birds\"\nmodel = \"extractive/sentences\"\ncollections = [\"birds\"]\ntools = [\"test:{tenant}\"]\n"
+            ),
+        );
+        let apply = ["agent", "apply", &agent, "--tenant", tenant];
+        let applied = self.json(&apply).await;
+        assert_eq!(
+            (&applied["version"], &applied["bound"]),
+            (&json!(1), &json!(true))
+        );
+        let listed = json(&["agent", "list"]).await;
+        assert_eq!(names(&listed, "name"), ["birds"]);
+
+        json(&["collection", "delete", "birds", "--prefix", "1"]).await;
+        let listed = json(&["collection", "list"]).await;
+        assert_eq!(listed[0]["documents"], 2);
+    }
+
+    async fn end(&self, tenant: &str) {
+        let delete = ["collection", "delete", "birds", "--tenant", tenant];
+        self.json(&delete).await;
+        let list = ["collection", "list", "--tenant", tenant, "--format", "json"];
+        assert_eq!(self.text(&list).await.trim(), "[]");
+    }
+
+    /// Mistakes are told in words, with a failing exit code and nothing on stdout.
+    async fn mistakes(&self) {
+        for (arguments, words) in [
+            (&["tenant", "create", "Not A Name"][..], "tenant"),
+            (&["key", "list", "--tenant", "nobody"], "nobody"),
+            (
+                &["chat", "Hello?", "--tenant", "nobody", "--key", "amb_x_y"],
+                "nobody",
+            ),
+            (&["chat", "Hello?", "--tenant", "nobody"], "--key"),
+            (&["chat", "Hello?", "--agent", "absent"], "absent"),
+            (
+                &["key", "revoke", "absent", "--tenant", "acme"],
+                "no such key",
+            ),
+            (
+                &["collection", "load", "x", "/absent", "--tenant", "acme"],
+                "/absent",
+            ),
+            (
+                &["component", "swap", "guardrail", "ambit:absent"],
+                "no such component",
+            ),
+            (
+                &[
+                    "component",
+                    "swap",
+                    "tool/ambit:tool-datetime",
+                    "ambit:guardrail-baseline",
+                ],
+                "kind",
+            ),
+        ] {
+            let told = self.refused(arguments).await;
+            assert!(
+                told.starts_with("error: ") && told.contains(words),
+                "{arguments:?}: {told}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_works_with_and_without_a_server() {
+    let Some(binary) = binary() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let commands = Commands {
+        binary,
+        data: folder.path().join("data"),
+        files: folder.path().to_owned(),
+    };
+    let told = commands.refused(&["tenant", "list"]).await;
+    assert!(told.contains("ambit up"), "{told}");
+
+    let mut ambit = Ambit::up_on(&commands.binary, &commands.data, None)
+        .await
+        .unwrap();
+    commands.live("initech").await;
+    commands.mistakes().await;
+    let key = ambit.tenant("globex").api_key.clone();
+    let chat = [
+        "chat",
+        "Which interface does a guardrail export?",
+        "--tenant",
+        "globex",
+    ];
+    assert!(!commands.text(&chat).await.trim().is_empty());
+    assert!(
+        !commands
+            .text(&[&chat[..], &["--key", &key]].concat())
+            .await
+            .trim()
+            .is_empty()
+    );
+    let elsewhere = [
+        "tenant",
+        "list",
+        "--url",
+        &ambit.up.ops_url,
+        "--admin-key",
+        &ambit.up.admin_key,
+    ];
+    assert!(commands.text(&elsewhere).await.contains("initech"));
+
+    ambit.signal(Signal::Terminate).await.unwrap();
+    assert!(ambit.ended().await.unwrap().success());
+    commands.live("umbrella").await;
+    commands.mistakes().await;
+    assert!(!commands.text(&chat).await.trim().is_empty());
+    commands.end("initech").await;
+
+    // A server that was killed leaves its file behind; the lock tells the truth.
+    let mut ambit = Ambit::up_on(&commands.binary, &commands.data, None)
+        .await
+        .unwrap();
+    ambit.signal(Signal::Kill).await.unwrap();
+    ambit.ended().await.unwrap();
+    assert!(Path::new(&commands.data).join("server.json").exists());
+    assert!(!commands.text(&chat).await.trim().is_empty());
+    assert!(!Path::new(&commands.data).join("server.json").exists());
+    commands.end("umbrella").await;
+
+    let ambit = Ambit::up_on(&commands.binary, &commands.data, None)
+        .await
+        .unwrap();
+    let listed = ambit.get("/tenants").await.unwrap();
+    let slugs: Vec<_> = listed["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|tenant| tenant["slug"].as_str().unwrap())
+        .collect();
+    assert_eq!(slugs, ["acme", "globex", "initech", "umbrella"]);
+}
