@@ -1,0 +1,288 @@
+//! One tenant's components misbehave as hard as they can, all of them at once and driven flat out through HTTP; the other tenant's requests are
+//! all answered, the host stays within its memory, and the first hears typed errors that give nothing away.
+
+use ambit_mock_provider::{Call, Mock, Reply, Script};
+use ambit_scenarios::{Ambit, Answer, NewComponent, Tenant, binary, guest, say};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+
+/// Requests of the hostile tenant at the same time, and of the other.
+const HOSTILE: usize = 12;
+const CALM: usize = 4;
+/// Requests of the other tenant, all of which must be answered.
+const ANSWERED: usize = 240;
+/// What the hostile tenant may add to the host's memory: its calls at once, each at its limit, twice over.
+const MEMORY: u64 = 2 * HOSTILE as u64 * (32 << 20);
+
+const LIMITS: &str = "[limits]\nmemory = \"32MiB\"\ncpu = \"50ms\"\ndeadline = \"1s\"\n";
+/// Stands in a panic's message, which only the log may have.
+const SECRET: &str = "the-instructions-of-this-agent";
+
+/// Guests, and the stable code their call ends with: in the answer of an agent, in the journal's outcome of a tool.
+const AGENTS: [(&str, &str); 8] = [
+    ("tight_loop", "limit_exceeded"),
+    // Its own stack ends in its own memory: a trap like any other.
+    ("deep_recursion", "internal_error"),
+    ("memory_hog", "limit_exceeded"),
+    ("log_flood", "limit_exceeded"),
+    ("oversize_result", "limit_exceeded"),
+    ("huge_list", "limit_exceeded"),
+    ("handle_hoard", "limit_exceeded"),
+    ("panicker", "internal_error"),
+];
+const TOOLS: [(&str, &str); 10] = [
+    ("tight_loop", "limit"),
+    ("deep_recursion", "unavailable"),
+    ("memory_hog", "limit"),
+    ("log_flood", "limit"),
+    ("oversize_result", "limit"),
+    ("handle_hoard", "limit"),
+    ("sleeper", "timeout"),
+    ("slow_drip", "timeout"),
+    ("connection_hoard", "ok"),
+    ("panicker", "unavailable"),
+];
+
+/// Sends the head of an answer and then a byte now and then, to everybody.
+async fn drip() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    #[allow(clippy::disallowed_methods, reason = "ends with the test")]
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let _ = socket.read(&mut [0; 4096]).await;
+                let head = "HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n";
+                let mut going = socket.write_all(head.as_bytes()).await.is_ok();
+                while going {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    going = socket.write_all(b".").await.is_ok();
+                }
+            });
+        }
+    });
+    address
+}
+
+fn named(guest: &str, kind: &str) -> String {
+    format!("hostile:{}-{kind}", guest.replace('_', "-"))
+}
+
+/// Installs every guest for the tenant; the names of the agents that set them loose.
+async fn prepare(
+    ambit: &Ambit,
+    tenant: &Tenant,
+    address: &str,
+) -> Vec<(String, &'static str, &'static str)> {
+    let mut agents = Vec::new();
+    for (guests, kind) in [(&AGENTS[..], "agent"), (&TOOLS[..], "tool")] {
+        for (name, code) in guests {
+            let component = named(name, kind);
+            let mut new = NewComponent::new(&component, kind, guest(name).unwrap());
+            if kind == "tool" {
+                let rule = json!({"origin": format!("http://{address}"), "methods": ["GET"]});
+                new = new
+                    .tables(&format!(
+                        "[[permissions.http]]\norigin = \"http://{address}\"\nmethods = [\"GET\"]\n"
+                    ))
+                    .granted(json!({ "http": [rule] }));
+            }
+            let digest = ambit.install(&new.tables(LIMITS)).await.unwrap();
+            ambit
+                .bind(tenant, &format!("{kind}/{component}"), &digest)
+                .await
+                .unwrap();
+            let agent = format!("{}-{kind}", name.replace('_', "-"));
+            let mut definition =
+                json!({"name": agent, "model": "openai/calls", "instructions": SECRET});
+            match kind {
+                "agent" => definition["component"] = component.into(),
+                _ => definition["tools"] = json!([component]),
+            }
+            ambit.apply(tenant, &definition).await.unwrap();
+            agents.push((agent, kind, *code));
+        }
+    }
+    agents
+}
+
+fn question(model: &str, stream: bool) -> Value {
+    json!({"model": model, "stream": stream, "messages": [{"role": "user", "content": "Hello?"}]})
+}
+
+/// The code of a session's last tool call.
+async fn outcome(ambit: &Ambit, tenant: &Tenant, session: &str) -> String {
+    let path = format!("/tenants/{}/sessions/{session}/events", tenant.slug);
+    let events = ambit.get(&path).await.unwrap();
+    let outcomes = events["data"].as_array().unwrap().iter();
+    let code = outcomes
+        .filter(|event| event["header"]["facts"]["effect"] == "tools")
+        .find_map(|event| event["body"][0]["code"].as_str());
+    code.unwrap_or_default().to_owned()
+}
+
+/// No answer says what is inside or beside.
+fn gives_nothing_away(answer: &Answer) {
+    let body = answer.body.to_lowercase();
+    for word in [
+        "wasm",
+        "trap",
+        "panicked",
+        "unreachable",
+        "backtrace",
+        "/tmp",
+        "/work",
+        "globex",
+        "cargo",
+        ".rs:",
+        SECRET,
+    ] {
+        assert!(!body.contains(word), "`{word}` in {body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hostile_tenant_hurts_only_itself() {
+    let Some(binary) = binary() else { return };
+    let address = drip().await;
+    let call = Call::new("misbehave", json!({ "argument": address }).to_string());
+    let mut script = Script::models([
+        (
+            "calls",
+            Reply::ToolsThenText {
+                calls: vec![call],
+                text: "The tool was asked.".into(),
+            },
+        ),
+        ("calm", Reply::Text("All is well with this tenant.".into())),
+    ]);
+    script.record = false;
+    let mock = Mock::start(script).await.unwrap();
+    let ambit = Ambit::up(&binary, Some(&mock.url())).await.unwrap();
+    let (acme, globex) = (ambit.tenant("acme"), ambit.tenant("globex"));
+    let agents = prepare(&ambit, acme, &address).await;
+    // One that describes a million tools is never bound; the tenant's other agents are.
+    let huge = NewComponent::new(
+        "hostile:huge-list-tool",
+        "tool",
+        guest("huge_list").unwrap(),
+    );
+    let digest = ambit.install(&huge.tables(LIMITS)).await.unwrap();
+    ambit
+        .bind(acme, "tool/hostile:huge-list-tool", &digest)
+        .await
+        .unwrap();
+    let definition = json!({"name": "huge-list-tool", "model": "openai/calls", "tools": ["hostile:huge-list-tool"]});
+    assert!(ambit.apply(acme, &definition).await.is_err());
+
+    // Each by itself: what it comes to.
+    let mut wrong = Vec::new();
+    for (agent, kind, expected) in &agents {
+        let answer = ambit.ask(acme, &question(agent, false)).await.unwrap();
+        gives_nothing_away(&answer);
+        let code = if *kind == "agent" {
+            answer.code().to_owned()
+        } else {
+            assert!(answer.is_good(), "{agent}: {answer:?}");
+            outcome(&ambit, acme, answer.session.as_deref().unwrap()).await
+        };
+        if code != *expected {
+            wrong.push(format!("{agent}: {code}, not {expected}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+
+    let calm = json!({"name": "calm", "model": "openai/calm", "collections": ["contracts"], "tools": ["ambit:tool-datetime"]});
+    ambit.apply(globex, &calm).await.unwrap();
+    let before = ambit.memory();
+    let (stop, most) = (AtomicBool::new(false), AtomicU64::new(0));
+    let came = Mutex::new(BTreeMap::<String, u32>::new());
+    let hostile = futures::future::join_all((0..HOSTILE).map(async |worker| {
+        for n in worker.. {
+            if stop.load(Ordering::SeqCst) {
+                return;
+            }
+            let (agent, kind, expected) = &agents[n % agents.len()];
+            let answer = ambit.ask(acme, &question(agent, n % 2 == 0)).await.unwrap();
+            gives_nothing_away(&answer);
+            // Its own crowd may be in its way too; then it hears that.
+            let crowded = ["unavailable", "deadline_exceeded"].contains(&answer.code());
+            let expected = if *kind == "agent" {
+                answer.code() == *expected
+            } else {
+                answer.is_good()
+            };
+            assert!(expected || crowded, "{agent}: {answer:?}");
+            *came
+                .lock()
+                .unwrap()
+                .entry(format!("{kind} {}", answer.code()))
+                .or_default() += 1;
+        }
+    }));
+    let others = async {
+        futures::future::join_all((0..CALM).map(async |worker| {
+            for n in 0..ANSWERED / CALM {
+                let model = ["calm", "assistant"][(n / 2) % 2];
+                let answer = ambit
+                    .ask(globex, &question(model, (n + worker) % 2 == 0))
+                    .await
+                    .unwrap();
+                assert!(answer.is_good(), "{model}: {answer:?}");
+                assert!(!answer.text.is_empty());
+                if let Some(now) = ambit.memory() {
+                    most.fetch_max(now, Ordering::SeqCst);
+                }
+            }
+        }))
+        .await;
+        let url = format!("{}/healthz", ambit.up.ops_url);
+        let alive = ambit.client.get(url).send().await.unwrap();
+        assert_eq!(alive.status(), 200, "under attack");
+        stop.store(true, Ordering::SeqCst);
+    };
+    futures::join!(hostile, others);
+
+    let came = came.into_inner().unwrap();
+    let most = most.into_inner();
+    let mib = |bytes: u64| bytes >> 20;
+    say(&format!(
+        "neighbours: {ANSWERED} calm requests answered beside {came:?}; memory {:?} MiB, at most {} MiB",
+        before.map(mib),
+        mib(most)
+    ));
+    if let Some(before) = before {
+        assert!(most < before + MEMORY, "{} MiB", mib(most));
+    }
+    for kind in ["agent limit_exceeded", "agent internal_error", "tool "] {
+        assert!(came.contains_key(kind), "{kind} in {came:?}");
+    }
+    // And afterwards both work as before.
+    for tenant in [acme, globex] {
+        let answer = ambit
+            .ask(tenant, &question("assistant", true))
+            .await
+            .unwrap();
+        assert!(answer.is_good(), "{answer:?}");
+    }
+    let ready = ambit.admin(Method::GET, "/tenants", "").await.unwrap();
+    assert!(
+        ready["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|tenant| tenant["served"] == true)
+    );
+}
