@@ -5,8 +5,7 @@ use crate::{
     front::{self, Begun, nobody},
     gateway::{Gateway, Inner, infallible},
     openai::{chat, models, moderation, search},
-    rate::Standing,
-    routes::Route,
+    routes::{self, Route},
     trace,
 };
 use ambit_session::Tenant;
@@ -105,9 +104,7 @@ impl<S: Sync> FromRequestParts<S> for Call {
 pub(crate) fn finish(router: Router) -> Router {
     router
         .fallback(async || OpenAiError(nobody()))
-        .method_not_allowed_fallback(async || {
-            OpenAiError(Error::not_found("this path has no such method"))
-        })
+        .method_not_allowed_fallback(async || OpenAiError(routes::wrong_method()))
 }
 
 /// Answers a request to a tenant.
@@ -127,19 +124,18 @@ pub(crate) async fn answer(
     if tally.route == "none" {
         return (OpenAiError(nobody()).into_response(), tally);
     }
-    let (call, standing) = match admit(gateway, tenant, begun, &parts).await {
-        Ok(admitted) => admitted,
+    let call = match identify(gateway, tenant, begun, &parts).await {
+        Ok(call) => call,
         Err(error) => return (OpenAiError(error).into_response(), tally),
     };
-    parts.extensions.insert(call);
-    let mut response = infallible(
-        gateway
-            .0
-            .data
-            .clone()
-            .oneshot(Request::from_parts(parts, body))
-            .await,
-    );
+    let standing = gateway.0.rates.count(&call.context);
+    let mut response = if let Some(error) = standing.and_then(|standing| standing.refusal()) {
+        OpenAiError(error).into_response()
+    } else {
+        parts.extensions.insert(call);
+        let request = Request::from_parts(parts, body);
+        infallible(gateway.0.data.clone().oneshot(request).await)
+    };
     if let Some(standing) = standing {
         standing.write(response.headers_mut());
     }
@@ -150,13 +146,13 @@ pub(crate) async fn answer(
     (response, tally)
 }
 
-/// Who calls, and may it call now?
-async fn admit(
+/// Who calls?
+async fn identify(
     gateway: &Gateway,
     tenant: Arc<Tenant>,
     begun: Begun,
     request: &Parts,
-) -> Result<(Call, Option<Standing>), Error> {
+) -> Result<Call, Error> {
     let credential = trace::one(&request.headers, header::AUTHORIZATION.as_str())
         .and_then(bearer)
         .ok_or_else(|| {
@@ -186,16 +182,12 @@ async fn admit(
     let span = tracing::Span::current();
     span.record("tenant", tenant.slug.as_str());
     span.record("principal", context.principal.id.as_str());
-    let standing = gateway.0.rates.count(&context)?;
-    Ok((
-        Call {
-            gateway: gateway.0.clone(),
-            tenant,
-            context,
-            at: begun.at,
-        },
-        standing,
-    ))
+    Ok(Call {
+        gateway: gateway.0.clone(),
+        tenant,
+        context,
+        at: begun.at,
+    })
 }
 
 /// The credential after `Bearer `, whose letters may have any case (RFC 9110 §11.1).

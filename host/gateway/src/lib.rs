@@ -9,7 +9,8 @@
 //! - The host name alone says which tenant is meant, and a tenant's host serves nothing but `/v1`.
 //! - Nothing behind a route runs without a [`CallContext`](ambit_types::CallContext) or the operator's key.
 //! - Every body is bounded in bytes, values and time; every connection in how long it may leave an answer unread.
-//! - An error's cause is logged under the request's id and never sent.
+//! - An error's cause is logged under the request's id and never sent. Only what hyper refuses by itself, a head that cannot be read, is
+//!   answered without an id: it gives no hook to add one.
 //!
 //! Why axum below and not hyper alone: routes are data (see [`DATA_ROUTES`], [`OPS_ROUTES`], [`ADMIN_ROUTES`]) that documents and tests
 //! walk, and axum matches them in well under a microsecond. Why hyper above and not `axum::serve`: caps on heads, time limits and draining

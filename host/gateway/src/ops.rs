@@ -1,6 +1,12 @@
 //! The ops plane: is it alive, is it ready, what does it count. The admin API stands beside these routes, see [`crate::admin`].
 
-use crate::{data::bearer, error::Problem, gateway::Gateway, routes::Route, trace};
+use crate::{
+    data::bearer,
+    error::Problem,
+    gateway::Gateway,
+    routes::{self, Route},
+    trace,
+};
 use ambit_types::{Error, ErrorKind, Secret};
 use axum::{
     Json, Router,
@@ -71,9 +77,7 @@ pub(crate) fn check_key(parts: &Parts, key: &Secret) -> Result<(), Error> {
 pub(crate) fn finish(router: Router) -> Router {
     router
         .fallback(async || Problem(Error::not_found("there is no such path")))
-        .method_not_allowed_fallback(async || {
-            Problem(Error::not_found("this path has no such method"))
-        })
+        .method_not_allowed_fallback(async || Problem(routes::wrong_method()))
 }
 
 /// The name of the route a path belongs to, in metrics.

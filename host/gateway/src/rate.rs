@@ -48,6 +48,10 @@ pub(crate) struct Rates {
 pub(crate) struct Standing {
     limit: u32,
     remaining: u32,
+    /// Until the whole burst is there again.
+    reset: Duration,
+    /// The request was one too many; the next one passes after this.
+    refused: Option<Duration>,
 }
 
 impl Rates {
@@ -63,18 +67,13 @@ impl Rates {
     }
 
     /// Counts a request. None: this principal has no limit.
-    ///
-    /// # Errors
-    /// 429 with the time until the next request would pass.
-    pub(crate) fn count(&self, ctx: &CallContext) -> Result<Option<Standing>, Error> {
-        let Some(per_minute) = self.config.per_minute else {
-            return Ok(None);
-        };
+    pub(crate) fn count(&self, ctx: &CallContext) -> Option<Standing> {
+        let per_minute = self.config.per_minute?;
         let unlimited = &self.config.unlimited;
         if !unlimited.is_empty()
             && unlimited.contains(&format!("{}/{}", ctx.tenant_slug, ctx.principal.id))
         {
-            return Ok(None);
+            return None;
         }
         let quota = Quota::per_minute(per_minute).allow_burst(self.config.burst);
         let limiter = self
@@ -82,25 +81,38 @@ impl Rates {
             .get_with((ctx.tenant, ctx.principal.id.clone()), || {
                 Arc::new(RateLimiter::direct(quota).with_middleware())
             });
-        match limiter.check() {
-            Ok(state) => Ok(Some(Standing {
-                limit: per_minute.get(),
-                remaining: state.remaining_burst_capacity(),
-            })),
+        let (remaining, refused) = match limiter.check() {
+            Ok(state) => (state.remaining_burst_capacity(), None),
             Err(not_until) => {
-                let retry_after = not_until.wait_time_from(DefaultClock::default().now());
-                Err(Error::new(
-                    ErrorKind::RateLimited { retry_after },
-                    "too many requests for this key",
-                ))
+                let wait = not_until.wait_time_from(DefaultClock::default().now());
+                (0, Some(wait))
             }
-        }
+        };
+        let used = self.config.burst.get().saturating_sub(remaining);
+        Some(Standing {
+            limit: per_minute.get(),
+            remaining,
+            reset: quota.replenish_interval() * used,
+            refused,
+        })
     }
 }
 
 impl Standing {
+    /// 429 with the time until the next request would pass, where this one does not.
+    pub(crate) fn refusal(&self) -> Option<Error> {
+        let retry_after = self.refused?;
+        Some(Error::new(
+            ErrorKind::RateLimited { retry_after },
+            "too many requests for this key",
+        ))
+    }
+
     /// OpenAI's header names, which its clients know.
     pub(crate) fn write(self, headers: &mut HeaderMap) {
+        if let Ok(reset) = HeaderValue::try_from(spoken(self.reset)) {
+            headers.insert(HeaderName::from_static("x-ratelimit-reset-requests"), reset);
+        }
         headers.insert(
             HeaderName::from_static("x-ratelimit-limit-requests"),
             HeaderValue::from(self.limit),
@@ -109,6 +121,18 @@ impl Standing {
             HeaderName::from_static("x-ratelimit-remaining-requests"),
             HeaderValue::from(self.remaining),
         );
+    }
+}
+
+/// A time as OpenAI writes it: `6m0s`, `1s`, `17ms`, rounded up.
+fn spoken(time: Duration) -> String {
+    if time < Duration::from_secs(1) {
+        return format!("{}ms", time.as_micros().div_ceil(1000));
+    }
+    let seconds = time.as_millis().div_ceil(1000);
+    match (seconds / 60, seconds % 60) {
+        (0, seconds) => format!("{seconds}s"),
+        (minutes, seconds) => format!("{minutes}m{seconds}s"),
     }
 }
 
@@ -129,10 +153,37 @@ mod tests {
     #[test]
     fn refuses_past_the_burst_and_says_when_to_come_back() {
         let (rates, ctx) = (rates(60, 2), context("acme", "alice"));
-        assert_eq!(rates.count(&ctx).unwrap().unwrap().remaining, 1);
-        assert_eq!(rates.count(&ctx).unwrap().unwrap().remaining, 0);
-        let error = rates.count(&ctx).unwrap_err();
+        for remaining in [1, 0] {
+            let standing = rates.count(&ctx).unwrap();
+            assert_eq!(standing.remaining, remaining);
+            assert!(standing.refusal().is_none());
+        }
+        let standing = rates.count(&ctx).unwrap();
+        let error = standing.refusal().unwrap();
         assert_eq!((error.status(), error.retry_after()), (429, Some(1)));
+
+        let mut headers = HeaderMap::new();
+        standing.write(&mut headers);
+        let of = |what: &str| headers[format!("x-ratelimit-{what}-requests")].clone();
+        assert_eq!(
+            [of("limit"), of("remaining"), of("reset")],
+            ["60", "0", "2s"]
+        );
+    }
+
+    #[test]
+    fn times_are_written_as_clients_know_them() {
+        for (millis, expected) in [
+            (0, "0ms"),
+            (17, "17ms"),
+            (1000, "1s"),
+            (1001, "2s"),
+            (59_999, "1m0s"),
+            (360_000, "6m0s"),
+        ] {
+            assert_eq!(spoken(Duration::from_millis(millis)), expected);
+        }
+        assert_eq!(spoken(Duration::from_micros(1)), "1ms");
     }
 
     #[test]
@@ -143,7 +194,7 @@ mod tests {
             context("acme", "bob"),
             context("globex", "alice"),
         ] {
-            assert!(rates.count(&ctx).is_ok());
+            assert!(rates.count(&ctx).unwrap().refusal().is_none());
         }
     }
 
@@ -151,8 +202,8 @@ mod tests {
     fn some_have_no_limit() {
         let demo = context("acme", "demo");
         let rates_on = rates(1, 1);
-        assert!((0..100).all(|_| rates_on.count(&demo).unwrap().is_none()));
+        assert!((0..100).all(|_| rates_on.count(&demo).is_none()));
         let off = rates(0, 1);
-        assert!((0..100).all(|_| off.count(&context("acme", "alice")).unwrap().is_none()));
+        assert!((0..100).all(|_| off.count(&context("acme", "alice")).is_none()));
     }
 }

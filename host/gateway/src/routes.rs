@@ -1,5 +1,6 @@
 //! Routes as data: what is served is a list that can be read, documented and walked by a test.
 
+use ambit_types::{Error, ErrorKind};
 use axum::{Router, routing::MethodRouter};
 
 /// One route of one plane.
@@ -17,6 +18,14 @@ pub(crate) fn router<S: Clone + Send + Sync + 'static>(routes: &[Route<S>]) -> R
     routes.iter().fold(Router::new(), |router, route| {
         router.route(route.path, (route.handler)())
     })
+}
+
+/// What to answer where a path has other methods; axum names them in `allow`.
+pub(crate) fn wrong_method() -> Error {
+    Error::new(
+        ErrorKind::MethodNotAllowed,
+        "this path has no such method; `allow` names those it has",
+    )
 }
 
 /// The routes as a Markdown table.

@@ -12,6 +12,8 @@ pub enum ErrorKind {
     Forbidden,
     /// 404: absent, or the caller may not know that it exists.
     NotFound,
+    /// 405: the path is there, for other methods.
+    MethodNotAllowed,
     /// 400: the request cannot be read; `param` names the field.
     Invalid { param: Option<String> },
     /// 400 `content_filter`: a guardrail rejected the text.
@@ -109,6 +111,7 @@ impl Error {
             ErrorKind::Unauthenticated => 401,
             ErrorKind::Forbidden => 403,
             ErrorKind::NotFound => 404,
+            ErrorKind::MethodNotAllowed => 405,
             ErrorKind::Invalid { .. } | ErrorKind::ContentFiltered { .. } => 400,
             ErrorKind::Conflict => 409,
             ErrorKind::TooLarge => 413,
@@ -127,6 +130,7 @@ impl Error {
             ErrorKind::Unauthenticated => "invalid_api_key",
             ErrorKind::Forbidden => "permission_denied",
             ErrorKind::NotFound => "not_found",
+            ErrorKind::MethodNotAllowed => "method_not_allowed",
             ErrorKind::Invalid { .. } => "invalid_request",
             ErrorKind::ContentFiltered { .. } => "content_filter",
             ErrorKind::Conflict => "conflict",

@@ -143,6 +143,26 @@ async fn no_route_answers_whom_it_should_not() {
             );
         }
     }
+    // Whom they are for they do answer: not as if there were no such path, method or caller.
+    for (routes, host, key) in [
+        (DATA_ROUTES, host, &acme.api_key),
+        (ADMIN_ROUTES, None, &ambit.up.admin_key),
+    ] {
+        // Nothing is deleted: the walk goes on with what is there.
+        for route in routes.iter().filter(|route| route.method != "DELETE") {
+            let path = filled(route.path);
+            let answer = planes.ask(route.method, &path, host, Some(key)).await;
+            let status = answer.status().as_u16();
+            assert!(![401, 405].contains(&status), "{} {path}", route.method);
+            let told = answer.text().await.unwrap();
+            for nothing in [
+                "there is nothing here under this name",
+                "there is no such path",
+            ] {
+                assert!(!told.contains(nothing), "{} {path}", route.method);
+            }
+        }
+    }
     for route in ADMIN_ROUTES {
         let path = filled(route.path);
         for key in [None, Some(acme.api_key.as_str()), Some("adm_0")] {
