@@ -1,0 +1,184 @@
+//! Kills, callers that go away, a full disk, a database that is read-only.
+
+use super::Opened;
+use crate::{
+    Append, Header, NewEvent, Store, StoreConfig, StoreError,
+    db::Db,
+    testing::TestStore,
+    tests::{event, on_both, opening, tenant},
+};
+use ambit_types::SessionId;
+use serde_json::json;
+
+/// The files of a process killed at any time are what lies there at that time: everything acknowledged is in them.
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_kill() {
+    let store = TestStore::sqlite().await.unwrap();
+    let Opened { acme, session } = Opened::new(&store).await;
+    for n in 2..40 {
+        let head = store
+            .store
+            .journal()
+            .append(Append::new(acme.id(), session).event(event("x")))
+            .await
+            .unwrap();
+        let copy = tempfile::tempdir().unwrap();
+        for name in ["ambit.db", "ambit.db-wal"] {
+            std::fs::copy(store.folder().unwrap().join(name), copy.path().join(name)).unwrap();
+        }
+        let revived = Store::open(&StoreConfig::sqlite(copy.path().join("ambit.db")))
+            .await
+            .unwrap();
+        let chain = revived
+            .tenant(acme.id())
+            .verify_chain(session)
+            .await
+            .unwrap();
+        assert_eq!((chain.events, chain.head), (n, head.head));
+        revived.close().await;
+    }
+    store.store.close().await;
+}
+
+#[tokio::test]
+async fn closing_writes_what_was_accepted() {
+    on_both(async |store| {
+        let (_, acme) = tenant(store, "acme").await;
+        let other = Store::open(&store.config).await.unwrap();
+        let sessions: Vec<_> = (0..50).map(|_| SessionId::new()).collect();
+        let waiting: Vec<_> = sessions
+            .iter()
+            .map(|session| {
+                let (journal, append) = (other.journal().clone(), opening(&acme, *session));
+                tokio::spawn(async move { journal.append(append).await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        other.close().await;
+        let mut written = 0;
+        for (task, session) in waiting.into_iter().zip(sessions) {
+            match task.await.unwrap() {
+                Ok(_) => {
+                    written += 1;
+                    assert_eq!(acme.verify_chain(session).await.unwrap().events, 1);
+                }
+                Err(error) => assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}"),
+            }
+        }
+        assert!(written > 0);
+        assert!(matches!(
+            other
+                .journal()
+                .append(opening(&acme, SessionId::new()))
+                .await,
+            Err(StoreError::Unavailable(_))
+        ));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_changes_nothing() {
+    on_both(async |store| {
+        let Opened { acme, session } = Opened::new(store).await;
+        for _ in 0..20 {
+            let mut append = Box::pin(
+                store
+                    .store
+                    .journal()
+                    .append(Append::new(acme.id(), session).event(event("x"))),
+            );
+            assert!(futures::poll!(append.as_mut()).is_pending());
+        }
+        let last = store
+            .store
+            .journal()
+            .append(Append::new(acme.id(), session).event(event("y")))
+            .await
+            .unwrap();
+        assert_eq!(
+            (
+                last.last_seq,
+                acme.verify_chain(session).await.unwrap().events
+            ),
+            (22, 22)
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_full_disk_fails_clearly_and_the_journal_recovers() {
+    let store = TestStore::sqlite().await.unwrap();
+    let Opened { acme, session } = Opened::new(&store).await;
+    let Db::Sqlite { journal, .. } = &store.store.db else {
+        panic!("SQLite")
+    };
+    journal.pragma("max_page_count", 1).await;
+    let big = |n: usize| {
+        Append::new(acme.id(), session).event(NewEvent::new("big", Header::default(), vec![1; n]))
+    };
+    let outcome = store.store.journal().append(big(1 << 20)).await;
+    assert!(matches!(outcome, Err(StoreError::Full(_))), "{outcome:?}");
+    let seen = ambit_types::Error::from(outcome.unwrap_err());
+    assert_eq!(
+        (seen.status(), seen.message()),
+        (503, "storage is not available; try again")
+    );
+    // Room again, and the same connection goes on.
+    journal.pragma("max_page_count", 1 << 20).await;
+    assert_eq!(
+        store
+            .store
+            .journal()
+            .append(big(1 << 20))
+            .await
+            .unwrap()
+            .last_seq,
+        2
+    );
+    assert_eq!(acme.verify_chain(session).await.unwrap().events, 2);
+    let too_big = store.store.journal().append(big(65 << 20)).await;
+    assert!(
+        matches!(too_big, Err(StoreError::Invalid { .. })),
+        "{too_big:?}"
+    );
+    store.store.close().await;
+}
+
+#[tokio::test]
+async fn a_read_only_database_fails_clearly_and_the_journal_recovers() {
+    on_both(async |store| {
+        let Opened { acme, session } = Opened::new(store).await;
+        store.set_read_only(true).await;
+        let outcome = store
+            .store
+            .journal()
+            .append(Append::new(acme.id(), session).event(event("x")))
+            .await;
+        assert!(
+            matches!(outcome, Err(StoreError::ReadOnly(_))),
+            "{outcome:?}"
+        );
+        let outcome = acme
+            .apply_agent(&"assistant".parse().unwrap(), &json!({}))
+            .await;
+        assert!(
+            matches!(outcome, Err(StoreError::ReadOnly(_))),
+            "{outcome:?}"
+        );
+        assert_eq!(acme.events(session, 0, 10).await.unwrap().len(), 1);
+        store.set_read_only(false).await;
+        assert_eq!(
+            store
+                .store
+                .journal()
+                .append(Append::new(acme.id(), session).event(event("x")))
+                .await
+                .unwrap()
+                .last_seq,
+            2
+        );
+    })
+    .await;
+}
