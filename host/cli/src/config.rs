@@ -169,11 +169,7 @@ impl Config {
         let providers = providers(&mut root, &mut secrets);
 
         let mut telemetry = root.table("telemetry");
-        let otlp = telemetry.parsed(
-            "otlp",
-            "an http address of an OpenTelemetry collector",
-            str::parse::<Url>,
-        );
+        let otlp = telemetry.parsed("otlp", COLLECTOR, collector);
         telemetry.finish("otlp");
         root.finish("data, log, components, default_model, base_domains, listen, admin, database, journal, limits, rate, providers, telemetry");
         if !problems.is_empty() {
@@ -195,8 +191,17 @@ impl Config {
     }
 }
 
+const COLLECTOR: &str =
+    "the http address of an OpenTelemetry collector, such as `http://127.0.0.1:4318`";
 const ADDRESS: &str = "an address with a port, such as `127.0.0.1:8080`";
 const SECRET: &str = "a secret: `{ env = \"NAME\" }` or `{ file = \"path\" }`";
+
+/// Spans go out in the clear: to a collector on this machine or in this network.
+fn collector(text: &str) -> Result<Url, &'static str> {
+    let url = text.parse::<Url>().ok();
+    url.filter(|url| url.scheme() == "http" && url.has_host())
+        .ok_or(COLLECTOR)
+}
 
 fn store(mut table: Reader<'_>, data: &Path, secrets: &mut Secrets<'_>) -> StoreConfig {
     let kind = table.parsed("kind", "`sqlite` or `postgres`", |text| match text {

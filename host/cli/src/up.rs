@@ -82,6 +82,12 @@ fn configuration(up: &Up) -> String {
             text.push_str("key = { env = \"OPENAI_API_KEY\" }\n");
         }
     }
+    if let Some(collector) = serve::environment("OTEL_EXPORTER_OTLP_ENDPOINT") {
+        text.push_str(&format!(
+            "\n[telemetry]\notlp = {}\n",
+            toml::Value::String(collector)
+        ));
+    }
     text
 }
 

@@ -9,15 +9,15 @@ use opentelemetry::{
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-/// A span below the caller's, where the caller sent a `traceparent` we can read; else a new trace, as W3C Trace Context asks.
+/// A span below the caller's, where the caller sent a `traceparent` we can read; else a new trace, as W3C Trace Context asks. Where
+/// spans are exported, the context names the exported one, so that what a provider records hangs below it.
 pub(crate) fn begin<B>(request: &Request<B>, id: RequestId) -> (TraceContext, Span) {
     let parent = one(request.headers(), "traceparent")
         .and_then(|header| header.parse::<TraceContext>().ok());
-    let trace = parent.map_or_else(TraceContext::new, |parent| parent.child());
     let span = tracing::info_span!(
         "request",
         %id,
-        trace = %hex(&trace.trace),
+        trace = tracing::field::Empty,
         method = %request.method(),
         path = request.uri().path(),
         client_id = tracing::field::Empty,
@@ -27,21 +27,37 @@ pub(crate) fn begin<B>(request: &Request<B>, id: RequestId) -> (TraceContext, Sp
     if let Some(client_id) = one(request.headers(), "x-request-id").filter(|id| sane(id)) {
         span.record("client_id", client_id);
     }
+    let trace = exported(&span, parent)
+        .unwrap_or_else(|| parent.map_or_else(TraceContext::new, |parent| parent.child()));
+    if !span.is_disabled() {
+        span.record("trace", hex(&trace.trace));
+    }
+    (trace, span)
+}
+
+/// Begins the span's export below the caller's. None: no telemetry is configured, which is the normal case.
+fn exported(span: &Span, parent: Option<TraceContext>) -> Option<TraceContext> {
     if let Some(parent) = parent {
         let flags = if parent.sampled {
             TraceFlags::SAMPLED
         } else {
             TraceFlags::default()
         };
-        let (trace, span_id) = (
+        let (trace, id) = (
             TraceId::from_bytes(parent.trace),
             SpanId::from_bytes(parent.span),
         );
-        let remote = SpanContext::new(trace, span_id, flags, true, TraceState::default());
-        // An error says that no telemetry is configured, which is the normal case.
-        let _ = span.set_parent(Context::new().with_remote_span_context(remote));
+        let remote = SpanContext::new(trace, id, flags, true, TraceState::default());
+        span.set_parent(Context::new().with_remote_span_context(remote))
+            .ok()?;
     }
-    (trace, span)
+    let context = span.context();
+    let ours = context.span().span_context().clone();
+    ours.is_valid().then(|| TraceContext {
+        trace: ours.trace_id().to_bytes(),
+        span: ours.span_id().to_bytes(),
+        sampled: ours.is_sampled(),
+    })
 }
 
 /// The header's value where it stands exactly once and is text.

@@ -18,6 +18,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 use tokio::sync::oneshot;
+use tracing::Span;
 
 /// The executor. Dropping it lets running jobs end and forgets the waiting ones.
 #[derive(Debug)]
@@ -108,9 +109,12 @@ impl Executor {
         job: impl FnOnce() -> R + Send + 'static,
     ) -> Result<R, ExecutorError> {
         let (sender, receiver) = oneshot::channel();
+        // What the job tells belongs to the caller's trace.
+        let span = Span::current();
         let job = Box::new(move || {
             // Nobody waits any more: the caller's future was dropped.
             if !sender.is_closed() {
+                let job = || span.in_scope(job);
                 let result: Result<R, Box<dyn Any + Send>> = catch_unwind(AssertUnwindSafe(job));
                 let _ = sender.send(result.map_err(|_| ExecutorError::Panicked));
             }

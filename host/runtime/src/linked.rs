@@ -28,6 +28,7 @@ use std::{
     time::Instant,
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tracing::{Instrument as _, Span};
 use wasmtime::{
     Store,
     component::{InstancePre, Linker},
@@ -171,9 +172,10 @@ impl<H: Send + 'static, B: Bindings<H>> Pure<H, B> {
         host: H,
         run: impl FnOnce(&mut Store<Call<H>>, &B) -> wasmtime::Result<R>,
     ) -> Result<R, CallError> {
+        let span = self.0.span(scope);
         let meter = self.0.meter(scope);
-        let result = self.call_metered(scope, &meter, host, run);
-        self.0.end(&meter, result)
+        let result = span.in_scope(|| self.call_metered(scope, &meter, host, run));
+        self.0.end(&span, &meter, result)
     }
 
     fn call_metered<R>(
@@ -249,13 +251,16 @@ impl<H: Send + 'static, B: Bindings<H>> Effectful<H, B> {
         host: H,
         run: impl AsyncFnOnce(&mut Store<Call<H>>, &B) -> wasmtime::Result<R>,
     ) -> Result<R, CallError> {
+        let span = self.0.span(scope);
         let meter = self.0.meter(scope);
-        let whole = self.call_metered(scope, &meter, host, run);
+        let whole = self
+            .call_metered(scope, &meter, host, run)
+            .instrument(span.clone());
         let result = match tokio::time::timeout_at(meter.deadline().into(), whole).await {
             Ok(result) => result,
             Err(_) => Err(CallError::Limit(Limit::Deadline)),
         };
-        self.0.end(&meter, result)
+        self.0.end(&span, &meter, result)
     }
 
     async fn call_metered<R>(
@@ -331,6 +336,16 @@ impl<H: Send + 'static, B: Bindings<H>> Linked<H, B> {
 
     fn concurrency(&self) -> u32 {
         self.code.manifest().limits.concurrency
+    }
+
+    /// One span per call, for the trace it belongs to. At the level `debug`: a log at `info` does not pay for it.
+    fn span(&self, scope: &CallScope) -> Span {
+        tracing::debug_span!(
+            "component",
+            component = &*self.code.manifest().component.name,
+            tenant = &**scope.tenant.slug(),
+            outcome = tracing::field::Empty,
+        )
     }
 
     fn meter(&self, scope: &CallScope) -> Arc<Meter> {
@@ -410,8 +425,15 @@ impl<H: Send + 'static, B: Bindings<H>> Linked<H, B> {
         }
     }
 
-    fn end<R>(&self, meter: &Meter, result: Result<R, CallError>) -> Result<R, CallError> {
+    fn end<R>(
+        &self,
+        span: &Span,
+        meter: &Meter,
+        result: Result<R, CallError>,
+    ) -> Result<R, CallError> {
         meter.end();
+        let outcome = result.as_ref().err().map_or("ok", CallError::as_str);
+        span.record("outcome", outcome);
         self.metrics
             .count(meter.tenant().slug(), meter.cpu_ms(), &result);
         if result.is_ok() && meter.refused() == Some(Limit::Egress) {

@@ -54,7 +54,7 @@ pub struct CallContext {
     pub principal: Arc<Principal>,
     pub request: RequestId,
     pub session: Option<SessionId>,
-    /// Sent on as `traceparent` to whatever is called outside (a child span each).
+    /// Sent on as `traceparent` to providers, so that their spans hang below the request's.
     pub trace: TraceContext,
     /// When the caller stops waiting; nothing done for this call outlives it.
     pub deadline: Instant,

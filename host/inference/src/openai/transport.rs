@@ -169,7 +169,7 @@ impl Transport {
         expect: Expect,
     ) -> Result<Answer, ProviderError> {
         let mut request = self.request(Method::POST, &self.chat, body);
-        if let Ok(trace) = HeaderValue::try_from(ctx.trace.child().to_string()) {
+        if let Ok(trace) = HeaderValue::try_from(ctx.trace.to_string()) {
             request.headers_mut().insert("traceparent", trace);
         }
         let answer = self.send(request, Instant::from_std(ctx.deadline)).await?;
