@@ -83,7 +83,7 @@ pub(crate) async fn host(config: &Config, components: Option<&Path>) -> anyhow::
         .map_err(explain)
         .context("cannot bind the installation's components")?;
     let metrics = Arc::new(Metrics::default());
-    metrics.register(|registry| platform.runtime.metrics().register(registry));
+    metrics.register(|registry| platform.runtime.register(registry));
     let gateway = Gateway::new(
         config.gateway.clone(),
         platform.clone(),

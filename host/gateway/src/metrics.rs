@@ -1,22 +1,20 @@
 //! Prometheus families of the gateway, by tenant and agent, with bounded cardinality.
 //!
 //! A label value counts under its own name only once it is known to exist (a tenant that was routed, an agent that was found) and while
-//! fewer than [`MAX_NAMES`] names were seen; everything later counts as `other`. So nobody can fill memory or the scraper by inventing
-//! names, and a sum over the label stays right. Other crates register their own families in the same [`Registry`].
+//! [`Labels`] has room for it. So nobody can fill memory or the scraper by inventing names. Other crates register their own families in
+//! the same [`Registry`].
 
 use ambit_capabilities::guardrail::{Action, Stage};
 use ambit_inference::Usage;
 use ambit_session::Observer;
+use ambit_types::Labels;
 use parking_lot::RwLock;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
-use std::{collections::HashSet, sync::Arc, time::Duration};
-
-/// Names per label. A family of (tenant, agent) then has some thousands of series at most in practice; each costs about 200 bytes.
-const MAX_NAMES: usize = 500;
+use std::{sync::Arc, time::Duration};
 
 /// From a pass-through to the slowest model call.
 const SECONDS: [f64; 14] = [
@@ -28,8 +26,8 @@ type Seconds<L> = Family<L, Histogram, fn() -> Histogram>;
 #[derive(Debug)]
 pub struct Metrics {
     registry: RwLock<Registry>,
-    tenants: Names,
-    agents: Names,
+    tenants: Labels,
+    agents: Labels,
     requests: Family<RequestLabels, Counter>,
     latency: Seconds<RouteLabels>,
     first_chunk: Seconds<AgentLabels>,
@@ -37,7 +35,7 @@ pub struct Metrics {
     verdicts: Family<VerdictLabels, Counter>,
     model_calls: Family<ModelLabels, Counter>,
     tool_calls: Family<ToolLabels, Counter>,
-    providers: Names,
+    providers: Labels,
     connections: Gauge,
     in_flight: Gauge,
 }
@@ -97,8 +95,8 @@ impl Default for Metrics {
         let seconds: fn() -> Histogram = || Histogram::new(SECONDS);
         let metrics = Self {
             registry: RwLock::new(Registry::default()),
-            tenants: Names::default(),
-            agents: Names::default(),
+            tenants: Labels::default(),
+            agents: Labels::default(),
             requests: Family::default(),
             latency: Family::new_with_constructor(seconds),
             first_chunk: Family::new_with_constructor(seconds),
@@ -106,7 +104,7 @@ impl Default for Metrics {
             verdicts: Family::default(),
             model_calls: Family::default(),
             tool_calls: Family::default(),
-            providers: Names::default(),
+            providers: Labels::default(),
             connections: Gauge::default(),
             in_flight: Gauge::default(),
         };
@@ -186,9 +184,11 @@ impl Metrics {
         status: u16,
         took: Duration,
     ) {
+        // Turned away before its path was looked at.
+        let route = if route.is_empty() { "none" } else { route };
         let (tenant, agent) = (
             self.tenant(tenant),
-            self.agents.get(agent.unwrap_or("none")),
+            self.agents.get(agent.unwrap_or(Labels::NONE)),
         );
         self.latency
             .get_or_create(&RouteLabels {
@@ -240,7 +240,7 @@ impl Metrics {
     }
 
     fn tenant(&self, tenant: Option<&str>) -> Arc<str> {
-        self.tenants.get(tenant.unwrap_or("none"))
+        self.tenants.get(tenant.unwrap_or(Labels::NONE))
     }
 }
 
@@ -316,30 +316,6 @@ impl Drop for Counted {
     }
 }
 
-/// The names seen so far, each kept once.
-#[derive(Debug, Default)]
-struct Names(RwLock<HashSet<Arc<str>>>);
-
-impl Names {
-    fn get(&self, name: &str) -> Arc<str> {
-        if let Some(known) = self.0.read().get(name) {
-            return known.clone();
-        }
-        let mut names = self.0.write();
-        let name = if names.len() < MAX_NAMES {
-            name
-        } else {
-            "other"
-        };
-        if let Some(known) = names.get(name) {
-            return known.clone();
-        }
-        let name: Arc<str> = name.into();
-        names.insert(name.clone());
-        name
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -371,7 +347,7 @@ mod tests {
         let text = metrics.render();
         for line in [
             r#"ambit_requests_total{tenant="acme",agent="assistant",route="chat",status="2xx"} 1"#,
-            r#"ambit_requests_total{tenant="acme",agent="none",route="chat",status="4xx"} 1"#,
+            r#"ambit_requests_total{tenant="acme",agent="_none",route="chat",status="4xx"} 1"#,
             r#"ambit_tokens_total{tenant="acme",agent="assistant",direction="output"} 11"#,
             r#"ambit_request_seconds_count{tenant="acme",route="chat"} 2"#,
             r#"ambit_model_calls_total{tenant="acme",agent="assistant",provider="openai",outcome="connect_failed"} 1"#,
@@ -384,17 +360,25 @@ mod tests {
     }
 
     #[test]
-    fn names_are_bounded() {
+    fn many_tenants_and_agents_make_few_series() {
         let metrics = Metrics::default();
-        for i in 0..10 * MAX_NAMES {
-            metrics.verdict(&format!("tenant-{i}"), Stage::Input, Action::Allow);
+        let took = Duration::from_millis(1);
+        for n in 0..5_000 {
+            let name = format!("name-{n}");
+            metrics.verdict(&name, Stage::Input, Action::Allow);
+            metrics.request(Some(&name), Some(&name), "chat", 200, took);
+            metrics.model_call(&name, &name, &name, &Usage::default(), None);
         }
-        let series = metrics
-            .render()
-            .lines()
-            .filter(|line| line.starts_with("ambit_verdicts_total"))
-            .count();
-        assert!(series <= MAX_NAMES + 1, "{series}");
-        assert!(metrics.render().contains(r#"tenant="other""#));
+        let text = metrics.render();
+        for family in [
+            "ambit_verdicts_total",
+            "ambit_requests_total",
+            "ambit_model_calls_total",
+        ] {
+            let series = text.lines().filter(|line| line.starts_with(family));
+            let series = series.count();
+            assert!((2..1_000).contains(&series), "{family}: {series}");
+        }
+        assert!(text.contains(&format!("tenant=\"{}\"", Labels::OTHER)));
     }
 }

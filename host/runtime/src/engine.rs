@@ -123,6 +123,27 @@ fn config(class: EngineClass) -> Config {
     config
 }
 
+/// Component instances at a time: far more than there are places for calls.
+const INSTANCES: u32 = 1_000;
+/// A component is some core modules.
+const CORE_INSTANCES: u32 = 4 * INSTANCES;
+const TABLES: u32 = 2 * INSTANCES;
+
+/// How many slots the pool of a class has, by what they are for.
+pub(crate) fn slots(class: EngineClass) -> [(&'static str, u32); 5] {
+    let stacks = match class {
+        EngineClass::Pure => 0,
+        EngineClass::Effectful => INSTANCES,
+    };
+    [
+        ("instances", INSTANCES),
+        ("core_instances", CORE_INSTANCES),
+        ("memories", INSTANCES),
+        ("tables", TABLES),
+        ("stacks", stacks),
+    ]
+}
+
 /// Slots of the pool. They are address space, not memory: what was never touched costs nothing.
 fn pool(class: EngineClass) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
@@ -134,15 +155,15 @@ fn pool(class: EngineClass) -> PoolingAllocationConfig {
         .max_tables_per_module(16)
         .max_core_instances_per_component(64)
         .table_elements(65_536)
-        .total_component_instances(1_000)
-        .total_core_instances(4_000)
-        .total_memories(1_000)
-        .total_tables(2_000);
+        .total_component_instances(INSTANCES)
+        .total_core_instances(CORE_INSTANCES)
+        .total_memories(INSTANCES)
+        .total_tables(TABLES);
     match class {
         EngineClass::Pure => pool.max_unused_warm_slots(64).total_stacks(0),
         EngineClass::Effectful => pool
             .max_unused_warm_slots(32)
-            .total_stacks(1_000)
+            .total_stacks(INSTANCES)
             .async_stack_keep_resident(32 << 10),
     };
     // Linux ≥ 6.7 tells which pages were touched, so that only those are put back.

@@ -343,7 +343,7 @@ impl<H: Send + 'static, B: Bindings<H>> Linked<H, B> {
         tracing::debug_span!(
             "component",
             component = &*self.code.manifest().component.name,
-            tenant = &**scope.tenant.slug(),
+            tenant = self.runtime.label(&scope.tenant),
             outcome = tracing::field::Empty,
         )
     }
@@ -434,16 +434,14 @@ impl<H: Send + 'static, B: Bindings<H>> Linked<H, B> {
         meter.end();
         let outcome = result.as_ref().err().map_or("ok", CallError::as_str);
         span.record("outcome", outcome);
-        self.metrics
-            .count(meter.tenant().slug(), meter.cpu_ms(), &result);
+        let tenant = self.runtime.label(meter.tenant());
+        self.metrics.count(tenant, meter.cpu_ms(), &result);
         if result.is_ok() && meter.refused() == Some(Limit::Egress) {
             // The guest was told, and answered all the same: what it makes of a cut transfer is its own affair.
-            self.metrics
-                .count_limit(meter.tenant().slug(), Limit::Egress);
+            self.metrics.count_limit(tenant, Limit::Egress);
         }
         if let Err(error) = &result {
             let component = &*self.code.manifest().component.name;
-            let tenant = &**meter.tenant().slug();
             match error {
                 // Somebody should look at this one.
                 CallError::Host(cause) => tracing::error!(

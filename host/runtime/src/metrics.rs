@@ -1,10 +1,20 @@
-//! What the runtime counts, for `/metrics`. Labels are components and tenants, both of which operators make: few.
+//! What the runtime counts, for `/metrics`. Labels are components, which operators make: few; and tenants, of which [`Labels`] keeps
+//! few.
 
-use crate::{CallError, Limit};
+use crate::{
+    CallError, Limit, Runtime,
+    engine::{self, EngineClass},
+};
+use ambit_types::Labels;
 use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family},
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _, MetricEncoder},
+    metrics::{MetricType, counter::Counter, family::Family, gauge::ConstGauge},
     registry::Registry,
+};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
 };
 
 /// The runtime's metrics. Cheap to clone; clones count together.
@@ -13,6 +23,7 @@ pub struct Metrics {
     calls: Family<CallLabels, Counter>,
     limits: Family<LimitLabels, Counter>,
     cpu: Family<ComponentLabels, Counter>,
+    tenants: Arc<Labels>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -24,7 +35,7 @@ struct CallLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LimitLabels {
     component: String,
-    tenant: String,
+    tenant: Arc<str>,
     limit: &'static str,
 }
 
@@ -44,7 +55,7 @@ pub(crate) struct ComponentMetrics {
 
 impl Metrics {
     /// Makes the metrics visible in `registry`.
-    pub fn register(&self, registry: &mut Registry) {
+    pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register(
             "ambit_component_calls",
             "Component calls by how they ended",
@@ -78,7 +89,7 @@ impl Metrics {
     pub fn limit_hits(&self, component: &str, tenant: &str, limit: Limit) -> u64 {
         let labels = LimitLabels {
             component: component.into(),
-            tenant: tenant.into(),
+            tenant: self.tenants.get(tenant),
             limit: limit.as_str(),
         };
         self.limits.get_or_create(&labels).get()
@@ -130,9 +141,97 @@ impl ComponentMetrics {
     pub(crate) fn count_limit(&self, tenant: &str, limit: Limit) {
         let labels = LimitLabels {
             component: self.component.clone(),
-            tenant: tenant.into(),
+            tenant: self.metrics.tenants.get(tenant),
             limit: limit.as_str(),
         };
         self.metrics.limits.get_or_create(&labels).inc();
     }
+}
+
+/// How full the pools of instances are and who waits for a thread, asked when somebody scrapes.
+#[derive(Debug)]
+pub(crate) struct Pools(pub(crate) Weak<Runtime>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PoolLabels {
+    engine: &'static str,
+    of: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EngineLabels {
+    engine: &'static str,
+}
+
+impl Collector for Pools {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(runtime) = self.0.upgrade() else {
+            return Ok(());
+        };
+        let pools = [EngineClass::Pure, EngineClass::Effectful].map(|class| {
+            let engine = runtime.engines().of(class);
+            (class, engine.pooling_allocator_metrics())
+        });
+        // Without address space there is no pool, and nothing to say of it.
+        let pools = || {
+            let pools = pools.iter();
+            pools.filter_map(|(class, pool)| Some((*class, pool.as_ref()?)))
+        };
+        let mut used = gauge(
+            &mut encoder,
+            "ambit_pool_used",
+            "Slots of the instance pool in use",
+        )?;
+        for (class, pool) in pools() {
+            for (of, count) in [
+                ("instances", pool.component_instances()),
+                ("core_instances", pool.core_instances()),
+                ("memories", pool.memories() as u64),
+                ("tables", pool.tables() as u64),
+                ("stacks", pool.stacks() as u64),
+            ] {
+                let labels = PoolLabels {
+                    engine: class.as_str(),
+                    of,
+                };
+                ConstGauge::new(count).encode(used.encode_family(&labels)?)?;
+            }
+        }
+        let mut slots = gauge(
+            &mut encoder,
+            "ambit_pool_slots",
+            "Slots the instance pool has",
+        )?;
+        for (class, _) in pools() {
+            for (of, count) in engine::slots(class) {
+                let labels = PoolLabels {
+                    engine: class.as_str(),
+                    of,
+                };
+                ConstGauge::new(u64::from(count)).encode(slots.encode_family(&labels)?)?;
+            }
+        }
+        let help = "Memory of slots that are not in use but ready for the next instance";
+        let mut idle = gauge(&mut encoder, "ambit_pool_idle_bytes", help)?;
+        for (class, pool) in pools() {
+            let bytes = pool.unused_memory_bytes_resident()
+                + pool.unused_table_bytes_resident()
+                + pool.unused_stack_bytes_resident().unwrap_or(0);
+            let labels = EngineLabels {
+                engine: class.as_str(),
+            };
+            ConstGauge::new(bytes as u64).encode(idle.encode_family(&labels)?)?;
+        }
+        let help = "Pure calls that wait for a thread";
+        let waiting = gauge(&mut encoder, "ambit_executor_waiting", help)?;
+        ConstGauge::new(runtime.executor().waiting() as u64).encode(waiting)
+    }
+}
+
+fn gauge<'a>(
+    encoder: &'a mut DescriptorEncoder<'_>,
+    name: &'a str,
+    help: &'a str,
+) -> Result<MetricEncoder<'a>, fmt::Error> {
+    encoder.encode_descriptor(name, help, None, MetricType::Gauge)
 }

@@ -5,13 +5,15 @@ use crate::{
     cache::Cache,
     code::{Compiled, MAX_COMPONENT},
     engine::{Allocation, EngineClass, Engines, default_threads},
+    metrics::Pools,
     ticker::Ticker,
     warm::Warm,
 };
 use ambit_policy::Manifest;
-use ambit_types::{TenantId, TenantSlug};
+use ambit_types::{Labels, TenantId, TenantSlug};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
+use prometheus_client::registry::Registry;
 use std::{
     collections::HashMap,
     path::PathBuf,
@@ -196,6 +198,21 @@ impl Runtime {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Makes what the runtime counts visible in `registry`, with how full its pools are.
+    pub fn register(self: &Arc<Self>, registry: &mut Registry) {
+        self.metrics.register(registry);
+        registry.register_collector(Box::new(Pools(Arc::downgrade(self))));
+    }
+
+    /// What a tenant is called in metrics, spans and logs. The host's own share has a name that no tenant can have.
+    pub(crate) fn label<'a>(&self, tenant: &'a Tenant) -> &'a str {
+        if tenant.id() == self.host.id() {
+            Labels::HOST
+        } else {
+            tenant.slug()
+        }
     }
 
     pub(crate) fn engines(&self) -> &Engines {

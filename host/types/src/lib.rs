@@ -6,6 +6,7 @@
 mod context;
 mod error;
 mod id;
+mod labels;
 mod name;
 mod secret;
 mod trace;
@@ -13,6 +14,7 @@ mod trace;
 pub use context::{CallContext, Principal, Scope};
 pub use error::{Error, ErrorKind};
 pub use id::{DocumentId, IdError, KeyId, RequestId, SessionId, TenantId};
+pub use labels::Labels;
 pub use name::{
     AgentName, CollectionName, ComponentName, NameError, ProviderName, TenantSlug, ToolName,
 };
