@@ -20,6 +20,7 @@
 mod chat;
 mod error;
 mod extractive;
+mod object;
 mod openai;
 mod provider;
 mod raw;

@@ -15,6 +15,7 @@ use std::{
 
 use crate::{
     FinishReason, ProviderError, TextSpan, Usage,
+    object::object,
     wire::{self, Said},
 };
 
@@ -54,31 +55,27 @@ pub struct RawChat {
     texts: Vec<TextSpan>,
 }
 
-#[derive(Deserialize)]
-struct Body<'a> {
-    #[serde(borrow)]
-    model: Option<&'a RawValue>,
-    #[serde(borrow)]
-    messages: Option<Vec<Said<'a>>>,
-    #[serde(default)]
-    stream: Option<bool>,
-    /// None only where the key is absent: `null` stands in the body too and has a place.
-    #[serde(borrow, default, deserialize_with = "present")]
-    stream_options: Option<&'a RawValue>,
-    #[serde(default)]
-    max_tokens: Option<u64>,
-    #[serde(default)]
-    max_completion_tokens: Option<u64>,
-    #[serde(default)]
-    n: Option<u32>,
-    #[serde(default)]
-    logprobs: Option<bool>,
+object! {
+    struct Body<'a> {
+        model: Option<&'a RawValue>,
+        messages: Option<Vec<Said<'a>>>,
+        stream: Option<bool>,
+        stream_options: Present<'a>,
+        max_tokens: Option<u64>,
+        max_completion_tokens: Option<u64>,
+        n: Option<u32>,
+        logprobs: Option<bool>,
+    }
 }
 
-fn present<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
+/// None only where the key is absent: `null` stands in the body too and has a place.
+#[derive(Default)]
+struct Present<'a>(Option<&'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Present<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <&RawValue>::deserialize(deserializer).map(|raw| Self(Some(raw)))
+    }
 }
 
 #[derive(Deserialize)]
@@ -88,7 +85,7 @@ struct StreamOptions {
 }
 
 impl RawChat {
-    /// Reads what must be known. A key that stands twice is refused: two readers could understand it differently.
+    /// Reads what must be known. A key that two readers could understand differently is refused, see [`crate::object`].
     ///
     /// # Errors
     /// The body is no chat request; the message says why, naming the field where it can.
@@ -97,13 +94,6 @@ impl RawChat {
             param: Some(param),
             message: message.to_owned(),
         };
-        // The derived reader would take an array for an object with its fields in order.
-        if body.trim_ascii_start().first() != Some(&b'{') {
-            return Err(RequestError {
-                param: None,
-                message: "the body is not a JSON object".to_owned(),
-            });
-        }
         let read: Body<'_> = serde_json::from_slice(&body).map_err(|error| RequestError {
             param: None,
             message: format!("the body is not a chat request: {error}"),
@@ -111,6 +101,7 @@ impl RawChat {
         let model_raw = read
             .model
             .ok_or_else(|| fault("model", "`model` is missing"))?;
+        let options = read.stream_options.0;
         let model: String = serde_json::from_str(model_raw.get())
             .map_err(|_| fault("model", "`model` must be a string"))?;
         let messages = read
@@ -119,7 +110,7 @@ impl RawChat {
         if messages.is_empty() {
             return Err(fault("messages", "`messages` must not be empty"));
         }
-        let include_usage = match read.stream_options {
+        let include_usage = match options {
             None => false,
             Some(options) => serde_json::from_str::<Option<StreamOptions>>(options.get())
                 .map_err(|_| {
@@ -147,9 +138,7 @@ impl RawChat {
             model_place: wire::place(&body, model_raw),
             stream: read.stream.unwrap_or(false),
             include_usage,
-            options_place: read
-                .stream_options
-                .map(|options| wire::place(&body, options)),
+            options_place: options.map(|options| wire::place(&body, options)),
             max_tokens: read.max_completion_tokens.or(read.max_tokens),
             choices: read.n.unwrap_or(1),
             logprobs: read.logprobs.unwrap_or(false),

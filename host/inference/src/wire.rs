@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::{borrow::Cow, ops::Range};
 
-use crate::{FinishReason, ToolCallFragment, Usage};
+use crate::{FinishReason, ToolCallFragment, Usage, object::object};
 
 /// What a text is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,70 +49,58 @@ pub(crate) struct Reading {
     pub(crate) error: bool,
 }
 
-#[derive(Deserialize)]
-struct Answer<'a> {
-    #[serde(borrow, default)]
-    choices: Option<Vec<Choice<'a>>>,
-    #[serde(default)]
-    usage: Option<WireUsage>,
-    #[serde(borrow, default)]
-    error: Option<&'a RawValue>,
+object! {
+    struct Answer<'a> {
+        choices: Option<Vec<Choice<'a>>>,
+        usage: Option<WireUsage>,
+        error: Option<&'a RawValue>,
+    }
 }
 
-#[derive(Deserialize)]
-struct Choice<'a> {
-    #[serde(default)]
-    index: u32,
-    #[serde(borrow, default)]
-    delta: Option<Said<'a>>,
-    #[serde(borrow, default)]
-    message: Option<Said<'a>>,
-    #[serde(borrow, default)]
-    finish_reason: Option<Cow<'a, str>>,
+object! {
+    struct Choice<'a> {
+        index: Option<u32>,
+        delta: Option<Said<'a>>,
+        message: Option<Said<'a>>,
+        finish_reason: Option<Cow<'a, str>>,
+        /// The text once more, token by token, where no guardrail looks. Never asked for.
+        logprobs: Option<&'a RawValue>,
+    }
 }
 
-/// A message of a request, a message of an answer, or a delta: the fields that hold text are the same.
-#[derive(Deserialize)]
-pub(crate) struct Said<'a> {
-    #[serde(borrow, default)]
-    content: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    refusal: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    reasoning_content: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    reasoning: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    tool_calls: Option<Vec<Call<'a>>>,
-    /// What came before `tool_calls`; some servers still send it.
-    #[serde(borrow, default)]
-    function_call: Option<Function<'a>>,
+object! {
+    /// A message of a request, a message of an answer, or a delta: the fields that hold text are the same.
+    pub(crate) struct Said<'a> {
+        content: Option<&'a RawValue>,
+        refusal: Option<&'a RawValue>,
+        reasoning_content: Option<&'a RawValue>,
+        reasoning: Option<&'a RawValue>,
+        tool_calls: Option<Vec<Call<'a>>>,
+        /// What came before `tool_calls`; some servers still send it.
+        function_call: Option<Function<'a>>,
+    }
 }
 
-#[derive(Deserialize)]
-struct Call<'a> {
-    #[serde(default)]
-    index: Option<u32>,
-    #[serde(default)]
-    id: Option<String>,
-    #[serde(borrow, default)]
-    function: Option<Function<'a>>,
+object! {
+    struct Call<'a> {
+        index: Option<u32>,
+        id: Option<Cow<'a, str>>,
+        function: Option<Function<'a>>,
+    }
 }
 
-#[derive(Deserialize)]
-struct Function<'a> {
-    #[serde(default)]
-    name: Option<String>,
-    #[serde(borrow, default)]
-    arguments: Option<&'a RawValue>,
+object! {
+    struct Function<'a> {
+        name: Option<Cow<'a, str>>,
+        arguments: Option<&'a RawValue>,
+    }
 }
 
-#[derive(Deserialize)]
-struct Part<'a> {
-    #[serde(borrow, default)]
-    text: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    refusal: Option<&'a RawValue>,
+object! {
+    struct Part<'a> {
+        text: Option<&'a RawValue>,
+        refusal: Option<&'a RawValue>,
+    }
 }
 
 #[derive(Deserialize)]
@@ -141,10 +129,6 @@ struct CompletionDetails {
 
 /// Reads a completion or a chunk of one.
 pub(crate) fn read(body: &Bytes) -> Result<Reading, serde_json::Error> {
-    // The derived reader would take an array for an object with its fields in order.
-    if body.trim_ascii_start().first() != Some(&b'{') {
-        return Err(serde::de::Error::custom("not an object"));
-    }
     let answer: Answer<'_> = serde_json::from_slice(body)?;
     let mut reading = Reading {
         usage: answer.usage.map(|usage| Usage {
@@ -163,17 +147,22 @@ pub(crate) fn read(body: &Bytes) -> Result<Reading, serde_json::Error> {
         ..Reading::default()
     };
     for choice in answer.choices.unwrap_or_default() {
-        reading.choices.push(choice.index);
+        let index = choice.index.unwrap_or(0);
+        reading.choices.push(index);
+        let repeats = |logprobs: &RawValue| !matches!(logprobs.get(), "null" | "{}" | "[]");
+        if choice.logprobs.is_some_and(repeats) {
+            return Err(serde::de::Error::custom("logprobs that nobody asked for"));
+        }
         for said in [&choice.delta, &choice.message].into_iter().flatten() {
-            said.texts(body, choice.index, &mut reading.texts)?;
-            if choice.index == 0 {
+            said.texts(body, index, &mut reading.texts)?;
+            if index == 0 {
                 said.fragments(&mut reading.tool_calls)?;
             }
         }
         if let Some(reason) = choice.finish_reason {
             reading
                 .finishes
-                .push((choice.index, FinishReason::from_wire(&reason)));
+                .push((index, FinishReason::from_wire(&reason)));
         }
     }
     Ok(reading)
@@ -188,19 +177,23 @@ impl<'a> Said<'a> {
         into: &mut Vec<TextSpan>,
     ) -> Result<(), serde_json::Error> {
         let mut add = |kind, raw: Option<&RawValue>| -> Result<(), serde_json::Error> {
-            match raw {
-                Some(raw) if raw.get().starts_with('"') => {
-                    let text = serde_json::from_str(raw.get())?;
-                    into.push(TextSpan {
-                        index,
-                        kind,
-                        text,
-                        place: place(body, raw),
-                    });
-                    Ok(())
-                }
-                _ => Ok(()),
-            }
+            let Some(raw) = raw.filter(|raw| raw.get() != "null") else {
+                return Ok(());
+            };
+            let text = match kind {
+                _ if raw.get().starts_with('"') => serde_json::from_str(raw.get())?,
+                // Some servers send the object itself.
+                TextKind::ToolArguments(_) => raw.get().to_owned(),
+                // What is neither text nor nothing, another reader may know how to show.
+                _ => return Err(serde::de::Error::custom("a text that is no string")),
+            };
+            into.push(TextSpan {
+                index,
+                kind,
+                text,
+                place: place(body, raw),
+            });
+            Ok(())
         };
         if let Some(content) = self
             .content
@@ -235,17 +228,16 @@ impl<'a> Said<'a> {
             let (name, arguments) = call
                 .function
                 .as_ref()
-                .map_or((None, None), |f| (f.name.clone(), f.arguments));
+                .map_or((None, None), |f| (f.name.as_deref(), f.arguments));
             let arguments = match arguments {
                 None => String::new(),
                 Some(raw) if raw.get().starts_with('"') => serde_json::from_str(raw.get())?,
-                // Some servers send the object itself.
                 Some(raw) => raw.get().to_owned(),
             };
             into.push(ToolCallFragment {
                 index: call.number(n),
-                id: call.id.clone(),
-                name,
+                id: call.id.as_deref().map(str::to_owned),
+                name: name.map(str::to_owned),
                 arguments,
             });
         }
