@@ -1,7 +1,7 @@
 //! The composition root: from a configuration to a running host.
 
 use crate::{config::Config, shipped, telemetry};
-use ambit_capabilities::tool::Outbound;
+use ambit_capabilities::tool::{Outbound, Reach};
 use ambit_egress::Egress;
 use ambit_gateway::{Gateway, Metrics};
 use ambit_index::{Index, IndexConfig};
@@ -73,7 +73,8 @@ pub(crate) async fn host(config: &Config, components: Option<&Path>) -> anyhow::
         }),
         runtime,
         store,
-        outbound: Outbound::new(egress, CONNECTIONS_PER_TENANT),
+        reach: Reach::new(Outbound::new(egress, CONNECTIONS_PER_TENANT))
+            .with_values(config.values.clone()),
     };
     if let Some(folder) = components {
         shipped::install(&platform, folder).await?;
@@ -82,6 +83,11 @@ pub(crate) async fn host(config: &Config, components: Option<&Path>) -> anyhow::
         .await
         .map_err(explain)
         .context("cannot bind the installation's components")?;
+    for slug in config.values.tenants() {
+        if tenants.by_slug(slug).is_none() {
+            tracing::warn!(tenant = %slug, "the configuration has values for a tenant that does not exist");
+        }
+    }
     let metrics = Arc::new(Metrics::default());
     metrics.register(|registry| platform.runtime.register(registry));
     let gateway = Gateway::new(

@@ -2,16 +2,22 @@
 //!
 //! Only this file and the command line read the environment. docs/configuration.md is the reference; a test parses its example.
 
+mod secrets;
+mod values;
+
+use ambit_capabilities::tool::Values;
 use ambit_gateway::GatewayConfig;
 use ambit_policy::{Problem, Problems, Reader};
 use ambit_session::ModelName;
 use ambit_store::{Database, JournalConfig, PostgresConfig, StoreConfig};
 use ambit_types::{ProviderName, Secret};
 use anyhow::Context as _;
+use secrets::{SECRET, Secrets};
 use std::{
     net::SocketAddr,
     num::NonZeroU32,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 use url::Url;
@@ -29,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) components: Option<PathBuf>,
     pub(crate) providers: Vec<ProviderConfig>,
     pub(crate) default_model: Option<ModelName>,
+    /// What tools find in `wasi:config`.
+    pub(crate) values: Arc<Values>,
     pub(crate) log: String,
     pub(crate) otlp: Option<Url>,
 }
@@ -168,10 +176,12 @@ impl Config {
 
         let providers = providers(&mut root, &mut secrets);
 
+        let values = Arc::new(values::read(&mut root, &mut secrets));
+
         let mut telemetry = root.table("telemetry");
         let otlp = telemetry.parsed("otlp", COLLECTOR, collector);
         telemetry.finish("otlp");
-        root.finish("data, log, components, default_model, base_domains, listen, admin, database, journal, limits, rate, providers, telemetry");
+        root.finish("data, log, components, default_model, base_domains, listen, admin, database, journal, limits, rate, providers, config, secrets, tenant, telemetry");
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -185,6 +195,7 @@ impl Config {
             components,
             providers,
             default_model,
+            values,
             log,
             otlp,
         })
@@ -194,7 +205,6 @@ impl Config {
 const COLLECTOR: &str =
     "the http address of an OpenTelemetry collector, such as `http://127.0.0.1:4318`";
 const ADDRESS: &str = "an address with a port, such as `127.0.0.1:8080`";
-const SECRET: &str = "a secret: `{ env = \"NAME\" }` or `{ file = \"path\" }`";
 
 /// Spans go out in the clear: to a collector on this machine or in this network.
 fn collector(text: &str) -> Result<Url, &'static str> {
@@ -290,50 +300,16 @@ fn providers(root: &mut Reader<'_>, secrets: &mut Secrets<'_>) -> Vec<ProviderCo
     providers
 }
 
-/// Reads secrets from where the file says they are: never from the file itself.
-struct Secrets<'a> {
-    environment: Environment<'a>,
-    folder: &'a Path,
-}
-
-impl Secrets<'_> {
-    fn read(&mut self, table: &mut Reader<'_>, name: &str) -> Option<Secret> {
-        let value = table.take(name)?;
-        let found = match &value {
-            toml::Value::Table(place) if place.len() == 1 => {
-                match (place.get("env"), place.get("file")) {
-                    (Some(toml::Value::String(variable)), None) => (self.environment)(variable)
-                        .ok_or_else(|| format!("the environment variable {variable} to be set")),
-                    (None, Some(toml::Value::String(file))) => {
-                        std::fs::read_to_string(self.folder.join(file))
-                            .map_err(|error| format!("a readable file {file} ({error})"))
-                    }
-                    _ => Err(SECRET.to_owned()),
-                }
-            }
-            // A secret in clear text in a configuration ends in a repository.
-            _ => Err(SECRET.to_owned()),
-        };
-        match found {
-            Ok(secret) if !secret.trim().is_empty() => Some(Secret::new(secret.trim())),
-            Ok(_) => {
-                table.unexpected(name, "nothing", "a secret that is not empty");
-                None
-            }
-            Err(expected) => {
-                table.unexpected(name, "no secret", &expected);
-                None
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Config, String> {
-        let environment = |name: &str| (name == "SET").then(|| "value".to_owned());
+        let environment = |name: &str| match name {
+            "SET" => Some("value".to_owned()),
+            "LONG" => Some("a-long-value".to_owned()),
+            _ => None,
+        };
         Config::parse(text, Path::new("/nowhere"), &environment, None)
             .map_err(|problems| Problems(problems).to_string())
     }
@@ -346,7 +322,7 @@ mod tests {
             .nth(1)
             .and_then(|rest| rest.split("```").next())
             .unwrap();
-        let environment = |_: &str| Some("value".to_owned());
+        let environment = |_: &str| Some("some-value".to_owned());
         Config::parse(example, Path::new("."), &environment, None)
             .map_err(Problems)
             .unwrap();
@@ -364,7 +340,10 @@ mod tests {
     fn all_mistakes_are_reported_together() {
         let message = parse(
             "colour = 1\nlog = 5\nadmin.key = \"clear text\"\n[listen]\ndata = \"0.0.0.0:80\"\n[database]\nkind = \"oracle\"\n[rate]\nburst = 0\n\
-             [providers.openai]\nkey = { env = \"UNSET\" }\n[providers.\"A b\"]\nurl = \"http://x\"",
+             [providers.openai]\nkey = { env = \"UNSET\" }\n[providers.\"A b\"]\nurl = \"http://x\"\n\
+             [secrets]\napi-token = \"clear text\"\nshort = { env = \"SET\" }\nA_b = { env = \"SET\" }\n\
+             [config]\n\"a b\" = \"x\"\nport = 5\nregion = { env = \"GONE\" }\n\
+             [tenant.\"No slug\".config]\na = \"x\"\n[tenant.acme]\ncolour = 1\n[tenant.acme.secrets]\nown = { file = \"no/such\" }",
         )
         .unwrap_err();
         for part in [
@@ -377,10 +356,31 @@ mod tests {
             "providers.openai.url",
             "UNSET",
             "A b",
+            "secrets.api-token: found no secret, expected a secret: `{ env",
+            "secrets.short: found a secret, expected 8 to 4096 visible ASCII characters",
+            "secrets.A_b: found a secret, expected 1 to 64 lower-case letters",
+            "config.a b",
+            "config.port",
+            "config.region: found no value, expected the environment variable GONE to be set",
+            "tenant.No slug",
+            "tenant.acme.colour",
+            "tenant.acme.secrets.own: found no secret, expected a readable file no/such",
         ] {
             assert!(message.contains(part), "{part} in:\n{message}");
         }
         assert!(!message.contains("clear text"), "{message}");
+    }
+
+    #[test]
+    fn a_name_is_not_a_secret_here_and_a_plain_value_there() {
+        let message = parse(
+            "admin.key = { env = \"SET\" }\n[secrets]\ntoken = { env = \"LONG\" }\n[tenant.acme.config]\ntoken = \"x\"",
+        )
+        .unwrap_err();
+        assert_eq!(
+            message,
+            "secrets.token: found a secret, expected a name that is no plain value elsewhere in this file"
+        );
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub use error::{BoxError, EgressError, Phase};
 pub use get::Document;
 pub use network::{Network, SystemNetwork};
 pub use scope::{Budget, Connections, Meter, Scope, Slot, Spent};
-pub use secrets::{BadSecret, Handles};
+pub use secrets::{BadSecret, Handles, SecretValue};
 
 use bytes::Bytes;
 use http::{Request, Response};

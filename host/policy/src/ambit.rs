@@ -1,12 +1,12 @@
 //! What remains: the stack of layers, and the questions asked of it.
 
 use ambit_types::CollectionName;
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 use url::Url;
 
 use crate::{
     Access, Class, CollectionUse, ConfigRead, HttpUse, KeyUse, ModelUse, Permissions, Permit,
-    SecretUse, origin::Target, rule::Rule,
+    SecretRule, SecretUse, origin::Target, rule::Rule,
 };
 
 /// The effective permissions of one component: author ∩ operator, narrowed by tenant and token.
@@ -252,26 +252,19 @@ impl Ambit {
         Ok(Permit::new(SecretUse { name, header, url }))
     }
 
-    /// Names of the secrets for which the guest gets a handle: those that author and operator agree on somewhere.
-    pub fn secret_names(&self) -> impl Iterator<Item = &str> {
-        let operator = self
-            .layers
-            .get(1)
-            .map(|(_, operator)| operator.secrets.as_slice())
-            .unwrap_or_default();
-        let author = self
-            .layers
-            .first()
-            .map(|(_, author)| author.secrets.as_slice())
-            .unwrap_or_default();
+    /// Names of the secrets for which the guest gets a handle: those that every layer agrees with the author on somewhere. Where a value
+    /// may go is asked for each request, of [`Ambit::secret`].
+    pub fn secret_names(&self) -> BTreeSet<&str> {
+        let agrees = |layer: &Permissions, asked: &Rule<SecretRule>| {
+            any(&layer.secrets, |rule| rule.overlaps(&asked.pattern))
+        };
+        let author = self.layers.first().map(|(_, author)| &author.secrets);
         author
-            .iter()
-            .filter(|asked| {
-                operator
-                    .iter()
-                    .any(|granted| asked.pattern.overlaps(&granted.pattern))
-            })
+            .into_iter()
+            .flatten()
+            .filter(|asked| self.layers.iter().all(|(_, layer)| agrees(layer, asked)))
             .map(|asked| asked.pattern.name())
+            .collect()
     }
 
     fn every_layer(

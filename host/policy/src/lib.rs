@@ -59,4 +59,4 @@ pub use permissions::{Class, Permissions};
 pub use permit::{CollectionUse, ConfigRead, HttpUse, KeyUse, ModelUse, Permit, SecretUse};
 pub use problem::{Item, Problem, Problems, Reader};
 pub use rule::{Access, CollectionRule, ConfigRule, KeyRule, ModelRule, Rule};
-pub use secret_rule::SecretRule;
+pub use secret_rule::{SecretRule, check_secret_name};

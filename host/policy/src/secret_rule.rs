@@ -73,12 +73,20 @@ impl SecretRule {
 }
 
 fn parse_secret_name(text: &str) -> Result<String, PatternError> {
+    check_secret_name(text).map(|()| text.to_owned())
+}
+
+/// Whether a rule can name a secret so.
+///
+/// # Errors
+/// Says what was expected.
+pub fn check_secret_name(text: &str) -> Result<(), PatternError> {
     let valid = (1..=64).contains(&text.len())
         && text
             .bytes()
             .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
     if valid {
-        Ok(text.to_owned())
+        Ok(())
     } else {
         Err(PatternError(
             "1 to 64 lower-case letters, digits and hyphens".to_owned(),

@@ -40,8 +40,8 @@ pub enum Refusal {
     NotAsked {
         /// The import.
         import: Interface,
-        /// The permission it takes.
-        class: Class,
+        /// The permissions it takes, any of them.
+        classes: &'static [Class],
     },
     /// The manifest asks for what the operator does not grant. The operator may.
     NotGranted(Missing),
@@ -54,8 +54,8 @@ pub enum Refusal {
     WrongKind {
         /// The import.
         import: Interface,
-        /// Kinds that may import it.
-        only: Vec<Kind>,
+        /// The kind that may import it.
+        only: Kind,
     },
     /// No component may import it.
     Never {
@@ -83,7 +83,7 @@ pub fn admit(code: &Arc<Code>, operator: &Permissions) -> Result<Admitted, Admis
         .filter_map(|import| refusal(code.kind(), import, &manifest.permissions))
         .collect();
     // Two imports of one class (`wasi:http/types` and `outgoing-handler`) take one request.
-    refusals.dedup_by(|a, b| matches!((a, b), (Refusal::NotAsked { class: a, .. }, Refusal::NotAsked { class: b, .. }) if a == b));
+    refusals.dedup_by(|a, b| matches!((a, b), (Refusal::NotAsked { classes: a, .. }, Refusal::NotAsked { classes: b, .. }) if a == b));
     refusals.extend(ambit.missing().into_iter().map(Refusal::NotGranted));
     if refusals.is_empty() {
         let policy = policy_digest(&manifest.permissions, operator);
@@ -105,27 +105,17 @@ fn refusal(kind: Kind, import: &Interface, asked: &Permissions) -> Option<Refusa
     let Some(need) = import.need() else {
         return Some(Refusal::NotOffered { import });
     };
-    let (fits, only, class) = match need {
+    let (only, classes): (Kind, &'static [Class]) = match need {
         Need::Base => return None,
         Need::Never(why) => return Some(Refusal::Never { import, why }),
-        Need::Kind(only) => (kind == only, vec![only], None),
-        Need::KindAndPermission(only, class) => (kind == only, vec![only], Some(class)),
-        Need::Permission(class) => (
-            kind.may_ask(class),
-            Kind::ALL
-                .iter()
-                .copied()
-                .filter(|kind| kind.may_ask(class))
-                .collect(),
-            Some(class),
-        ),
+        Need::Kind(only) => (only, &[]),
+        Need::KindAndPermission(only, classes) => (only, classes),
     };
-    if !fits {
+    if kind != only {
         return Some(Refusal::WrongKind { import, only });
     }
-    class
-        .filter(|class| asked.is_empty(*class))
-        .map(|class| Refusal::NotAsked { import, class })
+    let not_asked = !classes.is_empty() && classes.iter().all(|class| asked.is_empty(*class));
+    not_asked.then_some(Refusal::NotAsked { import, classes })
 }
 
 /// Separates pools: instances that may do different things never share memory.
@@ -181,11 +171,16 @@ impl fmt::Display for AdmissionError {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotAsked { import, class } => {
+            Self::NotAsked { import, classes } => {
+                let each = |show: fn(Class) -> String| {
+                    let texts: Vec<_> = classes.iter().map(|class| show(*class)).collect();
+                    texts.join(" or ")
+                };
                 write!(
                     f,
-                    "permissions.{class}: the component imports `{import}`, but its manifest does not ask for it; its author adds {}",
-                    example(*class)
+                    "{}: the component imports `{import}`, but its manifest does not ask for it; its author adds {}",
+                    each(|class| format!("permissions.{class}")),
+                    each(|class| example(class).to_owned())
                 )
             }
             Self::NotGranted(missing) => {
@@ -199,14 +194,10 @@ impl fmt::Display for Refusal {
                 f,
                 "the component imports `{import}`, which this host does not offer"
             ),
-            Self::WrongKind { import, only } => {
-                let kinds: Vec<_> = only.iter().map(|kind| format!("`{kind}`")).collect();
-                write!(
-                    f,
-                    "the component imports `{import}`, which is only for components of kind {}",
-                    kinds.join(", ")
-                )
-            }
+            Self::WrongKind { import, only } => write!(
+                f,
+                "the component imports `{import}`, which is only for components of kind `{only}`"
+            ),
             Self::Never { import, why } => write!(f, "the component imports `{import}`: {why}"),
         }
     }

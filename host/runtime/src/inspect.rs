@@ -70,8 +70,13 @@ fn takes(import: &Interface) -> String {
         None => "not offered".into(),
         Some(Need::Base) => "base".into(),
         Some(Need::Kind(kind)) => format!("kind {kind}"),
-        Some(Need::KindAndPermission(kind, class)) => format!("kind {kind}, permissions.{class}"),
-        Some(Need::Permission(class)) => format!("permissions.{class}"),
+        Some(Need::KindAndPermission(kind, classes)) => {
+            let each: Vec<_> = classes
+                .iter()
+                .map(|class| format!("permissions.{class}"))
+                .collect();
+            format!("kind {kind}, {}", each.join(" or "))
+        }
         Some(Need::Never(_)) => "never".into(),
     }
 }

@@ -23,10 +23,8 @@ pub(crate) enum Need {
     Base,
     /// Components of this kind may.
     Kind(Kind),
-    /// A component of this kind may, if author and operator say so.
-    KindAndPermission(Kind, Class),
-    /// Any component of a kind that may ask for it, if author and operator say so.
-    Permission(Class),
+    /// A component of this kind may, if author and operator say so: with a permission of any of these classes.
+    KindAndPermission(Kind, &'static [Class]),
     /// Nothing does.
     Never(&'static str),
 }
@@ -64,16 +62,22 @@ impl Interface {
                     "no component is given sockets; `wasi:http` can be granted",
                 ));
             }
-            ("wasi:http", "types" | "outgoing-handler") => {
-                ("0.2.12", Need::Permission(Class::Http))
-            }
+            ("wasi:http", "types" | "outgoing-handler") => (
+                "0.2.12",
+                Need::KindAndPermission(Kind::Tool, &[Class::Http]),
+            ),
+            // Plain values, and secrets as placeholders.
+            ("wasi:config", "store") => (
+                "0.2.0-rc.1",
+                Need::KindAndPermission(Kind::Tool, &[Class::Config, Class::Secrets]),
+            ),
             ("ambit:types", "types") => ("0.1.0", Need::Base),
             ("ambit:auth", "keys" | "verify") => ("0.1.0", Need::Kind(Kind::Auth)),
             ("ambit:routing", "directory") => ("0.1.0", Need::Kind(Kind::Routing)),
             ("ambit:guardrail", "rules") => ("0.1.0", Need::Kind(Kind::Guardrail)),
             ("ambit:retrieval", "index") => (
                 "0.1.0",
-                Need::KindAndPermission(Kind::Retrieval, Class::Collections),
+                Need::KindAndPermission(Kind::Retrieval, &[Class::Collections]),
             ),
             _ => return None,
         };
@@ -157,8 +161,16 @@ mod tests {
         assert_eq!(need("wasi:cli/environment@0.3.0"), None);
         assert_eq!(
             need("wasi:http/outgoing-handler@0.2.6"),
-            Some(Need::Permission(Class::Http))
+            Some(Need::KindAndPermission(Kind::Tool, &[Class::Http]))
         );
+        assert_eq!(
+            need("wasi:config/store@0.2.0-rc.1"),
+            Some(Need::KindAndPermission(
+                Kind::Tool,
+                &[Class::Config, Class::Secrets]
+            ))
+        );
+        assert_eq!(need("wasi:config/store@0.2.0-draft"), None);
         assert_eq!(need("wasi:http/outgoing-handler@0.2.0-rc-2023-11-10"), None);
         assert_eq!(need("ambit:auth/keys@0.1.0"), Some(Need::Kind(Kind::Auth)));
         assert_eq!(need("ambit:auth/keys@0.2.0"), None);

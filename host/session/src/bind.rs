@@ -178,8 +178,7 @@ pub(crate) async fn tenant(
                         .require(platform, &own, &format!("tool/{name}"), Kind::Tool)
                         .await?;
                     let toolbox =
-                        Toolbox::new(&platform.runtime, &admitted, platform.outbound.clone())
-                            .await?;
+                        Toolbox::new(&platform.runtime, &admitted, platform.reach.clone()).await?;
                     toolboxes.insert(
                         name.clone(),
                         BoundTool {

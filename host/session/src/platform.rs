@@ -1,7 +1,7 @@
 //! The parts of the host that sessions and the control plane share.
 
 use crate::{definition::ModelName, library::Library};
-use ambit_capabilities::{auth::KeySets, tool::Outbound};
+use ambit_capabilities::{auth::KeySets, tool::Reach};
 use ambit_index::Index;
 use ambit_inference::Providers;
 use ambit_runtime::Runtime;
@@ -14,8 +14,8 @@ pub struct Platform {
     pub runtime: Arc<Runtime>,
     pub store: Store,
     pub index: Index,
-    /// The way out of every tool.
-    pub outbound: Outbound,
+    /// What there is for tools.
+    pub reach: Reach,
     /// Key sets of token issuers, shared by all tenants that trust one.
     pub key_sets: KeySets,
     pub providers: Providers,

@@ -2,15 +2,16 @@
 
 use serde::{Deserialize, Deserializer};
 use std::{fmt, sync::Arc};
+use zeroize::Zeroizing;
 
-/// A secret text: hidden in `Debug` and `Display`, compared in constant time, never serialised.
+/// A secret text: hidden in `Debug` and `Display`, compared in constant time, never serialised, overwritten when the last clone is dropped.
 #[derive(Clone)]
-pub struct Secret(Arc<str>);
+pub struct Secret(Arc<Zeroizing<String>>);
 
 impl Secret {
     #[must_use]
-    pub fn new(value: impl Into<Arc<str>>) -> Self {
-        Self(value.into())
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(Arc::new(Zeroizing::new(value.into())))
     }
 
     /// The value itself. Each call is a place to look at in a review.

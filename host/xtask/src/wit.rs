@@ -9,7 +9,8 @@ pub(crate) fn write(check: bool) -> Result<()> {
     let source = sh::root().join("wit");
     let mut packages: Vec<_> = fs::read_dir(&source)?
         .filter_map(|entry| entry.ok())
-        .filter(|entry| entry.path().is_dir())
+        // `deps` holds packages of others, which have their own manuals.
+        .filter(|entry| entry.path().is_dir() && entry.file_name() != "deps")
         .map(|entry| entry.file_name())
         .collect();
     packages.sort();

@@ -1,6 +1,7 @@
 //! `wasi:http` of a tool: requests leave through egress or not at all.
 
-use ambit_egress::{Connections, Egress, EgressError, Phase, Scope, Timeouts};
+use super::Host;
+use ambit_egress::{Connections, Egress, EgressError, Handles, Phase, Scope, Timeouts};
 use ambit_policy::Ambit;
 use ambit_runtime::{Admitted, Call, Meter};
 use ambit_types::TenantId;
@@ -47,7 +48,7 @@ impl Outbound {
 
 /// What one call of a tool holds of HTTP.
 #[derive(Default)]
-pub(super) struct Host {
+pub(super) struct Http {
     ctx: WasiHttpCtx,
     hooks: Hooks,
 }
@@ -81,12 +82,13 @@ impl ambit_egress::Meter for Charge {
     }
 }
 
-impl Host {
-    /// Opens the way out for one call.
+impl Http {
+    /// Opens the way out for one call, with these secrets to swap in.
     pub(super) fn open(
         &mut self,
         outbound: &Outbound,
         ambit: Arc<Ambit>,
+        handles: Arc<Handles>,
         meter: &Arc<Meter>,
     ) -> EgressSpent {
         let spent = EgressSpent::default();
@@ -95,7 +97,8 @@ impl Host {
             spent: spent.clone(),
         });
         let connections = outbound.connections(meter.tenant().id());
-        let scope = Scope::new(ambit, meter.limits(), meter.deadline(), connections, charge);
+        let scope = Scope::new(ambit, meter.limits(), meter.deadline(), connections, charge)
+            .with_secrets(handles);
         self.hooks.0 = Some((outbound.egress.clone(), scope));
         spent
     }
@@ -112,9 +115,9 @@ pub(super) fn link(linker: &mut Linker<Call<Host>>, admitted: &Admitted) -> wasm
 
 fn view(call: &mut Call<Host>) -> WasiHttpCtxView<'_> {
     WasiHttpCtxView {
-        hooks: &mut call.host.hooks,
+        hooks: &mut call.host.http.hooks,
         table: &mut call.table,
-        ctx: &mut call.host.ctx,
+        ctx: &mut call.host.http.ctx,
     }
 }
 

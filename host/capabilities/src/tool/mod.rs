@@ -2,20 +2,23 @@
 //!
 //! A [`Toolbox`] is one tool component with what it says of its tools, asked once and held to the contract. A call's arguments are
 //! what a model wrote: they are checked against the tool's schema and rewritten by us before the component sees them, so that both
-//! read the same. What the component reaches goes through [`Outbound`], under author ∩ operator, narrowed by tenant and token.
+//! read the same. What the component reaches is [`Reach`], under author ∩ operator, narrowed by tenant and token.
 
+mod config;
 mod http;
 mod spec;
+mod values;
 
 pub use crate::bindings::types::{ToolCall, ToolSpec};
 pub use http::Outbound;
+pub use values::{BadValue, Set, Values};
 
 use crate::{Failure, LoadError, Narrowing};
 use ambit_policy::Ambit;
-use ambit_runtime::{Admitted, CallError, CallScope, Effectful, Limit, Runtime};
+use ambit_runtime::{Admitted, CallError, CallScope, Effectful, Limit, Meter, Runtime};
 use ambit_types::CallContext;
 use exports::ambit::tool::tool::ToolError as GuestError;
-use http::Host;
+use http::EgressSpent;
 use spec::Specs;
 use std::{
     sync::Arc,
@@ -95,6 +98,57 @@ impl ToolError {
     }
 }
 
+/// What the host has for tools; each call gets of it what its ambit leaves. Cheap to clone; one for the whole process.
+#[derive(Clone)]
+pub struct Reach {
+    outbound: Outbound,
+    values: Arc<Values>,
+}
+
+impl Reach {
+    /// The way out, and neither configuration values nor secrets.
+    #[must_use]
+    pub fn new(outbound: Outbound) -> Self {
+        Self {
+            outbound,
+            values: Arc::default(),
+        }
+    }
+
+    #[must_use]
+    pub fn with_values(mut self, values: Arc<Values>) -> Self {
+        self.values = values;
+        self
+    }
+}
+
+/// What one call holds of what its component may import. Closed until the call has begun: a component's start reaches nothing, and
+/// neither does one that only describes its tools.
+#[derive(Default)]
+struct Host {
+    http: http::Http,
+    config: config::Config,
+}
+
+impl Host {
+    fn open(
+        &mut self,
+        reach: &Reach,
+        ctx: &CallContext,
+        ambit: &Arc<Ambit>,
+        meter: &Arc<Meter>,
+    ) -> wasmtime::Result<EgressSpent> {
+        let values = &reach.values;
+        let handles = Arc::new(values.handles(&ctx.tenant_slug, ambit)?);
+        let tenant = ctx.tenant_slug.clone();
+        self.config
+            .open(values.clone(), tenant, ambit.clone(), handles.clone());
+        Ok(self
+            .http
+            .open(&reach.outbound, ambit.clone(), handles, meter))
+    }
+}
+
 /// The tools of one component. Cheap to clone.
 #[derive(Clone)]
 pub struct Toolbox(Arc<Inner>);
@@ -104,7 +158,7 @@ struct Inner {
     component: Effectful<Host, Guest>,
     ambit: Ambit,
     specs: Specs,
-    outbound: Outbound,
+    reach: Reach,
 }
 
 impl Toolbox {
@@ -116,9 +170,12 @@ impl Toolbox {
     pub async fn new(
         runtime: &Arc<Runtime>,
         admitted: &Admitted,
-        outbound: Outbound,
+        reach: Reach,
     ) -> Result<Self, LoadError> {
-        let component = Effectful::link(runtime, admitted, |linker| http::link(linker, admitted))?;
+        let component = Effectful::link(runtime, admitted, |linker| {
+            http::link(linker, admitted)?;
+            config::link(linker, admitted)
+        })?;
         let scope = CallScope::new(
             runtime.host_tenant().clone(),
             Instant::now() + DESCRIBE_DEADLINE,
@@ -135,7 +192,7 @@ impl Toolbox {
             component,
             ambit: admitted.ambit().clone(),
             specs,
-            outbound,
+            reach,
         };
         Ok(Self(Arc::new(inner)))
     }
@@ -164,13 +221,13 @@ impl Toolbox {
             ctx.deadline,
         );
         let ambit = Arc::new(narrowing.of(&inner.ambit));
-        let outbound = inner.outbound.clone();
         let (answer, spent, late) = inner
             .component
             .call(&scope, Host::default(), async |store, guest| {
                 // The call's meter exists only now.
                 let meter = store.data().meter().clone();
-                let spent = store.data_mut().host.open(&outbound, ambit, &meter);
+                let host = &mut store.data_mut().host;
+                let spent = host.open(&inner.reach, ctx, &ambit, &meter)?;
                 let answer = guest.ambit_tool_tool().call_invoke(store, &call).await?;
                 // Egress ends a body at the deadline; a guest that takes the cut for the end was cut all the same.
                 let late = Instant::now() >= meter.deadline();

@@ -6,18 +6,13 @@ use crate::{
 };
 use ambit_capabilities::{
     Failure, Narrowing,
-    tool::{Outbound, ToolCall, ToolError, ToolOutput, Toolbox},
+    tool::{Outbound, Reach, ToolCall, ToolError, ToolOutput, Toolbox},
 };
 use ambit_egress::Egress;
 use ambit_runtime::{CallError, Limit};
 use std::time::{Duration, Instant};
 
-async fn toolbox(
-    name: &'static str,
-    server: &Server,
-    limits: &str,
-    outbound: &Outbound,
-) -> Toolbox {
+async fn toolbox(name: &'static str, server: &Server, limits: &str, reach: &Reach) -> Toolbox {
     let http = format!(
         "[[permissions.http]]\norigin = \"http://{}\"\nmethods = [\"GET\"]\n",
         server.address
@@ -25,7 +20,7 @@ async fn toolbox(
     Toolbox::new(
         runtime(),
         &hostile(name, &format!("{http}[limits]\n{limits}\n")),
-        outbound.clone(),
+        reach.clone(),
     )
     .await
     .unwrap()
@@ -55,12 +50,12 @@ fn spent(result: &Result<ToolOutput, ToolError>, limit: Limit) -> bool {
 fn a_hoard_of_connections_is_one_calls_few() {
     block_on(async {
         let server = Server::start(Manners::HeadOnly).await;
-        let outbound = Outbound::new(Egress::new().unwrap(), 16);
+        let reach = Reach::new(Outbound::new(Egress::new().unwrap(), 16));
         let tools = toolbox(
             "connection_hoard",
             &server,
             "connections = 3\ndeadline = \"2s\"\ncpu = \"1s\"",
-            &outbound,
+            &reach,
         )
         .await;
         let output = misbehave(&tools, "hoarder", &server).await.unwrap();
@@ -79,8 +74,8 @@ fn a_hoard_of_connections_is_one_calls_few() {
 fn check_cut(manners: Manners) {
     block_on(async {
         let server = Server::start(manners).await;
-        let outbound = Outbound::new(Egress::new().unwrap(), 16);
-        let tools = toolbox("slow_drip", &server, "deadline = \"1s\"", &outbound).await;
+        let reach = Reach::new(Outbound::new(Egress::new().unwrap(), 16));
+        let tools = toolbox("slow_drip", &server, "deadline = \"1s\"", &reach).await;
         let began = Instant::now();
         let result = misbehave(&tools, "waiter", &server).await;
         let took = began.elapsed();
@@ -109,12 +104,12 @@ fn an_answer_that_never_comes_ends_at_the_deadline() {
 fn a_flood_spends_the_calls_egress_and_no_more_is_read() {
     block_on(async {
         let server = Server::start(Manners::Flood(64 << 20)).await;
-        let outbound = Outbound::new(Egress::new().unwrap(), 16);
+        let reach = Reach::new(Outbound::new(Egress::new().unwrap(), 16));
         let tools = toolbox(
             "slow_drip",
             &server,
             "egress = \"64KiB\"\ndeadline = \"5s\"\ncpu = \"1s\"",
-            &outbound,
+            &reach,
         )
         .await;
         // This guest takes the broken stream for its end and answers; the spent limit is an error all the same.
@@ -131,8 +126,8 @@ fn a_flood_spends_the_calls_egress_and_no_more_is_read() {
 fn one_tenants_connections_are_not_anothers() {
     block_on(async {
         let server = Server::start(Manners::HeadOnly).await;
-        let outbound = Outbound::new(Egress::new().unwrap(), 2);
-        let tools = toolbox("slow_drip", &server, "deadline = \"2s\"", &outbound).await;
+        let reach = Reach::new(Outbound::new(Egress::new().unwrap(), 2));
+        let tools = toolbox("slow_drip", &server, "deadline = \"2s\"", &reach).await;
         // Two calls of one tenant hold its two places; more of it are refused, the other tenant's is not.
         let tenant = context("busy");
         let arguments = serde_json::json!({ "argument": server.address.to_string() }).to_string();

@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -29,6 +29,8 @@ pub(crate) enum Manners {
     Silent,
     /// Sends whoever asks somewhere else.
     Redirect(String),
+    /// Answers with the whole request as it came.
+    Echo,
 }
 
 /// A running server; dropped with the test.
@@ -36,6 +38,7 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     open: Arc<AtomicUsize>,
     most: Arc<AtomicUsize>,
+    heard: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
 }
 
@@ -44,13 +47,15 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (open, most) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-        let (now_open, most_open) = (open.clone(), most.clone());
+        let heard = Arc::<Mutex<Vec<String>>>::default();
+        let (now_open, most_open, requests) = (open.clone(), most.clone(), heard.clone());
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (open, manners) = (now_open.clone(), manners.clone());
+                let (open, manners, requests) =
+                    (now_open.clone(), manners.clone(), requests.clone());
                 most_open.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 tokio::spawn(async move {
-                    serve(stream, manners).await;
+                    serve(stream, manners, &requests).await;
                     open.fetch_sub(1, Ordering::SeqCst);
                 });
             }
@@ -59,8 +64,14 @@ impl Server {
             address,
             open,
             most,
+            heard,
             task,
         }
+    }
+
+    /// The requests answered since the last look.
+    pub(crate) fn heard(&self) -> Vec<String> {
+        std::mem::take(&mut self.heard.lock().unwrap())
     }
 
     pub(crate) fn url(&self) -> String {
@@ -92,11 +103,22 @@ impl Drop for Server {
 }
 
 /// Ends when the client hangs up.
-async fn serve(mut stream: TcpStream, manners: Manners) {
+async fn serve(mut stream: TcpStream, manners: Manners, requests: &Mutex<Vec<String>>) {
     let mut head = vec![0; 8 * 1024];
-    if stream.read(&mut head).await.is_err() {
+    let Ok(mut length) = stream.read(&mut head).await else {
         return;
+    };
+    if matches!(manners, Manners::Echo) {
+        // Bodies here are chunked.
+        while !head[..length].ends_with(b"0\r\n\r\n") {
+            match stream.read(&mut head[length..]).await {
+                Ok(more) if more > 0 => length += more,
+                _ => return,
+            }
+        }
     }
+    let request = String::from_utf8_lossy(&head[..length]).into_owned();
+    requests.lock().unwrap().push(request.clone());
     let sent = match &manners {
         Manners::Page(page) => {
             let head = format!(
@@ -126,6 +148,12 @@ async fn serve(mut stream: TcpStream, manners: Manners) {
         Manners::HeadOnly => {
             stream
                 .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
+                .await
+        }
+        Manners::Echo => {
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+            stream
+                .write_all(format!("{head}{request}").as_bytes())
                 .await
         }
         Manners::Silent => Ok(()),

@@ -1,7 +1,7 @@
 use crate::support::{admitted, block_on, context, runtime};
 use ambit_capabilities::{
     Narrowing,
-    tool::{Outbound, ToolCall, ToolError, Toolbox},
+    tool::{Outbound, Reach, ToolCall, ToolError, Toolbox},
 };
 use ambit_egress::Egress;
 
@@ -16,8 +16,8 @@ fn call(name: &str, arguments: &str) -> ToolCall {
 #[test]
 fn describes_itself_and_answers_what_its_schema_allows() {
     block_on(async {
-        let outbound = Outbound::new(Egress::new().unwrap(), 4);
-        let tools = Toolbox::new(runtime(), &admitted("tool-datetime"), outbound)
+        let reach = Reach::new(Outbound::new(Egress::new().unwrap(), 4));
+        let tools = Toolbox::new(runtime(), &admitted("tool-datetime"), reach)
             .await
             .unwrap();
         assert!(!tools.describe().is_empty());

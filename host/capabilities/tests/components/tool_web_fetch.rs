@@ -4,7 +4,7 @@ use crate::{
 };
 use ambit_capabilities::{
     Narrowing,
-    tool::{Outbound, ToolCall, ToolError, ToolOutput, Toolbox},
+    tool::{Outbound, Reach, ToolCall, ToolError, ToolOutput, Toolbox},
 };
 use ambit_egress::Egress;
 use ambit_policy::Permissions;
@@ -38,12 +38,12 @@ fn reads_pages_of_granted_origins_only() {
     block_on(async {
         let server = Server::start(Manners::Page(PAGE.to_owned())).await;
         let other = Server::start(Manners::Page("secret".to_owned())).await;
-        let outbound = Outbound::new(Egress::new().unwrap(), 4);
+        let reach = Reach::new(Outbound::new(Egress::new().unwrap(), 4));
         let granted = admitted_with(
             "tool-web-fetch",
             &grant(&format!("http://{}", server.address)),
         );
-        let tools = Toolbox::new(runtime(), &granted, outbound.clone())
+        let tools = Toolbox::new(runtime(), &granted, reach.clone())
             .await
             .unwrap();
         let all = Narrowing::default();
@@ -116,7 +116,7 @@ fn reads_pages_of_granted_origins_only() {
         let away = Server::start(Manners::Redirect(other.url())).await;
         let origin = format!("http://{}", away.address);
         let granted = admitted_with("tool-web-fetch", &grant(&origin));
-        let tools = Toolbox::new(runtime(), &granted, outbound).await.unwrap();
+        let tools = Toolbox::new(runtime(), &granted, reach).await.unwrap();
         let denied = fetch(&tools, &all, &away.url()).await;
         assert!(matches!(denied, Err(ToolError::Denied(_))), "{denied:?}");
         assert_eq!(other.most_open(), 0, "nobody ever connected there");

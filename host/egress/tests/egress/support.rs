@@ -1,7 +1,8 @@
 //! A network in which the test decides what names mean and who answers, and servers that answer with given bytes.
 
 use ambit_egress::{
-    Budget, Connections, Egress, EgressError, Handles, Network, ResponseBody, Scope, Slot, Timeouts,
+    Budget, Connections, Egress, EgressError, Handles, Network, ResponseBody, Scope, SecretValue,
+    Slot, Timeouts,
 };
 use ambit_policy::{Ambit, Limits, Permissions};
 use bytes::Bytes;
@@ -171,8 +172,8 @@ pub(crate) fn scope_with(
 }
 
 pub(crate) fn with_secret(scope: Scope, name: &str, value: &str) -> (Scope, String) {
-    let handles =
-        Arc::new(Handles::new([(name.to_owned(), ambit_types::Secret::new(value))]).unwrap());
+    let value = SecretValue::new(ambit_types::Secret::new(value)).unwrap();
+    let handles = Arc::new(Handles::new([(name.to_owned(), value)]).unwrap());
     let placeholder = handles.placeholder(name).unwrap().to_owned();
     (scope.with_secrets(handles), placeholder)
 }

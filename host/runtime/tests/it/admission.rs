@@ -70,7 +70,7 @@ fn pure_kinds_reach_nothing() {
             manifest(kind, ""),
         );
         let error = admit(&code, &Permissions::default()).unwrap_err();
-        let expected = "- the component imports `wasi:http/outgoing-handler@0.2.6`, which is only for components of kind `retrieval`, `tool`";
+        let expected = "- the component imports `wasi:http/outgoing-handler@0.2.6`, which is only for components of kind `tool`";
         assert!(error.to_string().ends_with(expected), "{kind}: {error}");
     }
 }
@@ -122,6 +122,43 @@ fn a_grant_admits_and_an_optional_request_does_not_need_one() {
 }
 
 #[test]
+fn configuration_takes_plain_values_or_secrets() {
+    let runtime = runtime();
+    let wasm = importing("ambit:tool/tool@0.1.0", &["wasi:config/store@0.2.0-rc.1"]);
+    let refused = |asked: &str, granted: &str| {
+        let code = load(&runtime, &wasm, manifest("tool", asked));
+        match admit(&code, &Permissions::parse(granted).unwrap()) {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        }
+    };
+    const SECRET: &str = r#"secrets = [{ name = "api-token", header = "authorization", origin = "https://a.test" }]"#;
+    let asked = format!("[permissions]\nconfig = [\"region\"]\n{SECRET}\n");
+    assert_eq!(
+        refused("", ""),
+        "\
+`test:guest` is not admitted:
+- permissions.config or permissions.secrets: the component imports `wasi:config/store@0.2.0-rc.1`, but its manifest does not ask for it; \
+its author adds permissions.config = [\"…\"] or permissions.secrets = [{ name = \"…\", header = \"…\", origin = \"https://…\" }]"
+    );
+    assert_eq!(
+        refused(&asked, ""),
+        "\
+`test:guest` is not admitted:
+- permissions.config: region: asked for by the author, not granted by the operator; grant it with permissions.config = [\"…\"]
+- permissions.secrets: `api-token` in header `authorization` to https://a.test: asked for by the author, not granted by the operator; \
+grant it with permissions.secrets = [{ name = \"…\", header = \"…\", origin = \"https://…\" }]"
+    );
+    assert!(refused(&asked, "config = [\"*\"]").contains("api-token"));
+    assert!(refused(&asked, SECRET).contains("region"));
+    assert_eq!(refused(&asked, &format!("config = [\"*\"]\n{SECRET}")), "");
+    // One of the two is enough, and an optional request needs no grant.
+    assert_eq!(refused(&format!("[permissions]\n{SECRET}\n"), SECRET), "");
+    let optional = "[permissions]\nconfig = [{ allow = \"region\", optional = true }]\n";
+    assert_eq!(refused(optional, ""), "");
+}
+
+#[test]
 fn inspection_says_what_a_grant_leaves() {
     let runtime = runtime();
     let wasm = importing(
@@ -131,7 +168,7 @@ fn inspection_says_what_a_grant_leaves() {
     let code = load(&runtime, &wasm, manifest("tool", HTTP));
     let json = serde_json::to_value(inspect(&code, Some(&Permissions::default()))).unwrap();
     assert_eq!(json["engine"], "effectful");
-    assert_eq!(json["imports"][0]["takes"], "permissions.http");
+    assert_eq!(json["imports"][0]["takes"], "kind tool, permissions.http");
     assert_eq!(json["imports"][1]["takes"], "base");
     assert_eq!(json["exports"][0], "ambit:tool/tool@0.1.0");
     assert_eq!(json["granted"]["admitted"], false);
