@@ -27,8 +27,8 @@ impl Tasks {
         self.stop.cancel();
     }
 
-    pub(crate) async fn stopping(&self) {
-        self.stop.cancelled().await;
+    pub(crate) fn stopping(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.stop.clone().cancelled_owned()
     }
 
     /// Why a request that was given up ended, as its journal says it.
@@ -58,8 +58,8 @@ impl Sessions {
     }
 
     /// Resolves once [`Sessions::stop`] was called.
-    pub async fn stopping(&self) {
-        self.tasks.stopping().await;
+    pub fn stopping(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.tasks.stopping()
     }
 
     /// Waits, when no more requests come, until the end of each is in the journal, but no longer than `patience`. The number of requests

@@ -7,13 +7,14 @@
 use super::{
     answer::{Call as ToolCall, DONE, Envelope, HEARTBEAT, Source, Tokens, error_event},
     chat_request::{AgentRequest, ChatBody, parse_chat_request},
+    events::{sse, until_stopped},
 };
 use crate::{
     data::{AgentTally, Call},
     error::{self, OpenAiError},
 };
 use ambit_inference::{RawChat, Usage};
-use ambit_session::{ChatEvents, Citation, ModelName, PassReply, SessionEvent, Sessions, stopping};
+use ambit_session::{ChatEvents, Citation, ModelName, PassReply, SessionEvent, stopping};
 use ambit_types::{Error, Scope, SessionId};
 use axum::{
     Json,
@@ -212,7 +213,7 @@ async fn pass(call: Call, model: ModelName, request: RawChat) -> Result<Response
             body,
         )
             .into_response(),
-        PassReply::Stream(stream) => sse(until_stopped(sessions, stream).map(|piece| {
+        PassReply::Stream(stream) => sse(until_stopped(&sessions, stream).map(|piece| {
             Ok::<_, Infallible>(piece.unwrap_or_else(|error| {
                 error::log(&error);
                 error_event(&error)
@@ -222,37 +223,6 @@ async fn pass(call: Call, model: ModelName, request: RawChat) -> Result<Response
     name_session(&mut response, answer.session);
     response.extensions_mut().insert(tally);
     Ok(response)
-}
-
-/// The stream, which ends in an error when the server stops; what it comes from is let go of then.
-fn until_stopped<T: Send + 'static>(
-    sessions: Sessions,
-    stream: impl Stream<Item = Result<T, Error>> + Unpin + Send + 'static,
-) -> impl Stream<Item = Result<T, Error>> + Send + 'static {
-    stream::unfold(Some((sessions, stream)), async |state| {
-        let (sessions, mut stream) = state?;
-        tokio::select! {
-            biased;
-            () = sessions.stopping() => Some((Err(stopping()), None)),
-            piece = stream.next() => Some((piece?, Some((sessions, stream)))),
-        }
-    })
-}
-
-fn sse(events: impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static) -> Response {
-    let headers = [
-        (
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("text/event-stream; charset=utf-8"),
-        ),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
-        // For proxies of the nginx kind, which else gather the stream.
-        (
-            HeaderName::from_static("x-accel-buffering"),
-            HeaderValue::from_static("no"),
-        ),
-    ];
-    (headers, Body::from_stream(events)).into_response()
 }
 
 fn name_session(response: &mut Response, session: SessionId) {
