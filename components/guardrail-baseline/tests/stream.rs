@@ -284,6 +284,35 @@ fn text() -> impl Strategy<Value = String> {
     .prop_map(|parts| parts.concat())
 }
 
+/// The built-in rules hold no sentence back for an injection, so that a line's end is released before the key's next line comes.
+#[test]
+fn a_key_is_masked_whole_however_it_arrives() {
+    let body = "MIIEpAIBAAKCAQEA0123456789abcdef";
+    for between in ["\n", "\n\n", " \n ", "\r\n", "\u{200b}\n"] {
+        let lines = [
+            "See:",
+            "-----BEGIN RSA PRIVATE KEY-----",
+            body,
+            body,
+            "-----END RSA PRIVATE",
+            "KEY-----",
+            "done",
+        ];
+        let text = lines.join(between);
+        for stage in [Stage::Input, Stage::Output, Stage::Ingest] {
+            let policy = Policy::new(stage, Vec::new());
+            for distance in 1..40 {
+                let cuts = vec![distance; text.len()];
+                assert_eq!(
+                    any_cut_agrees(&policy, stage, &text, &cuts),
+                    Ok(()),
+                    "{text:?} by {distance}"
+                );
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 

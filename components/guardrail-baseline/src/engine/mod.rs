@@ -112,6 +112,21 @@ enum Continuation {
     },
 }
 
+impl Continuation {
+    /// What goes on, and up to where it is masked.
+    fn open(self) -> Option<(&'static str, u64)> {
+        match self {
+            Continuation::None => None,
+            Continuation::Word {
+                category,
+                masked_to,
+                ..
+            } => Some((category, masked_to)),
+            Continuation::Key { masked_to, .. } => Some((category::PRIVATE_KEY, masked_to)),
+        }
+    }
+}
+
 /// How many bytes at the start are printable ASCII without a space.
 #[inline]
 fn plain_run(bytes: &[u8]) -> usize {
@@ -521,6 +536,12 @@ impl Stream {
     /// Everything before this byte is decided, and no mask reaches across it.
     fn settled(&self, policy: &Policy) -> u64 {
         let mut settled = self.pending.first().unwrap_or(self.consumed);
+        // What stands between the words of a key is masked with the next one, if it goes on.
+        if let Some((category, masked_to)) = self.continuation.open()
+            && policy.action(category) >= Action::Mask
+        {
+            settled = settled.min(masked_to);
+        }
         if policy.action(category::PROMPT_INJECTION) >= Action::Mask {
             settled = settled.min(self.injection.sentence_start().unwrap_or(self.consumed));
             // A sentence is judged when it ends, its last word may still be open.
