@@ -4,7 +4,7 @@
 //! reader never allocates more than the bytes it was given. Not serde: forty numbers do not need a format.
 
 /// First byte of every state. A change of layout changes it, so that an old state is refused and not misread.
-pub(crate) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 2;
 
 /// The largest state the contract allows.
 pub const MAX_STATE: usize = 64 * 1024;

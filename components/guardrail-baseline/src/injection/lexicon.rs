@@ -92,11 +92,17 @@ classes! {
     /// `can you`, `would you`: a request and no question.
     REQUEST,
     TO,
+    /// Changes a text as nobody asks another person to.
+    DISTORT,
+    /// What a text is made of, or a link: not what it says.
+    FORM,
+    /// Somebody speaks of himself, so somebody is spoken to.
+    PERSONAL,
 }
 
 /// No class: marks the words that stand before the last one of a phrase, so that phrases are looked for behind those only.
 const GOES_ON: Classes = 1 << 63;
-const _: () = assert!(N_CLASSES < 63);
+const _: () = assert!(N_CLASSES <= 63);
 
 pub(crate) const fn bit(class: u32) -> Classes {
     1 << class
@@ -286,6 +292,22 @@ const GROUPS: &[(Classes, &str)] = &[
         finish conclude encode translate craft format adjust alter change embed mention suggest recommend give \
         convert use present produce generate make jumble scramble mix combine group apply adapt compose structure express \
         substitute introduce infuse inject weave attach put prepend close rewrite transform",
+    ),
+    (
+        bit(DISTORT),
+        "integrate incorporate insert embed inject infuse weave append augment enhance modify alter jumble scramble \
+        substitute prepend misspell anagram tease hint encode rearrange obfuscate disguise sneak slip intersperse sprinkle",
+    ),
+    (
+        bit(FORM),
+        "letter letters vowel vowels consonant consonants space spaces spacing punctuation symbol symbols uppercase lowercase emoji \
+        emojis alphabet alphanumeric syllable syllables homophone homophones anagram anagrams misspelling misspellings \
+        misspelled typos cipher rhyme rhymes homophonic substitution substitutions anagrammed scrambled jumbled reversed \
+        www http https",
+    ),
+    (
+        bit(PERSONAL),
+        "please kindly i im ive id ill me my mine we us our ours were weve thanks thank regards",
     ),
     (
         bit(ANSWER),

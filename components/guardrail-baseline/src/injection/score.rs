@@ -145,6 +145,8 @@ pub(crate) struct Score {
     reported: bool,
     /// The word follows a comma, colon or the like: an imperative may begin here.
     opens: bool,
+    /// It begins by telling what to do, and not with `your answer` itself.
+    bare: bool,
 }
 
 impl Score {
@@ -167,6 +169,7 @@ impl Score {
             negated: false,
             reported: false,
             opens: false,
+            bare: false,
         }
     }
 
@@ -238,6 +241,12 @@ impl Score {
             self.reported = !self.imperative && self.before_classes >> SUBJECT & 1 == 1;
             self.negated = self.reported && self.before_classes >> NEGATION & 1 == 1;
         }
+        // `Include …`, or `In your answer, include …`.
+        self.bare |= is(EDIT) && (self.words == 1 || self.opens && self.said(OWN_ANSWER));
+        if is(YOUR) && self.said(YOUR) {
+            // More than the answer is yours: it is a person who is spoken to.
+            self.last[PERSONAL as usize] = self.position;
+        }
         let mut rest = classes & !1;
         while rest != 0 {
             self.last[rest.trailing_zeros() as usize] = self.position;
@@ -249,6 +258,8 @@ impl Score {
             self.last[OWNED as usize] = self.position;
         }
         if is(ANSWER) && self.within(YOUR, 2) {
+            // `Give your answer …` is what every form says.
+            self.bare &= self.words > 3;
             self.last[OWN_ANSWER as usize] = self.position;
         }
     }
@@ -502,11 +513,6 @@ impl Score {
     /// Concepts that only mean something where nobody has a right to instruct: text that is data.
     fn weigh_data(&mut self, classes: Classes) {
         let is = |class: u32| classes >> class & 1 == 1;
-        if self.within(OWN_ANSWER, 0) && self.ago(EDIT) <= 14
-            || (is(EDIT) || is(SAY)) && (1..=5).contains(&self.ago(OWN_ANSWER))
-        {
-            self.add(Concept::YourAnswer, 720);
-        }
         if is(ADDRESSED) {
             self.add(Concept::Addressed, 380);
         }
@@ -577,8 +583,31 @@ impl Score {
         }
     }
 
+    /// Somebody wants something done to `your answer`. People ask each other to include something in a reply, or to write it in full;
+    /// to change its letters, or to slip something into it, is asked of a model.
+    fn weigh_answer(&mut self) {
+        if !self.said(OWN_ANSWER) {
+            return;
+        }
+        let edit = match (self.said(EDIT) || self.said(OVERRIDE), self.said(PERSONAL)) {
+            (false, _) => 0,
+            (true, true) => 150,
+            (true, false) => 300 + 360 * i32::from(self.bare),
+        };
+        let weight = 720 * i32::from(self.said(DISTORT)) + 520 * i32::from(self.said(FORM)) + edit;
+        self.add(Concept::YourAnswer, weight);
+    }
+
+    /// Was a word of this class in this sentence?
+    fn said(&self, class: u32) -> bool {
+        self.ago(class) < self.words
+    }
+
     /// The sentence is complete: is it an attack?
     pub(crate) fn end_sentence(&mut self) -> bool {
+        if self.stage.is_data() {
+            self.weigh_answer();
+        }
         let is_attack = self.sentence > 0 && (self.peak >= SHORT_LIMIT || self.long >= LONG_LIMIT);
         if is_attack {
             // What was reported is not reported again for the harmless sentence that follows.
@@ -595,6 +624,7 @@ impl Score {
         self.request = false;
         self.before_classes = 0;
         self.opens = false;
+        self.bare = false;
         is_attack
     }
 
@@ -617,6 +647,7 @@ impl Score {
             self.negated,
             self.reported,
             self.opens,
+            self.bare,
         ]);
     }
 
@@ -650,6 +681,7 @@ impl Score {
             &mut self.negated,
             &mut self.reported,
             &mut self.opens,
+            &mut self.bare,
         ] {
             *flag = reader.flag()?;
         }
