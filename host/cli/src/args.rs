@@ -143,7 +143,8 @@ pub(crate) struct Look {
     /// Its component.toml. By default beside the file, as NAME.toml or component.toml.
     #[arg(long)]
     pub(crate) manifest: Option<PathBuf>,
-    /// A grant as TOML, the `[permissions]` of a manifest without that heading. Without one: nothing is granted.
+    /// A grant as TOML: the `[permissions]` of a manifest without that heading, and `[limits]` where it narrows them. Without one: nothing
+    /// is granted.
     #[arg(long)]
     pub(crate) grant: Option<PathBuf>,
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -152,7 +153,7 @@ pub(crate) struct Look {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Grant {
-    /// Show what is granted: to one component, or to all.
+    /// Show what is granted, to one component or to all, and the limits this leaves each installed version.
     Show {
         /// NAMESPACE:NAME; `ambit:pass-through` is plain model access by provider/model.
         component: Option<String>,

@@ -8,7 +8,9 @@
 //!
 //! A successful check gives a [`Permit`], which nothing outside this crate can make; code that acts takes one as an argument.
 //!
-//! The order of reading: [`Manifest`] (what an author writes), [`Permissions`] and its rules, [`Ambit`], [`Permit`].
+//! [`Limits`] narrow by the same layers: the smallest of what the author, the operator and the tenant write.
+//!
+//! The order of reading: [`Manifest`] (what an author writes), [`Permissions`] and its rules, [`Grant`], [`Ambit`], [`Permit`].
 //!
 //! ```
 //! use ambit_policy::{Ambit, Link, Class, Manifest};
@@ -37,6 +39,7 @@
 //! ```
 
 mod ambit;
+mod grant;
 mod http_rule;
 mod kind;
 mod limits;
@@ -46,13 +49,15 @@ mod path;
 mod permissions;
 mod permit;
 mod problem;
+mod quantity;
 mod rule;
 mod secret_rule;
 
 pub use ambit::{Ambit, Denied, Layer, Link, Missing, Refusal};
+pub use grant::Grant;
 pub use http_rule::HttpRule;
 pub use kind::{Kind, Reuse};
-pub use limits::Limits;
+pub use limits::{Ceiling, Limits};
 pub use manifest::{ComponentInfo, Manifest};
 pub use origin::{OriginPattern, PatternError, names_loopback};
 pub use permissions::{Class, Permissions};

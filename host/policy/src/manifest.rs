@@ -28,7 +28,8 @@
 //! cpu = "50ms"
 //! ```
 //!
-//! A grant (of operator, tenant or token) is the `permissions` table alone: [`Permissions::parse`], or the same in JSON.
+//! A grant of operator or tenant is the `permissions` table without its heading, and `[limits]` where it narrows them: [`crate::Grant`],
+//! in TOML or JSON. A token's is the permissions alone.
 
 use ambit_types::ComponentName;
 use serde::{Deserialize, Serialize};

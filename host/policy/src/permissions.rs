@@ -50,7 +50,7 @@ pub struct Permissions {
 }
 
 impl Permissions {
-    /// Reads a grant written as TOML.
+    /// Reads permissions written as TOML, without limits.
     ///
     /// # Errors
     /// All mistakes together.
@@ -97,8 +97,17 @@ impl Permissions {
         }
     }
 
+    pub(crate) const KNOWN: &str = "http, models, collections, keyvalue, config, secrets";
+
     pub(crate) fn read(mut table: Reader<'_>) -> Self {
-        let permissions = Self {
+        let permissions = Self::take(&mut table);
+        table.finish(Self::KNOWN);
+        permissions
+    }
+
+    /// Takes the classes out of a table that has more.
+    pub(crate) fn take(table: &mut Reader<'_>) -> Self {
+        Self {
             http: table.list(
                 "http",
                 "a list of tables with `origin` and `methods`",
@@ -125,9 +134,7 @@ impl Permissions {
                 "a list of tables with `name`, `header` and `origin`",
                 SecretRule::read,
             ),
-        };
-        table.finish("http, models, collections, keyvalue, config, secrets");
-        permissions
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     Code, Digest,
     interface::{Interface, Need},
 };
-use ambit_policy::{Ambit, Class, Kind, Link, Missing, Permissions};
+use ambit_policy::{Ambit, Ceiling, Class, Kind, Limits, Link, Missing, Permissions};
 use std::{fmt, sync::Arc};
 
 /// A component that may run, with what it may do at most.
@@ -20,6 +20,7 @@ use std::{fmt, sync::Arc};
 pub struct Admitted {
     code: Arc<Code>,
     ambit: Ambit,
+    limits: Limits,
     policy: Digest,
 }
 
@@ -90,6 +91,7 @@ pub fn admit(code: &Arc<Code>, operator: &Permissions) -> Result<Admitted, Admis
         Ok(Admitted {
             code: code.clone(),
             ambit,
+            limits: manifest.limits,
             policy,
         })
     } else {
@@ -135,6 +137,19 @@ impl Admitted {
     #[must_use]
     pub fn ambit(&self) -> &Ambit {
         &self.ambit
+    }
+
+    /// With the limits that a grant's ceiling leaves: the operator's, then the tenant's. A ceiling above a limit changes nothing.
+    #[must_use]
+    pub fn under(mut self, ceiling: &Ceiling) -> Self {
+        self.limits = self.limits.under(ceiling);
+        self
+    }
+
+    /// What each call may use at most: the author's limits under every ceiling so far.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Digest of author's request and operator's grant.

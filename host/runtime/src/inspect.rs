@@ -1,7 +1,7 @@
 //! What a component is and wants, for people who decide about it.
 
 use crate::{AdmissionError, Code, Digest, EngineClass, Interface, admit, interface::Need};
-use ambit_policy::{Class, Link, Manifest, Permissions};
+use ambit_policy::{Class, Grant, Limits, Link, Manifest};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -43,11 +43,13 @@ pub struct Granted {
     pub permissions: Vec<Class>,
     /// Optional permissions of which nothing remains: every use is denied.
     pub denied: Vec<Class>,
+    /// What each call may use at most.
+    pub limits: Limits,
 }
 
 /// Lays a component open, and what `grant` would leave of it.
 #[must_use]
-pub fn inspect(code: &Arc<Code>, grant: Option<&Permissions>) -> Inspection {
+pub fn inspect(code: &Arc<Code>, grant: Option<&Grant>) -> Inspection {
     Inspection {
         digest: code.digest(),
         engine: EngineClass::of(code.kind()).as_str(),
@@ -81,8 +83,9 @@ fn takes(import: &Interface) -> String {
     }
 }
 
-fn granted(code: &Arc<Code>, grant: &Permissions) -> Granted {
-    match admit(code, grant) {
+fn granted(code: &Arc<Code>, grant: &Grant) -> Granted {
+    let limits = code.manifest().limits.under(&grant.limits);
+    match admit(code, &grant.permissions) {
         Ok(admitted) => {
             let linked = |how| {
                 Class::ALL
@@ -96,6 +99,7 @@ fn granted(code: &Arc<Code>, grant: &Permissions) -> Granted {
                 refusals: Vec::new(),
                 permissions: linked(Link::Granted),
                 denied: linked(Link::Denial),
+                limits,
             }
         }
         Err(AdmissionError { refusals, .. }) => {
@@ -105,6 +109,7 @@ fn granted(code: &Arc<Code>, grant: &Permissions) -> Granted {
                 refusals,
                 permissions: Vec::new(),
                 denied: Vec::new(),
+                limits,
             }
         }
     }

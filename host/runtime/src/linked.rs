@@ -16,7 +16,7 @@ use crate::{
     metrics::ComponentMetrics,
     warm,
 };
-use ambit_policy::Reuse;
+use ambit_policy::{Limits, Reuse};
 use ambit_types::TenantId;
 use parking_lot::{Mutex, RwLock};
 use std::{
@@ -118,6 +118,7 @@ pub struct LinkError {
 struct Linked<H: Send + 'static, B: Bindings<H>> {
     runtime: Arc<Runtime>,
     code: Arc<Code>,
+    limits: Limits,
     pre: B::Pre,
     metrics: ComponentMetrics,
     shares: Arc<Shares<H, B>>,
@@ -328,6 +329,7 @@ impl<H: Send + 'static, B: Bindings<H>> Linked<H, B> {
         Ok(Self {
             runtime: runtime.clone(),
             code: code.clone(),
+            limits: *admitted.limits(),
             pre,
             metrics: runtime.metrics().of(name),
             shares,
@@ -335,7 +337,7 @@ impl<H: Send + 'static, B: Bindings<H>> Linked<H, B> {
     }
 
     fn concurrency(&self) -> u32 {
-        self.code.manifest().limits.concurrency
+        self.limits.concurrency
     }
 
     /// One span per call, for the trace it belongs to. At the level `debug`: a log at `info` does not pay for it.
@@ -349,7 +351,7 @@ impl<H: Send + 'static, B: Bindings<H>> Linked<H, B> {
     }
 
     fn meter(&self, scope: &CallScope) -> Arc<Meter> {
-        let own = &self.code.manifest().limits;
+        let own = &self.limits;
         let limits = scope
             .limits
             .as_ref()

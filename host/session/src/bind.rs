@@ -18,9 +18,9 @@ use ambit_capabilities::{
     retrieval::Retriever,
     tool::Toolbox,
 };
-use ambit_policy::{Ambit, Kind, Permissions};
+use ambit_policy::{Ambit, Ceiling, Grant, Kind, Permissions};
 use ambit_runtime::{Admitted, admit};
-use ambit_store::{Digest, Grant, SlotBinding};
+use ambit_store::{Digest, SlotBinding, TenantStore};
 use ambit_types::{ComponentName, Error, ErrorKind};
 use serde::Deserialize as _;
 use std::{collections::BTreeMap, sync::Arc};
@@ -28,10 +28,11 @@ use std::{collections::BTreeMap, sync::Arc};
 /// The name under which the operator and tenants grant models to plain pass-through requests. No component has it.
 pub const PASS_THROUGH: &str = "ambit:pass-through";
 
-/// Slots and the operator's grants.
+/// Slots and grants: the installation's with the operator's, or a tenant's own.
+#[derive(Default)]
 pub(crate) struct Bindings {
     slots: BTreeMap<String, Digest>,
-    grants: BTreeMap<ComponentName, Permissions>,
+    grants: BTreeMap<ComponentName, Grant>,
 }
 
 impl Bindings {
@@ -44,22 +45,26 @@ impl Bindings {
         })
     }
 
-    fn digest(&self, own: &BTreeMap<String, Digest>, slot: &str) -> Option<Digest> {
-        own.get(slot).or_else(|| self.slots.get(slot)).copied()
+    /// A tenant's own.
+    async fn of_tenant(store: &TenantStore) -> Result<Self, Error> {
+        Ok(Self {
+            slots: slots(store.slots().await.map_err(store_error)?),
+            grants: grants(store.grants().await.map_err(store_error)?)?,
+        })
     }
 
-    /// Admits the component of a slot, if one is bound.
+    /// Admits the component of a slot, if one is bound, under the limits that the operator and the tenant leave it.
     async fn admit(
         &self,
         platform: &Platform,
-        own: &BTreeMap<String, Digest>,
+        own: &Self,
         slot: &str,
         kind: Kind,
     ) -> Result<Option<Admitted>, Error> {
-        let Some(digest) = self.digest(own, slot) else {
+        let Some(digest) = own.slots.get(slot).or_else(|| self.slots.get(slot)) else {
             return Ok(None);
         };
-        let code = platform.library.code(digest).await?;
+        let code = platform.library.code(*digest).await?;
         if code.kind() != kind {
             return Err(Error::new(
                 ErrorKind::Conflict,
@@ -69,20 +74,27 @@ impl Bindings {
                 ),
             ));
         }
-        let nothing = Permissions::default();
-        let grant = self
-            .grants
-            .get(&code.manifest().component.name)
-            .unwrap_or(&nothing);
-        let admitted = admit(&code, grant)
-            .map_err(|error| Error::new(ErrorKind::Conflict, error.to_string()))?;
-        Ok(Some(admitted))
+        let name = &code.manifest().component.name;
+        let nothing = Grant::default();
+        let grant = self.grants.get(name).unwrap_or(&nothing);
+        let admitted = admit(&code, &grant.permissions)
+            .map_err(|error| Error::new(ErrorKind::Conflict, error.to_string()))?
+            .under(&grant.limits);
+        Ok(Some(match own.grants.get(name) {
+            Some(tenant) => admitted.under(&tenant.limits),
+            None => admitted,
+        }))
+    }
+
+    fn permissions(&self, component: &str) -> Option<Arc<Permissions>> {
+        let grant = self.grants.get(component)?;
+        Some(Arc::new(grant.permissions.clone()))
     }
 
     async fn require(
         &self,
         platform: &Platform,
-        own: &BTreeMap<String, Digest>,
+        own: &Self,
         slot: &str,
         kind: Kind,
     ) -> Result<Admitted, Error> {
@@ -94,7 +106,7 @@ impl Bindings {
 /// The component that decides before there is a tenant.
 pub(crate) async fn routing(platform: &Platform, defaults: &Bindings) -> Result<Admitted, Error> {
     defaults
-        .require(platform, &BTreeMap::new(), "routing", Kind::Routing)
+        .require(platform, &Bindings::default(), "routing", Kind::Routing)
         .await
 }
 
@@ -105,14 +117,10 @@ pub(crate) async fn tenant(
     row: &ambit_store::Tenant,
 ) -> Result<Tenant, Error> {
     let store = platform.store.tenant(row.id);
-    let own = slots(store.slots().await.map_err(store_error)?);
-    let narrowing = grants(store.grants().await.map_err(store_error)?)?;
+    let own = Bindings::of_tenant(&store).await?;
     let meters = platform.runtime.tenant(row.id, &row.slug);
     let narrowing_of = |admitted: &Admitted| Narrowing {
-        tenant: narrowing
-            .get(&admitted.code().manifest().component.name)
-            .cloned()
-            .map(Arc::new),
+        tenant: own.permissions(&admitted.code().manifest().component.name),
         token: None,
     };
 
@@ -179,13 +187,17 @@ pub(crate) async fn tenant(
                         .await?;
                     let toolbox =
                         Toolbox::new(&platform.runtime, &admitted, platform.reach.clone()).await?;
-                    toolboxes.insert(
-                        name.clone(),
-                        BoundTool {
-                            toolbox,
-                            narrowing: narrowing_of(&admitted),
-                        },
+                    let narrowing = narrowing_of(&admitted);
+                    problems.extend(
+                        toolbox
+                            .without_value(&row.slug, &narrowing)
+                            .into_iter()
+                            .map(|secret| Problem {
+                                what: format!("tool {name}"),
+                                why: format!("secret `{secret}` has no value in the configuration"),
+                            }),
                     );
+                    toolboxes.insert(name.clone(), BoundTool { toolbox, narrowing });
                 }
                 tools.extend(toolboxes.get(name).cloned());
             }
@@ -219,7 +231,7 @@ pub(crate) async fn tenant(
     Ok(Tenant {
         id: row.id,
         slug: row.slug.clone(),
-        models: pass_through(defaults, &narrowing)?,
+        models: pass_through(defaults, &own)?,
         meters,
         authenticator,
         guardrail,
@@ -231,19 +243,11 @@ pub(crate) async fn tenant(
 }
 
 /// Plain pass-through asks for every model; what the operator and the tenant grant remains.
-fn pass_through(
-    defaults: &Bindings,
-    narrowing: &BTreeMap<ComponentName, Permissions>,
-) -> Result<Ambit, Error> {
+fn pass_through(defaults: &Bindings, own: &Bindings) -> Result<Ambit, Error> {
     let everything =
         serde_json::from_value(serde_json::json!({ "models": ["*"] })).map_err(Error::internal)?;
-    let granted = defaults
-        .grants
-        .get(PASS_THROUGH)
-        .cloned()
-        .unwrap_or_default();
-    let tenant = narrowing.get(PASS_THROUGH).cloned().map(Arc::new);
-    Ok(Ambit::new(Arc::new(everything), Arc::new(granted)).narrowed_by_tenant(tenant))
+    let granted = defaults.permissions(PASS_THROUGH).unwrap_or_default();
+    Ok(Ambit::new(Arc::new(everything), granted).narrowed_by_tenant(own.permissions(PASS_THROUGH)))
 }
 
 fn slots(rows: Vec<SlotBinding>) -> BTreeMap<String, Digest> {
@@ -252,13 +256,17 @@ fn slots(rows: Vec<SlotBinding>) -> BTreeMap<String, Digest> {
         .collect()
 }
 
-fn grants(rows: Vec<Grant>) -> Result<BTreeMap<ComponentName, Permissions>, Error> {
+fn grants(rows: Vec<ambit_store::Grant>) -> Result<BTreeMap<ComponentName, Grant>, Error> {
     rows.into_iter()
         .map(|row| {
-            let permissions = Permissions::deserialize(&row.permissions).map_err(|error| {
+            let unreadable = |error: serde_json::Error| {
                 Error::internal(format!("the grant of {}: {error}", row.component))
-            })?;
-            Ok((row.component, permissions))
+            };
+            let grant = Grant {
+                permissions: Permissions::deserialize(&row.permissions).map_err(unreadable)?,
+                limits: Ceiling::deserialize(&row.limits).map_err(unreadable)?,
+            };
+            Ok((row.component, grant))
         })
         .collect()
 }

@@ -131,7 +131,7 @@ impl Library {
         &self,
         wasm: Bytes,
         manifest: &str,
-        grant: Option<&ambit_policy::Permissions>,
+        grant: Option<&ambit_policy::Grant>,
     ) -> Result<Inspection, Error> {
         let code = self
             .runtime

@@ -106,38 +106,13 @@ impl Ambit {
     /// It did not come up.
     pub async fn serve(binary: &Path, config: &Path, data: &Path) -> Result<Self> {
         #[derive(Deserialize)]
-        struct Server {
-            url: String,
-            ops_url: String,
-            admin_key: String,
-            pid: u32,
-        }
-        #[derive(Deserialize)]
         struct Keys {
             tenants: BTreeMap<String, String>,
         }
         let mut command = Command::new(binary);
         command.arg("serve").arg("--config").arg(config);
-        let mut child = command.stdin(Stdio::null()).kill_on_drop(true).spawn()?;
-        let read = |name: &str| std::fs::read(data.join(name)).ok();
-        let ready = async {
-            loop {
-                if let Some(status) = child.try_wait()? {
-                    bail!("it ended before it was ready: {status}");
-                }
-                // What a killed one left behind has another pid.
-                let server =
-                    read("server.json").and_then(|text| serde_json::from_slice(&text).ok());
-                if let Some(server) =
-                    server.filter(|server: &Server| Some(server.pid) == child.id())
-                {
-                    return Ok(server);
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        let server = timeout(START, ready).await.context("not ready in time")??;
-        let keys: Keys = serde_json::from_slice(&read("keys.json").context("no keys.json")?)?;
+        let (child, server) = serving(&mut command, data).await?;
+        let keys: Keys = serde_json::from_slice(&std::fs::read(data.join("keys.json"))?)?;
         let tenants = keys.tenants.into_iter().map(|(slug, api_key)| Tenant {
             host: format!("{slug}.localhost"),
             slug,
@@ -150,6 +125,48 @@ impl Ambit {
             tenants: tenants.collect(),
         };
         Self::new(up, child, data)
+    }
+
+    /// `ambit serve` on a new folder with the rest of a configuration and no tenants; its log, at `debug`, lies in the folder too.
+    ///
+    /// # Errors
+    /// It did not come up.
+    pub async fn serve_new(
+        binary: &Path,
+        configuration: &str,
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
+        let own = tempfile::tempdir()?;
+        let data = own.path().join("data");
+        std::fs::create_dir(&data)?;
+        let config = data.join("ambit.toml");
+        let components = components().map_or_else(String::new, |folder| {
+            format!("components = {:?}\n", folder.to_string_lossy())
+        });
+        let head =
+            "log = \"debug\"\nlisten.data = \"127.0.0.1:0\"\nadmin.key = { env = \"ADMIN_KEY\" }\n";
+        std::fs::write(
+            &config,
+            format!("data = {data:?}\n{head}{components}{configuration}"),
+        )?;
+        let log = std::fs::File::create(data.join("log"))?;
+        let mut command = Command::new(binary);
+        command.arg("serve").arg("--config").arg(&config);
+        command
+            .env("ADMIN_KEY", "adm_of-a-scenario")
+            .envs(environment.iter().copied())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        let (child, server) = serving(&mut command, &data).await?;
+        let up = Up {
+            url: server.url,
+            ops_url: server.ops_url,
+            admin_key: "adm_of-a-scenario".to_owned(),
+            tenants: Vec::new(),
+        };
+        let mut ambit = Self::new(up, child, &data)?;
+        ambit._own = Some(own);
+        Ok(ambit)
     }
 
     fn new(up: Up, child: Child, data: &Path) -> Result<Self> {
@@ -189,6 +206,46 @@ impl Ambit {
     pub fn tenant(&self, slug: &str) -> &Tenant {
         let tenant = self.up.tenants.iter().find(|tenant| tenant.slug == slug);
         tenant.unwrap_or_else(|| panic!("there is no tenant {slug}"))
+    }
+
+    /// A new tenant with a key.
+    ///
+    /// # Errors
+    /// The admin API refuses.
+    pub async fn new_tenant(&self, slug: &str) -> Result<Tenant> {
+        self.put(&format!("/tenants/{slug}"), &json!({})).await?;
+        let path = format!("/tenants/{slug}/keys");
+        let key = self
+            .admin(Method::POST, &path, r#"{"name":"scenario"}"#)
+            .await?;
+        Ok(Tenant {
+            slug: slug.to_owned(),
+            host: format!("{slug}.localhost"),
+            api_key: key["key"].as_str().context("no key")?.to_owned(),
+        })
+    }
+
+    /// Files of the installation that hold `text`.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn files_with(&self, text: &str) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.data.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder)? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if std::fs::read(&path)?
+                    .windows(text.len())
+                    .any(|window| window == text.as_bytes())
+                {
+                    found.push(path);
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Bytes of memory the process holds now. None where that cannot be asked.
@@ -349,6 +406,36 @@ impl Ambit {
     pub async fn ask(&self, tenant: &Tenant, body: &Value) -> Result<Answer> {
         Answer::read(self.post(tenant, "/chat/completions", body).await?).await
     }
+}
+
+/// What `DIR/server.json` says of a server that runs.
+#[derive(Deserialize)]
+struct Server {
+    url: String,
+    ops_url: String,
+    admin_key: String,
+    pid: u32,
+}
+
+/// Starts `ambit serve` and waits until it does.
+async fn serving(command: &mut Command, data: &Path) -> Result<(Child, Server)> {
+    let mut child = command.stdin(Stdio::null()).kill_on_drop(true).spawn()?;
+    let ready = async {
+        loop {
+            if let Some(status) = child.try_wait()? {
+                bail!("it ended before it was ready: {status}");
+            }
+            let written = std::fs::read(data.join("server.json")).ok();
+            let server = written.and_then(|text| serde_json::from_slice(&text).ok());
+            // What a killed one left behind has another pid.
+            if let Some(server) = server.filter(|server: &Server| Some(server.pid) == child.id()) {
+                return Ok(server);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let server = timeout(START, ready).await.context("not ready in time")??;
+    Ok((child, server))
 }
 
 fn command_up(binary: &Path, data: &Path, provider: Option<&str>) -> Command {

@@ -16,7 +16,7 @@ pub use values::{BadValue, Set, Values};
 use crate::{Failure, LoadError, Narrowing};
 use ambit_policy::Ambit;
 use ambit_runtime::{Admitted, CallError, CallScope, Effectful, Limit, Meter, Runtime};
-use ambit_types::CallContext;
+use ambit_types::{CallContext, TenantSlug};
 use exports::ambit::tool::tool::ToolError as GuestError;
 use http::EgressSpent;
 use spec::Specs;
@@ -201,6 +201,17 @@ impl Toolbox {
     #[must_use]
     pub fn describe(&self) -> &[ToolSpec] {
         self.0.specs.all()
+    }
+
+    /// Secrets a tenant's calls could have a handle of, if the configuration had a value for them.
+    #[must_use]
+    pub fn without_value(&self, tenant: &TenantSlug, narrowing: &Narrowing) -> Vec<String> {
+        let ambit = narrowing.of(&self.0.ambit);
+        let names = ambit.secret_names().into_iter();
+        names
+            .filter(|name| self.0.reach.values.secret(tenant, name).is_none())
+            .map(str::to_owned)
+            .collect()
     }
 
     /// Carries out one call.

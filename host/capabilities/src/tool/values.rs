@@ -105,12 +105,18 @@ impl Values {
         tenant: &TenantSlug,
         ambit: &Ambit,
     ) -> Result<Handles, getrandom::Error> {
-        let own = self.tenants.get(tenant);
         Handles::new(ambit.secret_names().into_iter().filter_map(|name| {
-            let own = own.and_then(|set| set.secrets.get(name));
-            let value = own.or_else(|| self.everybody.secrets.get(name))?;
+            let value = self.secret(tenant, name)?;
             Some((name.to_owned(), value.clone()))
         }))
+    }
+
+    pub(super) fn secret(&self, tenant: &TenantSlug, name: &str) -> Option<&SecretValue> {
+        let own = self
+            .tenants
+            .get(tenant)
+            .and_then(|set| set.secrets.get(name));
+        own.or_else(|| self.everybody.secrets.get(name))
     }
 }
 

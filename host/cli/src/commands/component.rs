@@ -5,7 +5,7 @@ use crate::{
     args::{Component, Look},
     client::{Client, segment},
 };
-use ambit_policy::{Manifest, Permissions, Problems};
+use ambit_policy::{Grant, Manifest, Problems};
 use ambit_runtime::{Runtime, RuntimeConfig, inspect};
 use anyhow::Context as _;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -112,6 +112,7 @@ fn check(look: &Look) -> anyhow::Result<ExitCode> {
         .as_array()
         .cloned()
         .unwrap_or_default();
+    let limits = &inspection["granted"]["limits"];
     let code = if missing.is_empty() {
         ExitCode::SUCCESS
     } else {
@@ -119,10 +120,17 @@ fn check(look: &Look) -> anyhow::Result<ExitCode> {
     };
     show(
         look.format,
-        &json!({ "admitted": missing.is_empty(), "missing": missing }),
+        &json!({ "admitted": missing.is_empty(), "missing": missing, "limits": limits }),
         |_| {
             if missing.is_empty() {
-                "admitted".to_owned()
+                let each = limits.as_object().into_iter().flatten();
+                let each: Vec<_> = each
+                    .map(|(name, limit)| match limit.as_str() {
+                        Some(text) => format!("{name} {text}"),
+                        None => format!("{name} {limit}"),
+                    })
+                    .collect();
+                format!("admitted; each call is held to {}", each.join(", "))
             } else {
                 let lines: Vec<_> = missing.iter().filter_map(Value::as_str).collect();
                 format!("not admitted:\n  {}", lines.join("\n  "))
@@ -138,15 +146,15 @@ fn look_into(look: &Look) -> anyhow::Result<Value> {
     let manifest =
         Manifest::parse(&manifest_text(&look.path, look.manifest.as_deref())?).map_err(Problems)?;
     let grant = match &look.grant {
-        Some(path) => Permissions::parse(&read(path)?)
+        Some(path) => Grant::parse(&read(path)?)
             .map_err(Problems)
             .with_context(|| format!("{} is not a grant", path.display()))?,
-        None => Permissions::default(),
+        None => Grant::default(),
     };
     let runtime = Runtime::new(RuntimeConfig::default())?;
     let code = runtime.load_blocking(&wasm, manifest)?;
     let mut inspection = serde_json::to_value(inspect(&code, Some(&grant)))?;
-    let refusals: Vec<String> = match ambit_runtime::admit(&code, &grant) {
+    let refusals: Vec<String> = match ambit_runtime::admit(&code, &grant.permissions) {
         Ok(_) => Vec::new(),
         Err(error) => error.refusals.iter().map(ToString::to_string).collect(),
     };

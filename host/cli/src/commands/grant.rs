@@ -5,7 +5,7 @@ use crate::{
     args::Grant,
     client::{Client, segment},
 };
-use ambit_policy::{Permissions, Problems};
+use ambit_policy::Problems;
 use serde_json::Value;
 use std::process::ExitCode;
 
@@ -29,7 +29,11 @@ pub(crate) async fn run(command: Grant) -> anyhow::Result<ExitCode> {
             if let (true, Some(component)) = (wanted.is_empty(), component) {
                 anyhow::bail!("nothing is granted to `{component}`");
             }
-            print(target.format, &wanted, &["component", "permissions"]);
+            print(
+                target.format,
+                &wanted,
+                &["component", "permissions", "limits", "effective_limits"],
+            );
         }
         Grant::Set {
             component,
@@ -37,12 +41,10 @@ pub(crate) async fn run(command: Grant) -> anyhow::Result<ExitCode> {
             tenant,
             target,
         } => {
-            let permissions = Permissions::parse(&read(&file)?).map_err(Problems)?;
+            let grant = ambit_policy::Grant::parse(&read(&file)?).map_err(Problems)?;
             let client = Client::open(&target).await?;
             let path = format!("{}/{}", listing(tenant.as_deref()), segment(&component));
-            let answer = client
-                .put(&path, &serde_json::to_value(&permissions)?)
-                .await?;
+            let answer = client.put(&path, &serde_json::to_value(&grant)?).await?;
             show(target.format, &answer, |answer| text(&component, answer));
         }
     }

@@ -1,34 +1,38 @@
 //! Who may do what: the operator's grants, and how tenants narrow them.
 
 use super::{Admin, Answer, At, listing, one, removed};
-use ambit_policy::Permissions;
+use ambit_policy::{Ceiling, Grant, Limits, Manifest, Permissions};
 use ambit_runtime::admit;
-use ambit_store::{Digest, Grant};
+use ambit_store::{Component, Digest, Grant as Row};
 use ambit_types::{ComponentName, Error, TenantSlug};
 use axum::body::Body;
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 pub(super) async fn list(admin: Admin) -> Answer {
     let grants = admin.0.platform.store.operator().grants().await?;
-    listing(grants.iter().map(view))
+    let installed = Installed::read(&admin).await?;
+    listing(views(&grants, |grant| installed.under(&[grant]))?)
 }
 
 pub(super) async fn show(admin: Admin, At(component): At<ComponentName>) -> Answer {
     let grant = admin.0.platform.store.operator().grant(&component).await?;
     let grant =
         grant.ok_or_else(|| Error::not_found(format!("nothing is granted to `{component}`")))?;
-    one(view(&grant))
+    let installed = Installed::read(&admin).await?;
+    one(view(&grant, installed.under(&[&grant])?))
 }
 
 pub(super) async fn set(admin: Admin, At(component): At<ComponentName>, body: Body) -> Answer {
-    let (grant, permissions) = read(&admin, component, body).await?;
+    let (row, grant) = read(&admin, component, body).await?;
     let operator = admin.0.platform.store.operator();
-    if operator.grant(&grant.component).await?.as_ref() != Some(&grant) {
-        operator.put_grant(&grant).await?;
+    if operator.grant(&row.component).await?.as_ref() != Some(&row) {
+        operator.put_grant(&row).await?;
         admin.reload_all().await?;
     }
-    let mut answer = view(&grant);
-    answer["missing"] = missing(&admin, &grant.component, &permissions).await?;
+    let installed = Installed::read(&admin).await?;
+    let mut answer = view(&row, installed.under(&[&row])?);
+    answer["missing"] = missing(&admin, &row.component, &grant.permissions).await?;
     one(answer)
 }
 
@@ -46,7 +50,15 @@ pub(super) async fn remove(admin: Admin, At(component): At<ComponentName>) -> An
 
 pub(super) async fn tenant_list(admin: Admin, At(slug): At<TenantSlug>) -> Answer {
     let (_, store) = admin.tenant(&slug).await?;
-    listing(store.grants().await?.iter().map(view))
+    let grants = store.grants().await?;
+    let of_operator = admin.0.platform.store.operator().grants().await?;
+    let installed = Installed::read(&admin).await?;
+    listing(views(&grants, |grant| {
+        let above = of_operator
+            .iter()
+            .find(|above| above.component == grant.component);
+        installed.under(&above.into_iter().chain([grant]).collect::<Vec<_>>())
+    })?)
 }
 
 pub(super) async fn tenant_set(
@@ -55,10 +67,19 @@ pub(super) async fn tenant_set(
     body: Body,
 ) -> Answer {
     let (tenant, store) = admin.tenant(&slug).await?;
-    let (grant, _) = read(&admin, component, body).await?;
-    store.put_grant(&grant).await?;
+    let (row, _) = read(&admin, component, body).await?;
+    store.put_grant(&row).await?;
     admin.reload(tenant.id).await?;
-    one(view(&grant))
+    let above = admin
+        .0
+        .platform
+        .store
+        .operator()
+        .grant(&row.component)
+        .await?;
+    let installed = Installed::read(&admin).await?;
+    let layers: Vec<_> = above.iter().chain([&row]).collect();
+    one(view(&row, installed.under(&layers)?))
 }
 
 pub(super) async fn tenant_remove(
@@ -71,28 +92,44 @@ pub(super) async fn tenant_remove(
     removed(was_there)
 }
 
-/// The body is the permissions, in the manifest's words. They are kept as this host reads them, not as they were sent.
-async fn read(
-    admin: &Admin,
-    component: ComponentName,
-    body: Body,
-) -> Result<(Grant, Permissions), Error> {
-    let sent: Value = admin.json(body).await?;
-    let permissions: Permissions = parse(&sent)?;
-    let permissions_json = serde_json::to_value(&permissions).map_err(Error::internal)?;
-    Ok((
-        Grant {
-            component,
-            permissions: permissions_json,
-            limits: json!({}),
-        },
-        permissions,
-    ))
+/// The operator's grant of a component; nothing where there is none.
+pub(super) async fn of(admin: &Admin, component: &ComponentName) -> Result<Grant, Error> {
+    let row = admin.0.platform.store.operator().grant(component).await?;
+    row.map_or_else(|| Ok(Grant::default()), |row| parse(&row))
 }
 
-fn parse(sent: &Value) -> Result<Permissions, Error> {
-    serde_json::from_value(sent.clone())
-        .map_err(|error| Error::invalid("permissions", error.to_string()))
+/// What stands between an installed component and running under these permissions.
+pub(super) async fn refusals(
+    admin: &Admin,
+    digest: Digest,
+    permissions: &Permissions,
+) -> Result<Option<Value>, Error> {
+    let code = admin.0.platform.library.code(digest).await?;
+    let Err(error) = admit(&code, permissions) else {
+        return Ok(None);
+    };
+    let refusals: Vec<_> = error.refusals.iter().map(ToString::to_string).collect();
+    Ok(Some(json!({"digest": digest, "refusals": refusals})))
+}
+
+/// The body is the grant, in the manifest's words. It is kept as this host reads it, not as it was sent.
+async fn read(admin: &Admin, component: ComponentName, body: Body) -> Result<(Row, Grant), Error> {
+    let sent: Value = admin.json(body).await?;
+    let grant: Grant = serde_json::from_value(sent)
+        .map_err(|error| Error::invalid("permissions", error.to_string()))?;
+    let row = Row {
+        component,
+        permissions: serde_json::to_value(&grant.permissions).map_err(Error::internal)?,
+        limits: serde_json::to_value(grant.limits).map_err(Error::internal)?,
+    };
+    Ok((row, grant))
+}
+
+fn parse(row: &Row) -> Result<Grant, Error> {
+    Ok(Grant {
+        permissions: Permissions::deserialize(&row.permissions).map_err(Error::internal)?,
+        limits: Ceiling::deserialize(&row.limits).map_err(Error::internal)?,
+    })
 }
 
 /// What installed versions of the component ask for beyond the grant, by digest; empty where nothing is missing.
@@ -110,28 +147,48 @@ async fn missing(
     Ok(missing.into())
 }
 
-/// What stands between an installed component and running under these permissions.
-pub(super) async fn refusals(
-    admin: &Admin,
-    digest: Digest,
-    permissions: &Permissions,
-) -> Result<Option<Value>, Error> {
-    let code = admin.0.platform.library.code(digest).await?;
-    let Err(error) = admit(&code, permissions) else {
-        return Ok(None);
-    };
-    let refusals: Vec<_> = error.refusals.iter().map(ToString::to_string).collect();
-    Ok(Some(json!({"digest": digest, "refusals": refusals})))
-}
+/// The manifests' limits of what is installed.
+struct Installed(Vec<(Component, Limits)>);
 
-fn view(grant: &Grant) -> Value {
-    json!({"component": grant.component, "permissions": grant.permissions})
-}
-
-/// The operator's grant of a component; nothing where there is none.
-pub(super) async fn of(admin: &Admin, component: &ComponentName) -> Result<Permissions, Error> {
-    match admin.0.platform.store.operator().grant(component).await? {
-        Some(grant) => parse(&grant.permissions),
-        None => Ok(Permissions::default()),
+impl Installed {
+    async fn read(admin: &Admin) -> Result<Self, Error> {
+        let components = admin.0.platform.store.operator().components().await?;
+        let limits = |component: Component| {
+            // It was installed with this manifest, so it reads.
+            let manifest = Manifest::parse(&component.manifest).ok()?;
+            Some((component, manifest.limits))
+        };
+        Ok(Self(components.into_iter().filter_map(limits).collect()))
     }
+
+    /// What calls of each installed version may use under these grants of one component, by version.
+    fn under(&self, layers: &[&Row]) -> Result<Value, Error> {
+        let name = layers.first().map(|row| &row.component);
+        let mut versions = serde_json::Map::new();
+        for (component, limits) in &self.0 {
+            if Some(&component.name) == name {
+                let mut left = *limits;
+                for layer in layers {
+                    left = left.under(&parse(layer)?.limits);
+                }
+                let left = serde_json::to_value(left).map_err(Error::internal)?;
+                versions.insert(component.version.clone(), left);
+            }
+        }
+        Ok(versions.into())
+    }
+}
+
+fn views(
+    grants: &[Row],
+    effective: impl Fn(&Row) -> Result<Value, Error>,
+) -> Result<Vec<Value>, Error> {
+    grants
+        .iter()
+        .map(|grant| Ok(view(grant, effective(grant)?)))
+        .collect()
+}
+
+fn view(grant: &Row, effective: Value) -> Value {
+    json!({"component": grant.component, "permissions": grant.permissions, "limits": grant.limits, "effective_limits": effective})
 }

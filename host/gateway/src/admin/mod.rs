@@ -86,7 +86,7 @@ routes! {
     post "/tenants/{tenant}/collections/{collection}/documents" documents::load, "stores a batch of documents, one JSON object a line: `{_id, title?, text, media_type?, …attributes}`";
     delete "/tenants/{tenant}/collections/{collection}/documents" documents::remove, "removes documents whose id starts with `?prefix=`";
     get "/tenants/{tenant}/grants" grants::tenant_list, "how the tenant narrows components";
-    put "/tenants/{tenant}/grants/{component}" grants::tenant_set, "narrows one: permissions as JSON";
+    put "/tenants/{tenant}/grants/{component}" grants::tenant_set, "narrows one: permissions and `limits` as JSON; answers with the limits that remain";
     delete "/tenants/{tenant}/grants/{component}" grants::tenant_remove, "narrows it no longer";
     get "/tenants/{tenant}/slots" slots::tenant_list, "components the tenant binds itself";
     put "/tenants/{tenant}/slots/{*slot}" slots::tenant_set, "swaps a component: `{component}`, a digest, a name or `name@version`";
@@ -97,9 +97,9 @@ routes! {
     get "/components" components::list, "installed components";
     post "/components" components::install, "installs one: `{manifest, wasm}`, the manifest as TOML, the bytes in base64";
     get "/components/{digest}" components::show, "one laid open: imports, exports, permissions, what the grant leaves";
-    get "/grants" grants::list, "what the operator grants components";
+    get "/grants" grants::list, "what the operator grants components, and the limits that remain of each installed version";
     get "/grants/{component}" grants::show, "one grant";
-    put "/grants/{component}" grants::set, "grants: permissions as JSON; answers with what is still missing";
+    put "/grants/{component}" grants::set, "grants: permissions and `limits` as JSON; answers with what is still missing and the limits that remain";
     delete "/grants/{component}" grants::remove, "grants nothing any more";
     get "/slots" slots::list, "the installation's components by slot";
     put "/slots/{*slot}" slots::set, "swaps a component for every tenant that binds none itself";

@@ -110,7 +110,7 @@ async fn chosen(admin: &Admin, slot: &str, body: Body) -> Result<Component, Erro
         ));
     }
     let granted = grants::of(admin, &component.name).await?;
-    match grants::refusals(admin, component.digest, &granted).await? {
+    match grants::refusals(admin, component.digest, &granted.permissions).await? {
         None => Ok(component),
         Some(missing) => {
             let all = missing["refusals"]

@@ -1,7 +1,7 @@
 //! What is admitted, and what is said when it is not.
 
 use crate::support::{AGENT, TIGHT, load, manifest, runtime, text};
-use ambit_policy::Permissions;
+use ambit_policy::{Grant, Permissions};
 use ambit_runtime::{LoadError, MAX_COMPONENT, admit, inspect};
 
 /// A component of a kind's export that imports these instances, empty ones.
@@ -166,13 +166,19 @@ fn inspection_says_what_a_grant_leaves() {
         &["wasi:http/outgoing-handler@0.2.6", "wasi:io/poll@0.2.6"],
     );
     let code = load(&runtime, &wasm, manifest("tool", HTTP));
-    let json = serde_json::to_value(inspect(&code, Some(&Permissions::default()))).unwrap();
+    let grant = Grant::parse("[limits]\nmemory = \"16MiB\"\ncpu = \"1s\"").unwrap();
+    let json = serde_json::to_value(inspect(&code, Some(&grant))).unwrap();
     assert_eq!(json["engine"], "effectful");
     assert_eq!(json["imports"][0]["takes"], "kind tool, permissions.http");
     assert_eq!(json["imports"][1]["takes"], "base");
     assert_eq!(json["exports"][0], "ambit:tool/tool@0.1.0");
     assert_eq!(json["granted"]["admitted"], false);
     assert_eq!(json["manifest"]["limits"]["memory"], "32MiB");
+    let left = &json["granted"]["limits"];
+    assert_eq!(
+        (&left["memory"], &left["cpu"]),
+        (&"16MiB".into(), &"50ms".into())
+    );
     assert!(
         serde_json::to_value(inspect(&code, None))
             .unwrap()
