@@ -72,9 +72,10 @@ pub(crate) async fn host(config: &Config, components: Option<&Path>) -> anyhow::
             default_model: config.default_model.clone(),
         }),
         runtime,
-        store,
         reach: Reach::new(Outbound::new(egress, CONNECTIONS_PER_TENANT))
-            .with_values(config.values.clone()),
+            .with_values(config.values.clone())
+            .with_store(store.clone()),
+        store,
     };
     if let Some(folder) = components {
         shipped::install(&platform, folder).await?;

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 use url::Url;
 
 use crate::{
-    Access, Class, CollectionUse, ConfigRead, HttpUse, KeyUse, ModelUse, Permissions, Permit,
-    SecretRule, SecretUse, origin::Target, rule::Rule,
+    Access, Class, CollectionUse, ConfigRead, HttpUse, KeyRule, KeyUse, ModelUse, Permissions,
+    Permit, SecretRule, SecretUse, origin::Target, rule::Rule,
 };
 
 /// The effective permissions of one component: author ∩ operator, narrowed by tenant and token.
@@ -209,6 +209,18 @@ impl Ambit {
             any(&layer.keyvalue, |rule| rule.matches(key))
         })?;
         Ok(Permit::new(KeyUse { key }))
+    }
+
+    /// May there be a key that starts so and may be used? Each key is still asked for by [`Ambit::key`].
+    ///
+    /// # Errors
+    /// As for [`Ambit::http`].
+    pub fn keys_under(&self, prefix: &str) -> Result<(), Denied> {
+        let asked = || format!("keys {}*", prefix.escape_debug());
+        let sought = KeyRule::under(prefix);
+        self.every_layer(Class::KeyValue, asked, |layer| {
+            any(&layer.keyvalue, |rule| rule.overlaps(&sought))
+        })
     }
 
     /// May this configuration value be read?

@@ -217,6 +217,16 @@ key_rules! {
     ConfigRule;
 }
 
+impl KeyRule {
+    /// Every key that starts so.
+    pub(crate) fn under(prefix: &str) -> Self {
+        Self(Prefix {
+            text: prefix.to_owned(),
+            open: true,
+        })
+    }
+}
+
 /// An item of a list of texts: the text, or `{ allow = "…", optional = true }`.
 pub(crate) fn read_text_rule<P: FromStr<Err = PatternError>>(item: Item<'_>) -> Option<Rule<P>> {
     const EXPECTED: &str = "a text, or a table with `allow` and `optional`";

@@ -382,6 +382,35 @@ fn a_denial_says_who_refused_and_shows_no_query() {
 }
 
 #[test]
+fn a_prefix_is_open_where_a_key_under_it_may_be() {
+    let keys = |rules: &[&str]| {
+        Arc::new(serde_json::from_value::<Permissions>(json!({ "keyvalue": rules })).unwrap())
+    };
+    let ambit = Ambit::new(
+        keys(&["cache/*", "state/one"]),
+        keys(&["cache/a*", "state/*", "log/*"]),
+    );
+    for (prefix, open) in [
+        ("cache/", true),
+        ("state/", true),
+        ("log/", false),
+        ("cach", true),
+        ("cache/b", false),
+        ("state/one/", false),
+        ("", true),
+    ] {
+        assert_eq!(ambit.keys_under(prefix).is_ok(), open, "{prefix}");
+    }
+    let narrowed = ambit.narrowed_by_tenant(Some(keys(&["state/two"])));
+    assert!(narrowed.keys_under("cache/").is_err());
+    assert!(
+        narrowed.keys_under("state/").is_ok(),
+        "some key, for each layer alone"
+    );
+    assert!(narrowed.key("state/one").is_err() && narrowed.key("state/two").is_err());
+}
+
+#[test]
 fn a_secret_goes_where_all_agree() {
     let secrets = |header: &str, origin: &str| {
         Arc::new(

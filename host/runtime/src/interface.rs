@@ -71,6 +71,10 @@ impl Interface {
                 "0.2.0-rc.1",
                 Need::KindAndPermission(Kind::Tool, &[Class::Config, Class::Secrets]),
             ),
+            ("wasi:keyvalue", "store" | "atomics") => (
+                "0.2.0-draft",
+                Need::KindAndPermission(Kind::Tool, &[Class::KeyValue]),
+            ),
             ("ambit:types", "types") => ("0.1.0", Need::Base),
             ("ambit:auth", "keys" | "verify") => ("0.1.0", Need::Kind(Kind::Auth)),
             ("ambit:routing", "directory") => ("0.1.0", Need::Kind(Kind::Routing)),

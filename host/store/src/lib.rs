@@ -57,7 +57,7 @@ pub use records::{
     TenantEpoch,
 };
 pub use store::Store;
-pub use tenant::TenantStore;
+pub use tenant::{KEY_CAP, TENANT_CAP, TenantStore, VALUE_CAP};
 
 /// The crate's result.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;

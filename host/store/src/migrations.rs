@@ -35,6 +35,7 @@ changes![
     "20261121000500_create_collections",
     "20261121000600_create_epochs",
     "20261121000700_create_journal",
+    "20261121000800_create_key_values",
 ];
 
 impl Change {

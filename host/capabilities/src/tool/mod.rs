@@ -6,6 +6,7 @@
 
 mod config;
 mod http;
+mod keyvalue;
 mod spec;
 mod values;
 
@@ -16,6 +17,7 @@ pub use values::{BadValue, Set, Values};
 use crate::{Failure, LoadError, Narrowing};
 use ambit_policy::Ambit;
 use ambit_runtime::{Admitted, CallError, CallScope, Effectful, Limit, Meter, Runtime};
+use ambit_store::Store;
 use ambit_types::{CallContext, TenantSlug};
 use exports::ambit::tool::tool::ToolError as GuestError;
 use http::EgressSpent;
@@ -103,16 +105,25 @@ impl ToolError {
 pub struct Reach {
     outbound: Outbound,
     values: Arc<Values>,
+    store: Option<Store>,
 }
 
 impl Reach {
-    /// The way out, and neither configuration values nor secrets.
+    /// The way out, and neither configuration values nor secrets nor kept entries.
     #[must_use]
     pub fn new(outbound: Outbound) -> Self {
         Self {
             outbound,
             values: Arc::default(),
+            store: None,
         }
+    }
+
+    /// Where each tenant's entries are kept.
+    #[must_use]
+    pub fn with_store(mut self, store: Store) -> Self {
+        self.store = Some(store);
+        self
     }
 
     #[must_use]
@@ -128,6 +139,7 @@ impl Reach {
 struct Host {
     http: http::Http,
     config: config::Config,
+    keys: keyvalue::Keys,
 }
 
 impl Host {
@@ -143,6 +155,9 @@ impl Host {
         let tenant = ctx.tenant_slug.clone();
         self.config
             .open(values.clone(), tenant, ambit.clone(), handles.clone());
+        if let Some(store) = &reach.store {
+            self.keys.open(store.tenant(ctx.tenant), ambit.clone());
+        }
         Ok(self
             .http
             .open(&reach.outbound, ambit.clone(), handles, meter))
@@ -174,7 +189,8 @@ impl Toolbox {
     ) -> Result<Self, LoadError> {
         let component = Effectful::link(runtime, admitted, |linker| {
             http::link(linker, admitted)?;
-            config::link(linker, admitted)
+            config::link(linker, admitted)?;
+            keyvalue::link(linker, admitted)
         })?;
         let scope = CallScope::new(
             runtime.host_tenant().clone(),

@@ -9,6 +9,7 @@ mod auth_api_key;
 mod auth_jwt;
 mod guardrail_baseline;
 mod hostile_http;
+mod hostile_keys;
 mod hostile_secrets;
 mod retrieval_hybrid;
 mod routing_subdomain;

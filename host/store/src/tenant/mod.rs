@@ -1,11 +1,12 @@
 //! Everything of one tenant.
 //!
-//! One file per area: who may call (`access`), what its components and agents are (`agents`), what they know (`documents`), what they did
-//! (`sessions`). Each read is one transaction on one snapshot; each change bumps its epoch in its own transaction.
+//! One file per area: who may call (`access`), what its components and agents are (`agents`), what they know (`documents`) and keep
+//! (`key_values`), what they did (`sessions`). Each read is one transaction on one snapshot; each change bumps its epoch in its own transaction.
 
 mod access;
 mod agents;
 mod documents;
+mod key_values;
 mod sessions;
 
 use crate::{
@@ -15,10 +16,11 @@ use crate::{
 };
 use ambit_types::TenantId;
 
+pub use self::key_values::{KEY_CAP, TENANT_CAP, VALUE_CAP};
 #[cfg(test)]
 pub(crate) use self::{
     access::ALL as ACCESS, agents::ALL as AGENTS, documents::ALL as DOCUMENTS,
-    sessions::ALL as SESSIONS,
+    key_values::ALL as KEY_VALUES, sessions::ALL as SESSIONS,
 };
 
 /// The rows of one tenant. Cheap to clone.

@@ -8,6 +8,7 @@ mod access;
 mod documents;
 mod hostile;
 mod journal;
+mod key_values;
 mod row_security;
 mod schema;
 

@@ -11,7 +11,7 @@ use ambit_types::SessionId;
 use serde_json::json;
 
 /// Every table with a tenant in it.
-const TABLES: [(&str, &str); 13] = [
+const TABLES: [(&str, &str); 15] = [
     ("tenants", "SELECT tenant FROM tenants"),
     ("host_names", "SELECT tenant FROM host_names"),
     ("api_keys", "SELECT tenant FROM api_keys"),
@@ -23,6 +23,8 @@ const TABLES: [(&str, &str); 13] = [
     ("collections", "SELECT tenant FROM collections"),
     ("documents", "SELECT tenant FROM documents"),
     ("chunks", "SELECT tenant FROM chunks"),
+    ("key_values", "SELECT tenant FROM key_values"),
+    ("key_value_usage", "SELECT tenant FROM key_value_usage"),
     ("tenant_epochs", "SELECT tenant FROM tenant_epochs"),
     ("sessions", "SELECT tenant FROM sessions"),
 ];
@@ -108,6 +110,7 @@ async fn fill(store: &TestStore, rows: &TenantStore) {
         chunks: vec![chunk],
     };
     rows.put_documents(&collection, &[document]).await.unwrap();
+    rows.put_key_value("b/k", b"v").await.unwrap();
     store
         .store
         .journal()

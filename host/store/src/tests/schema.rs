@@ -21,6 +21,7 @@ fn statements() -> Vec<Statement> {
         crate::tenant::ACCESS,
         crate::tenant::AGENTS,
         crate::tenant::DOCUMENTS,
+        crate::tenant::KEY_VALUES,
         crate::tenant::SESSIONS,
     ];
     lists
@@ -87,6 +88,8 @@ async fn hot_statements_use_their_index() {
         "SESSION_GET",
         "SESSION_PAGE",
         "EVENT_PAGE",
+        "KEY_VALUE_GET",
+        "KEY_VALUE_RANGE",
         "LAST_EVENT",
         "SESSIONS_IN_STATE",
         "OLD_SESSIONS",
