@@ -28,6 +28,8 @@ impl Traits {
     pub(crate) const BACKSLASH: Traits = Traits(1 << 10);
     /// `+` or `(` alone, as before a telephone number.
     pub(crate) const OPENS_NUMBER: Traits = Traits(1 << 11);
+    /// A short option of a command line, like `-p` or `-pvalue`.
+    pub(crate) const OPTION: Traits = Traits(1 << 12);
 
     pub(crate) fn has(self, other: Traits) -> bool {
         self.0 & other.0 != 0
@@ -42,7 +44,7 @@ impl Traits {
     }
 
     pub(crate) fn from_bits(bits: u16) -> Traits {
-        Traits(bits & 0xfff)
+        Traits(bits & 0x1fff)
     }
 }
 
@@ -91,6 +93,9 @@ pub(crate) fn traits(word: &[u8]) -> Traits {
     }
     if matches!(word, b"+" | b"(") {
         traits = traits.with(Traits::OPENS_NUMBER);
+    }
+    if matches!(word, [b'-', b'p' | b'a' | b'w' | b'u', ..]) {
+        traits = traits.with(Traits::OPTION);
     }
     if word.len() >= LONG_WORD {
         traits = traits.with(Traits::LONG);
@@ -193,6 +198,8 @@ impl Chain {
             iban,
             value_words: if traits.has(Traits::KEYWORD) {
                 VALUE_WORDS
+            } else if traits.has(Traits::OPTION) && word.len() == 2 {
+                self.value_words.max(1)
             } else if punctuation {
                 self.value_words
             } else {

@@ -171,3 +171,52 @@ fn what_people_ask_of_each_others_replies_is_not_flagged() {
         assert!(is_attack(Stage::Retrieved, planted), "{planted}");
     }
 }
+
+#[test]
+fn credentials_on_a_command_line() {
+    let secrets = |line: &str| -> Vec<String> {
+        let found = findings(Stage::Ingest, line).into_iter();
+        found
+            .filter(|finding| finding.category.starts_with("secret/"))
+            .map(|finding| line[finding.start as usize..finding.end as usize].to_owned())
+            .collect()
+    };
+    for (line, secret) in [
+        (
+            "mysql -h db -u root -ph0rseBattery shop < dump.sql",
+            "h0rseBattery",
+        ),
+        (
+            "mysqldump --all-databases -u backup -p'cor rect' > all.sql",
+            "cor rect",
+        ),
+        ("sshpass -p tr0ub4dor ssh admin@host", "tr0ub4dor"),
+        (
+            "docker login -u ci -p gizmo-Lamp9 registry.example.com",
+            "gizmo-Lamp9",
+        ),
+        ("redis-cli -h cache -a staple77 ping", "staple77"),
+        (
+            "curl -s -u deploy:wombat42 https://ci.example.com/job",
+            "wombat42",
+        ),
+        (
+            "ldapsearch -x -D cn=admin -w battery9 -b dc=example",
+            "battery9",
+        ),
+    ] {
+        assert_eq!(secrets(line), [secret], "{line}");
+    }
+    for line in [
+        "mysql -u root -p shop",
+        "mysql -u root -p$PASSWORD shop",
+        "docker run -p 8080:80 -p 9090:9090 web",
+        "mkdir -p /var/lib/app && ls -a",
+        "curl -u $USER:$TOKEN https://example.com",
+        "ssh -p 2222 -u name host",
+        "redis-cli -p 6379 ping",
+        "Use -p to print, or -a for all of them.",
+    ] {
+        assert_eq!(secrets(line), [""; 0], "{line}");
+    }
+}

@@ -413,7 +413,7 @@ fn is_credential(value: &[u8], kind: Kind, form: Form) -> bool {
 }
 
 /// Something that stands where a credential would.
-fn is_stand_in(value: &[u8]) -> bool {
+pub(super) fn is_stand_in(value: &[u8]) -> bool {
     let lower = value.to_ascii_lowercase();
     let first = lower[0];
     const WORDS: [&[u8]; 18] = [

@@ -10,6 +10,7 @@ const PHONE_REACH: u32 = 10;
 const SSN_REACH: u32 = 10;
 const OTHER_REACH: u32 = 6;
 const NUMBER_REACH: u32 = 3;
+const COMMAND_REACH: u32 = 16;
 
 /// Distances are in words; a topic never mentioned is far away.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,9 @@ pub(crate) struct Context {
     owned_number: u32,
     /// `ssh-rsa`, `integrity`, `sha256`: a long token that follows is public.
     public_token: u32,
+    /// A program that takes a credential as an option, and which.
+    command: u32,
+    command_kind: u8,
     /// Words on this line before the clause.
     line_words: u32,
     words_in_clause: u32,
@@ -41,6 +45,8 @@ impl Default for Context {
             owner: 0,
             owned_number: 0,
             public_token: 0,
+            command: 0,
+            command_kind: 0,
             line_words: 0,
             words_in_clause: 0,
         }
@@ -89,6 +95,10 @@ impl Context {
         topic(OTHER_NUMBER, &mut self.other_number);
         topic(PUBLIC_TOKEN, &mut self.public_token);
         topic(OWNER, &mut self.owner);
+        if topics >> COMMAND != 0 {
+            self.command = self.position;
+            self.command_kind = (topics >> COMMAND) as u8;
+        }
         if topics & NUMBER != 0 && self.owner > 0 && self.position - self.owner <= 1 {
             self.owned_number = self.position;
         }
@@ -134,6 +144,13 @@ impl Context {
         self.position - self.public_token <= 2 && self.public_token > 0
     }
 
+    /// The program that was named shortly before, if it takes a credential as an option.
+    pub(crate) fn near_command(&self) -> Option<Command> {
+        let near = self.position - self.command <= COMMAND_REACH && self.command > 0;
+        let kind = |kind: &Command| *kind as u8 == self.command_kind;
+        COMMANDS.into_iter().find(kind).filter(|_| near)
+    }
+
     /// True when nothing stands on the line before the clause.
     pub(crate) fn starts_line(&self) -> bool {
         self.line_words == 0
@@ -148,6 +165,7 @@ impl Context {
             self.public_token,
             self.owner,
             self.owned_number,
+            self.command,
         ] {
             writer.number(u64::from(if at == 0 {
                 0
@@ -155,6 +173,7 @@ impl Context {
                 (self.position - at).min(FAR) + 1
             }));
         }
+        writer.number(u64::from(self.command_kind));
         writer.number(u64::from(self.line_words));
         writer.number(u64::from(self.words_in_clause));
     }
@@ -173,7 +192,8 @@ impl Context {
             })
         };
         let (phone, ssn, other_number, public_token) = (topic()?, topic()?, topic()?, topic()?);
-        let (owner, owned_number) = (topic()?, topic()?);
+        let (owner, owned_number, command) = (topic()?, topic()?, topic()?);
+        let command_kind = reader.bounded(u64::from(u8::MAX))? as u8;
         let (line_words, words_in_clause) =
             (reader.bounded(max)? as u32, reader.bounded(max)? as u32);
         Some(Context {
@@ -184,6 +204,8 @@ impl Context {
             public_token,
             owner,
             owned_number,
+            command,
+            command_kind,
             line_words,
             words_in_clause,
         })
@@ -207,6 +229,37 @@ const OTHER_NUMBER: u64 = 4;
 const PUBLIC_TOKEN: u64 = 8;
 const OWNER: u64 = 16;
 const NUMBER: u64 = 32;
+/// From this bit on a topic is a [`Command`].
+const COMMAND: u32 = 8;
+
+/// How a program takes a credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// `-p VALUE` or `-pVALUE`.
+    Password = 1,
+    /// `-pVALUE`; `-p` alone asks for it.
+    AttachedPassword,
+    /// `-a VALUE`
+    Auth,
+    /// `-w VALUE`
+    Word,
+    /// `-u NAME:VALUE`
+    User,
+}
+
+const COMMANDS: [Command; 5] = [
+    Command::Password,
+    Command::AttachedPassword,
+    Command::Auth,
+    Command::Word,
+    Command::User,
+];
+
+impl Command {
+    const fn topic(self) -> u64 {
+        (self as u64) << COMMAND
+    }
+}
 
 static TOPICS: Table<256> = Table::EMPTY
     .with_words(
@@ -228,4 +281,12 @@ static TOPICS: Table<256> = Table::EMPTY
         PUBLIC_TOKEN,
     )
     .with_words("my your his her our their the this that new a please or", OWNER)
-    .with_words("number text", NUMBER);
+    .with_words("number text", NUMBER)
+    .with_words("sshpass login mongo mongosh mongodump mongorestore", Command::Password.topic())
+    .with_words(
+        "mysql mysqldump mysqladmin mysqlimport mysqlshow mysqlcheck mariadb",
+        Command::AttachedPassword.topic(),
+    )
+    .with_words("redis", Command::Auth.topic())
+    .with_words("ldapsearch ldapadd ldapmodify ldapdelete ldapwhoami", Command::Word.topic())
+    .with_words("curl wget", Command::User.topic());

@@ -9,6 +9,7 @@ mod context;
 mod iban;
 mod network;
 mod number;
+mod option;
 mod pem;
 mod token;
 
@@ -61,6 +62,9 @@ pub(crate) fn clause(
     }
     if traits.has(Traits::KEYWORD) {
         assignment::scan(text, context, lookahead, line_ends, &mut found);
+    }
+    if traits.has(Traits::OPTION) {
+        option::scan(text, context, &mut found);
     }
     if traits.has(Traits::COLON) {
         assignment::scan_pgpass(text, context, line_ends, &mut found);
