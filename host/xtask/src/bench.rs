@@ -29,6 +29,23 @@ pub(crate) fn all(arguments: Vec<String>) -> Result<()> {
         ]),
         Err(error) => println!("SKIPPED wasmtime serve: {error:#}"),
     }
+    let guests = [
+        "build",
+        "--release",
+        "--target",
+        build::GUEST,
+        "-p",
+        "ambit-hostile",
+        "--examples",
+    ];
+    sh::run("cargo", guests)?;
+    let guests = sh::target_folder()
+        .join(build::GUEST)
+        .join("release/examples");
+    all.extend([
+        "--hostile".to_owned(),
+        guests.to_string_lossy().into_owned(),
+    ]);
     let parts = sh::target_folder().join("bench-parts.txt");
     fs::create_dir_all(sh::target_folder().join("bench-data"))?;
     fs::write(&parts, measured_parts())?;

@@ -5,8 +5,12 @@
 //! the driver as much as the server. Servers: the mock provider itself, the pass-through core of ours, `ambit` as it is installed, and
 //! the peers that could be had.
 
+mod ambit;
+mod cold;
 mod core;
 mod load;
+mod memory;
+mod neighbours;
 mod process;
 mod report;
 mod requests;
@@ -14,7 +18,7 @@ mod streams;
 mod targets;
 
 use anyhow::{Context as _, Result};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, time::Duration};
 
 #[global_allocator]
@@ -47,6 +51,14 @@ enum Command {
         #[arg(long)]
         provider_url: url::Url,
     },
+    /// Reads streams, as a process of its own.
+    #[command(hide = true)]
+    Follow {
+        #[arg(long)]
+        streams: usize,
+        #[command(flatten)]
+        shot: load::ShotArguments,
+    },
 }
 
 #[derive(Args)]
@@ -77,12 +89,28 @@ struct RunArguments {
     /// Streams at the same time; 0 leaves the row out.
     #[arg(long, default_value_t = 2000)]
     streams: usize,
+    /// The components of tests/hostile.
+    #[arg(long)]
+    hostile: Option<PathBuf>,
+    /// Measure these parts only.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Part>,
     /// What programs of single parts printed; goes below the table.
     #[arg(long)]
     parts: Option<PathBuf>,
     /// Write the table into this file, between its markers.
     #[arg(long)]
     readme: Option<PathBuf>,
+}
+
+/// What a run measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Requests,
+    Streams,
+    Cold,
+    Memory,
+    Neighbours,
 }
 
 fn main() -> Result<()> {
@@ -98,6 +126,7 @@ fn main() -> Result<()> {
             stamped,
         } => serve(targets::serve_mock(pace_ms, text_bytes, stamped)),
         Command::Core { provider_url } => serve(core::serve(provider_url)),
+        Command::Follow { streams, shot } => serve(streams::follow_all(streams, shot.try_into()?)),
     }
 }
 
@@ -112,7 +141,8 @@ fn serve(server: impl Future<Output = Result<()>>) -> Result<()> {
 async fn measure(run: RunArguments) -> Result<()> {
     process::raise_file_limit();
     let mut report = report::Report::new();
-    {
+    let wanted = |part| run.only.is_empty() || run.only.contains(&part);
+    if wanted(Part::Requests) {
         let mut targets = targets::start(&run, &mut report).await?;
         let duration = Duration::from_secs(run.seconds);
         requests::measure(
@@ -124,8 +154,17 @@ async fn measure(run: RunArguments) -> Result<()> {
         )
         .await?;
     }
-    if run.streams > 0 {
+    if wanted(Part::Streams) && run.streams > 0 {
         streams::measure(&run, &mut report).await?;
+    }
+    if wanted(Part::Neighbours) {
+        neighbours::measure(&run, &mut report).await?;
+    }
+    if wanted(Part::Cold) {
+        cold::measure(&run, &mut report).await?;
+    }
+    if wanted(Part::Memory) {
+        memory::measure(&run, &mut report).await?;
     }
     if let Some(path) = &run.parts {
         report.parts = std::fs::read_to_string(path)

@@ -28,13 +28,23 @@ pub(crate) struct StreamRow {
     pub(crate) late_p50_ms: f64,
     pub(crate) late_p99_ms: f64,
     pub(crate) cpu_percent: f64,
+    pub(crate) driver_percent: f64,
     pub(crate) resident_mib: Option<f64>,
+}
+
+/// Any other table.
+pub(crate) struct Table {
+    pub(crate) about: String,
+    /// The first is text or a number, the others are numbers.
+    pub(crate) columns: &'static [&'static str],
+    pub(crate) rows: Vec<Vec<String>>,
 }
 
 /// Everything measured in one run.
 pub(crate) struct Report {
     pub(crate) requests: Vec<RequestRow>,
     pub(crate) streams: Vec<StreamRow>,
+    pub(crate) tables: Vec<Table>,
     /// What programs of single parts printed.
     pub(crate) parts: String,
     notes: Vec<String>,
@@ -55,6 +65,7 @@ impl Report {
         Self {
             requests: Vec::new(),
             streams: Vec::new(),
+            tables: Vec::new(),
             parts: String::new(),
             notes: vec![machine()],
         }
@@ -88,11 +99,8 @@ impl Report {
         .with_context(|| format!("cannot write {}", path.display()))
     }
 
-    fn text(&self) -> String {
-        let mut text = String::new();
-        for note in &self.notes {
-            let _ = writeln!(text, "- {note}");
-        }
+    /// Requests per CPU-second, beside each peer.
+    fn requests(&self, text: &mut String) {
         let peers: Vec<&RequestRow> = self
             .requests
             .iter()
@@ -127,16 +135,26 @@ impl Report {
             }
             text.push('\n');
         }
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for note in &self.notes {
+            let _ = writeln!(text, "- {note}");
+        }
+        if !self.requests.is_empty() {
+            self.requests(&mut text);
+        }
         if !self.streams.is_empty() {
             text.push_str(
                 "\nStreams of 100 events, 20 ms apart. *Late*: from the provider writing an event to its arrival at the client.\n\n\
-                 | server | streams | failed | first event p50 ms | p99 ms | late p50 ms | p99 ms | CPU % of a core | resident MiB |\n\
-                 |---|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+                 | server | streams | failed | first event p50 ms | p99 ms | late p50 ms | p99 ms | CPU % of a core | driver's CPU % | resident MiB |\n\
+                 |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
             );
             for row in &self.streams {
                 let _ = writeln!(
                     text,
-                    "| {} | {} | {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.0} | {} |",
+                    "| {} | {} | {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} | {} |",
                     row.name,
                     row.streams,
                     row.failed,
@@ -145,8 +163,17 @@ impl Report {
                     row.late_p50_ms,
                     row.late_p99_ms,
                     row.cpu_percent,
+                    row.driver_percent,
                     mib(row.resident_mib)
                 );
+            }
+        }
+        for table in &self.tables {
+            let rule = "--:|".repeat(table.columns.len() - 1);
+            let columns = table.columns.join(" | ");
+            let _ = writeln!(text, "\n{}\n\n| {columns} |\n|---|{rule}", table.about);
+            for row in &table.rows {
+                let _ = writeln!(text, "| {} |", row.join(" | "));
             }
         }
         if !self.parts.trim().is_empty() {

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use std::time::Duration;
 
 use crate::{
-    load,
+    load::{self, Load},
     report::{Report, RequestRow, median},
     targets::Target,
 };
@@ -25,7 +25,7 @@ pub(crate) async fn measure(
     let mut p99s = vec![Vec::new(); targets.len()];
     let mut walls = vec![Vec::new(); targets.len()];
     for target in &*targets {
-        let outcome = load::run(&target.shot, connections, WARM_UP).await?;
+        let outcome = load::run(&target.shot, Load::closed(connections, WARM_UP)).await?;
         if outcome.times.is_empty() {
             bail!("{} answers no request", target.name);
         }
@@ -34,17 +34,16 @@ pub(crate) async fn measure(
     for _ in 0..rounds {
         for (n, target) in targets.iter().enumerate() {
             let before = target.server.cpu_seconds()?;
-            let mut outcome = load::run(&target.shot, connections, duration).await?;
+            let outcome = load::run(&target.shot, Load::closed(connections, duration)).await?;
             let spent = target.server.cpu_seconds()? - before;
-            outcome.times.sort_unstable();
             let count = outcome.times.len();
             if count == 0 || spent <= 0.0 {
                 bail!("{} answers no request any more", target.name);
             }
             rates[n].push(count as f64 / spent);
             walls[n].push(count as f64 / duration.as_secs_f64());
-            p50s[n].push(outcome.times[count / 2].as_secs_f64() * 1e3);
-            p99s[n].push(outcome.times[count * 99 / 100].as_secs_f64() * 1e3);
+            p50s[n].push(outcome.percentile(50));
+            p99s[n].push(outcome.percentile(99));
             failed[n] += outcome.failed;
         }
     }

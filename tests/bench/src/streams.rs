@@ -1,14 +1,24 @@
 //! The row of paced streams: how much later than from the provider itself each event arrives.
+//!
+//! Streams are read by a process of its own with as many threads as cores, whose CPU time is told beside the server's: where the sum
+//! nears what the machine has, the times are those of the queue for it.
 #![allow(clippy::disallowed_methods, reason = "every task is waited for")]
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use http_body_util::BodyExt as _;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::time::sleep;
+use memchr::memmem;
+use serde::{Deserialize, Serialize};
+use std::{
+    io::Write as _,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+use tokio::{process::Command, time::sleep};
 
 use crate::{
     RunArguments,
-    load::Shot,
+    ambit::Ambit,
+    load::{Shot, percentile},
+    process::{Server, cpu_seconds, raise_file_limit},
     report::{Report, StreamRow},
     targets,
 };
@@ -40,16 +50,12 @@ pub(crate) async fn measure(run: &RunArguments, report: &mut Report) -> Result<(
         .await?,
     );
     drop(core);
-    if let Ok(Some((server, shot))) = targets::start_ambit(run, &url).await {
-        report.streams.push(
-            row(
-                "ambit, governed pass-through",
-                &shot(true)?,
-                run.streams,
-                &server,
-            )
-            .await?,
-        );
+    if let Ok(Some(ambit)) = Ambit::start(run, Some(&url)).await {
+        let shot = ambit.chat(0, "openai/mock-1", true)?;
+        let name = "ambit, governed pass-through";
+        report
+            .streams
+            .push(row(name, &shot, run.streams, &ambit.server).await?);
     }
     Ok(())
 }
@@ -61,13 +67,50 @@ struct Seen {
     late: Vec<Duration>,
 }
 
+/// What the reading process found. Times in milliseconds.
+#[derive(Serialize, Deserialize)]
+struct Found {
+    failed: usize,
+    first_p50: f64,
+    first_p99: f64,
+    late_p50: f64,
+    late_p99: f64,
+    wall_seconds: f64,
+    cpu_seconds: f64,
+}
+
 async fn row(
     name: &'static str,
     shot: &Shot,
     streams: usize,
-    server: &crate::process::Server,
+    server: &Server,
 ) -> Result<StreamRow> {
     let before = server.cpu_seconds()?;
+    let output = Command::new(std::env::current_exe()?)
+        .args(["follow", "--streams", &streams.to_string()])
+        .args(shot.arguments()?)
+        .kill_on_drop(true)
+        .output()
+        .await?;
+    let found: Found = serde_json::from_slice(&output.stdout).context("the reader failed")?;
+    let percent = |seconds: f64| seconds / found.wall_seconds * 100.0;
+    Ok(StreamRow {
+        name,
+        streams,
+        failed: found.failed,
+        first_p50_ms: found.first_p50,
+        first_p99_ms: found.first_p99,
+        late_p50_ms: found.late_p50,
+        late_p99_ms: found.late_p99,
+        cpu_percent: percent(server.cpu_seconds()? - before),
+        driver_percent: percent(found.cpu_seconds),
+        resident_mib: server.resident_mib(),
+    })
+}
+
+/// The reading process; what was found goes to standard output.
+pub(crate) async fn follow_all(streams: usize, shot: Shot) -> Result<()> {
+    raise_file_limit();
     let begin = Instant::now();
     let gap = RAMP / u32::try_from(streams.max(1)).unwrap_or(u32::MAX);
     let tasks: Vec<_> = (0..streams)
@@ -91,25 +134,22 @@ async fn row(
             None => failed += 1,
         }
     }
-    let wall = begin.elapsed().as_secs_f64();
+    let (wall_seconds, cpu_seconds) = (begin.elapsed().as_secs_f64(), cpu_seconds("self")?);
     first.sort_unstable();
     late.sort_unstable();
-    let at = |times: &[Duration], percent: usize| {
-        times
-            .get((times.len() * percent / 100).min(times.len().saturating_sub(1)))
-            .map_or(f64::NAN, |t| t.as_secs_f64() * 1e3)
-    };
-    Ok(StreamRow {
-        name,
-        streams,
+    let found = Found {
         failed,
-        first_p50_ms: at(&first, 50),
-        first_p99_ms: at(&first, 99),
-        late_p50_ms: at(&late, 50),
-        late_p99_ms: at(&late, 99),
-        cpu_percent: (server.cpu_seconds()? - before) / wall * 100.0,
-        resident_mib: server.resident_mib(),
-    })
+        first_p50: percentile(&first, 50),
+        first_p99: percentile(&first, 99),
+        late_p50: percentile(&late, 50),
+        late_p99: percentile(&late, 99),
+        wall_seconds,
+        cpu_seconds,
+    };
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer(&mut out, &found)?;
+    out.flush()?;
+    Ok(())
 }
 
 /// Reads one stream to its `[DONE]`. None: it failed.
@@ -133,10 +173,7 @@ async fn follow(shot: &Shot) -> Option<Seen> {
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
         rest.extend_from_slice(&data);
-        let whole = rest
-            .windows(2)
-            .rposition(|pair| pair == b"\n\n")
-            .map_or(0, |at| at + 2);
+        let whole = memmem::rfind(&rest, b"\n\n").map_or(0, |at| at + 2);
         let text: Vec<u8> = rest.drain(..whole).collect();
         for stamp in stamps(&text) {
             if seen.late.is_empty() {
@@ -144,7 +181,7 @@ async fn follow(shot: &Shot) -> Option<Seen> {
             }
             seen.late.push(now.saturating_sub(stamp));
         }
-        done |= text.windows(6).any(|window| window == b"[DONE]");
+        done |= memmem::find(&text, b"[DONE]").is_some();
     }
     (done && !seen.late.is_empty()).then_some(seen)
 }
@@ -152,11 +189,8 @@ async fn follow(shot: &Shot) -> Option<Seen> {
 /// Times written into the contents of events: words of the letters `a` to `p`. A guardrail may have moved the spaces between them.
 fn stamps(text: &[u8]) -> impl Iterator<Item = Duration> + '_ {
     const MARK: &[u8] = b"\"content\":\"";
-    let contents = text
-        .windows(MARK.len())
-        .enumerate()
-        .filter(|(_, window)| *window == MARK);
-    contents.flat_map(|(at, _)| {
+    let contents = memmem::find_iter(text, MARK);
+    contents.flat_map(|at| {
         let content = &text[at + MARK.len()..];
         let end = content
             .iter()

@@ -1,6 +1,6 @@
 //! The servers that are measured, and how each is started.
 
-use ambit_mock_provider::{Mock, Reply, Script};
+use ambit_mock_provider::{Call, Mock, Reply, Script};
 use anyhow::{Context as _, Result, bail};
 use http::{HeaderName, HeaderValue, Method};
 use serde::Deserialize;
@@ -12,7 +12,7 @@ use std::{
 use tokio::{process::Command, time::sleep};
 use url::Url;
 
-use crate::{RunArguments, core, load::Shot, process::Server, report::Report};
+use crate::{RunArguments, ambit::Ambit, core, load::Shot, process::Server, report::Report};
 
 /// Bytes of the prompt.
 const PROMPT: usize = 600;
@@ -34,19 +34,7 @@ pub(crate) struct Target {
     pub(crate) shot: Shot,
 }
 
-/// The first line of `ambit up --format json`.
-#[derive(Deserialize)]
-struct Up {
-    url: String,
-    tenants: Vec<UpTenant>,
-}
-
-#[derive(Deserialize)]
-struct UpTenant {
-    host: String,
-    api_key: String,
-}
-
+/// What a server of ours says first.
 #[derive(Deserialize)]
 struct Announced {
     url: String,
@@ -60,7 +48,11 @@ pub(crate) async fn serve_mock(pace_ms: u64, text_bytes: usize, stamped: bool) -
         .take(text_bytes)
         .collect();
     let script = Script {
-        reply: Reply::Text(text),
+        // A tool only of those who offer it: the hostile ones.
+        reply: Reply::ToolsIfOffered {
+            calls: vec![Call::new("misbehave", "{}")],
+            text,
+        },
         record: false,
         pace_ms,
         stamped,
@@ -87,13 +79,13 @@ pub(crate) async fn start(run: &RunArguments, report: &mut Report) -> Result<Vec
         shot: chat_shot(&core_url, "mock-1", None, false)?,
         server,
     });
-    match start_ambit(run, &url).await {
-        Ok(Some((server, shot))) => {
+    match Ambit::start(run, Some(&url)).await {
+        Ok(Some(ambit)) => {
             targets.push(Target {
                 name: "ambit, governed pass-through",
                 standing: Standing::Ours,
-                server,
-                shot: shot(false)?,
+                shot: ambit.chat(0, "openai/mock-1", false)?,
+                server: ambit.server,
             });
         }
         Ok(None) => report.missing("ambit: no --ambit given"),
@@ -140,46 +132,6 @@ async fn announced(command: Command) -> Result<(Server, Url)> {
         .wait_for(|line| serde_json::from_str::<Announced>(line).ok())
         .await?;
     Ok((server, line.url.parse()?))
-}
-
-/// Makes the request; the argument says whether it streams.
-pub(crate) type ShotMaker = Box<dyn Fn(bool) -> Result<Shot>>;
-
-/// `ambit up` on a new data folder, which is removed when the driver's temporary folder is.
-pub(crate) async fn start_ambit(
-    run: &RunArguments,
-    provider: &Url,
-) -> Result<Option<(Server, ShotMaker)>> {
-    let Some(binary) = &run.ambit else {
-        return Ok(None);
-    };
-    let data = temporary("ambit-data")?;
-    let mut command = Command::new(binary);
-    command.arg("up").arg("--data").arg(&data).args([
-        "--listen",
-        "127.0.0.1:0",
-        "--format",
-        "json",
-    ]);
-    command.args(["--provider-url", provider.as_str(), "--model", "mock-1"]);
-    if let Some(components) = &run.components {
-        command.arg("--components").arg(components);
-    }
-    let mut server = Server::start(command)?;
-    let up = server
-        .wait_for(|line| serde_json::from_str::<Up>(line).ok())
-        .await?;
-    let url: Url = format!("{}/v1", up.url).parse()?;
-    let tenant = up.tenants.into_iter().next().context("no tenant")?;
-    let shot = move |stream| {
-        chat_shot(
-            &url,
-            "openai/mock-1",
-            Some((&tenant.host, &tenant.api_key)),
-            stream,
-        )
-    };
-    Ok(Some((server, Box::new(shot))))
 }
 
 async fn start_tensorzero(run: &RunArguments, provider: &Url) -> Result<Option<(Server, Shot)>> {
@@ -266,12 +218,12 @@ pub(crate) fn chat_shot(
     })
 }
 
-fn header(name: &'static str, value: &str) -> Result<(HeaderName, HeaderValue)> {
+pub(crate) fn header(name: &'static str, value: &str) -> Result<(HeaderName, HeaderValue)> {
     Ok((HeaderName::from_static(name), HeaderValue::try_from(value)?))
 }
 
 /// A new folder of this run.
-fn temporary(name: &str) -> Result<std::path::PathBuf> {
+pub(crate) fn temporary(name: &str) -> Result<std::path::PathBuf> {
     let folder =
         Path::new(&std::env::temp_dir()).join(format!("ambit-bench-{}-{name}", std::process::id()));
     if folder.exists() {
