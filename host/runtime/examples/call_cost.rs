@@ -76,18 +76,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     for path in std::env::args_os().skip(1).map(PathBuf::from) {
         let wasm = std::fs::read(&path)?;
-        let name = path
-            .file_stem()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
+        let stem = path.file_stem().and_then(|stem| stem.to_str());
+        let sampled = samples::COMPONENTS
+            .into_iter()
+            .find(|(name, _)| Some(*name) == stem);
+        let (name, what) = sampled.ok_or_else(|| format!("no call for {}", path.display()))?;
         for reuse in ["warm-serial", "fresh"] {
             let mut call = samples::sample(&runtime, name, &wasm, reuse)?;
             let cost = median(|| call(&scope));
-            writeln!(
-                out,
-                "pure       {name} {}, {reuse:12} {cost:8.2} µs",
-                samples::what(name)
-            )?;
+            writeln!(out, "pure       {name} {what}, {reuse:12} {cost:8.2} µs")?;
         }
     }
     Ok(())

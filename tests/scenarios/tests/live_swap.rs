@@ -153,7 +153,9 @@ async fn a_swap_fails_no_request_and_mixes_none() {
                 return;
             }
             let way = Way::ALL[n % Way::ALL.len()];
-            let edition = way.ask(&ambit, acme, n / Way::ALL.len() % 2 == 0).await;
+            let edition = way
+                .ask(&ambit, acme, (n / Way::ALL.len()).is_multiple_of(2))
+                .await;
             *seen.lock().unwrap().entry((way, edition)).or_default() += 1;
             answered.fetch_add(1, Ordering::SeqCst);
         }

@@ -332,9 +332,9 @@ impl Stream {
         self.chain = self.chain.then(word, traits);
         self.traits = self.traits.with(traits);
         self.word_start = self.pending.len();
-        if !self.chain.is_open() {
-            self.flush(policy, false);
-        } else if self.chain.header_words > 0 && scan::is_key_header(self.pending.bytes()) {
+        if !self.chain.is_open()
+            || self.chain.header_words > 0 && scan::is_key_header(self.pending.bytes())
+        {
             self.flush(policy, false);
         } else if self.pending.len() > LONG_CHAIN {
             self.cut(policy, CHAIN_OVERLAP);

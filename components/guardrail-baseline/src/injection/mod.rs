@@ -128,7 +128,7 @@ impl Injection {
         }
         self.end_word();
         self.gap = self.gap.saturating_add(1);
-        if byte == b'\n' && self.stop || matches!(byte, b' ' | IDEOGRAPH) && self.stop {
+        if self.stop && matches!(byte, b'\n' | b' ' | IDEOGRAPH) {
             self.end_sentence();
         } else {
             self.stop = ends_sentence(byte) || self.stop && matches!(byte, b'"' | b')' | b']');
@@ -316,10 +316,10 @@ impl Injection {
     fn end_sentence(&mut self) {
         self.stop = false;
         self.sentence_bytes = 0;
-        if let Some((start, end)) = self.sentence.take() {
-            if self.score.end_sentence() {
-                self.found.push((start, end));
-            }
+        if let Some((start, end)) = self.sentence.take()
+            && self.score.end_sentence()
+        {
+            self.found.push((start, end));
         }
     }
 

@@ -408,7 +408,7 @@ fn phone(
         return Some(begin);
     }
     if extended && n_digits >= 8
-        || american && !slash && !(dotted && !one_kind) && !context.near_other_number()
+        || american && !slash && (one_kind || !dotted) && !context.near_other_number()
     {
         return Some(begin);
     }

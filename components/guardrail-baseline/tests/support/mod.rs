@@ -33,6 +33,10 @@ pub(crate) fn is_attack(stage: Stage, text: &str) -> bool {
 /// The folder of labelled data: `AMBIT_SHARED`, or `shared` beside the workspace. None where there is none.
 pub(crate) fn shared_data() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a test is told by its environment where things are"
+    )]
     let root = std::env::var_os("AMBIT_SHARED").map_or(beside, PathBuf::from);
     let data = root.join("data");
     data.is_dir().then_some(data)

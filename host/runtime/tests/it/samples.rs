@@ -38,12 +38,6 @@ pub(crate) const COMPONENTS: [(&str, &str); 5] = [
     ("agent-assistant", "first step"),
 ];
 
-/// What the call of the component `name` does.
-pub(crate) fn what(name: &str) -> &'static str {
-    let of = |part: &&(&str, &'static str)| part.0 == name;
-    COMPONENTS.iter().find(of).map_or("", |part| part.1)
-}
-
 /// The call of the component `name`, whose bytes are `wasm`, in this reuse class.
 pub(crate) fn sample(
     runtime: &Arc<Runtime>,
