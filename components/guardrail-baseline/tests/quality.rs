@@ -187,8 +187,8 @@ fn credentials_on_a_command_line() {
             "h0rseBattery",
         ),
         (
-            "mysqldump --all-databases -u backup -p'cor rect' > all.sql",
-            "cor rect",
+            "mysqldump --all-databases -u backup -p'c0rrect-Lamp' > all.sql",
+            "c0rrect-Lamp",
         ),
         ("sshpass -p tr0ub4dor ssh admin@host", "tr0ub4dor"),
         (

@@ -33,8 +33,7 @@ const SECRET: &str = "the-instructions-of-this-agent";
 /// Guests, and the stable code their call ends with: in the answer of an agent, in the journal's outcome of a tool.
 const AGENTS: [(&str, &str); 8] = [
     ("tight_loop", "limit_exceeded"),
-    // Its own stack ends in its own memory: a trap like any other.
-    ("deep_recursion", "internal_error"),
+    ("deep_recursion", "limit_exceeded"),
     ("memory_hog", "limit_exceeded"),
     ("log_flood", "limit_exceeded"),
     ("oversize_result", "limit_exceeded"),
@@ -44,7 +43,7 @@ const AGENTS: [(&str, &str); 8] = [
 ];
 const TOOLS: [(&str, &str); 10] = [
     ("tight_loop", "limit"),
-    ("deep_recursion", "unavailable"),
+    ("deep_recursion", "limit"),
     ("memory_hog", "limit"),
     ("log_flood", "limit"),
     ("oversize_result", "limit"),
