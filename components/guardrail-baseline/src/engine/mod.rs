@@ -10,9 +10,13 @@
 //! [`Continuation`]. Characters that are dropped by folding are never kept, so padding cannot fill the state; what the host
 //! holds meanwhile is for the host to bound.
 
+mod outcome;
 mod pending;
 mod persist;
 mod quiet;
+mod release;
+
+pub use outcome::{BadState, Finding, Mask, Outcome, Verdict};
 
 use crate::category;
 use crate::clause::{self, Chain, Traits};
@@ -32,49 +36,6 @@ const LONG_CHAIN: usize = 512;
 const CHAIN_OVERLAP: usize = 128;
 /// Longest body of a private key that is masked after its header, in original bytes.
 const MAX_KEY_BODY: u64 = 64 * 1024;
-
-/// Something found; offsets are UTF-8 bytes of the whole text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    pub start: u64,
-    pub end: u64,
-    pub category: &'static str,
-    pub severity: Severity,
-}
-
-/// Bytes to replace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mask {
-    pub start: u64,
-    pub end: u64,
-    pub replacement: String,
-}
-
-/// What may happen to the text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    Allow,
-    /// In order of `start`, not overlapping, all between the last `release_through` and this one.
-    Mask(Vec<Mask>),
-    Reject {
-        category: &'static str,
-        severity: Severity,
-    },
-}
-
-/// The answer to one piece of a text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    pub verdict: Verdict,
-    pub findings: Vec<Finding>,
-    /// Everything before this byte of the whole text may be sent.
-    pub release_through: u64,
-    pub state: Vec<u8>,
-}
-
-/// The state is not one this component made.
-#[derive(Debug, PartialEq, Eq)]
-pub struct BadState;
 
 /// Judges the next piece of a text. `state` is empty at first, then what the last call returned; `is_final` says that no
 /// more follows. The same text gives the same findings and the same released text however it is cut into pieces.
@@ -460,159 +421,5 @@ impl Stream {
             self.end_continuation(policy);
         }
         self.pending.is_empty()
-    }
-
-    fn extend_mask(&mut self, policy: &Policy) {
-        let (category, masked_to, end) = match &mut self.continuation {
-            Continuation::None => return,
-            Continuation::Word {
-                category,
-                masked_to,
-                end,
-                ..
-            } => (*category, masked_to, *end),
-            Continuation::Key { masked_to, end, .. } => (category::PRIVATE_KEY, masked_to, *end),
-        };
-        if end > *masked_to && policy.action(category) >= Action::Mask {
-            self.masks.push((*masked_to, end, None));
-        }
-        *masked_to = end;
-    }
-
-    fn end_continuation(&mut self, policy: &Policy) {
-        match std::mem::replace(&mut self.continuation, Continuation::None) {
-            Continuation::None => {}
-            Continuation::Word {
-                category,
-                start,
-                end,
-                ..
-            } => self.find(policy, start, end, category),
-            Continuation::Key { start, end, .. } => {
-                self.find(policy, start, end, category::PRIVATE_KEY)
-            }
-        }
-    }
-
-    /// A finding without an end in sight that would be rejected is rejected now.
-    fn reject_early(&mut self, policy: &Policy, category: &'static str) {
-        if policy.action(category) == Action::Reject {
-            self.end_continuation(policy);
-        }
-    }
-
-    fn find(&mut self, policy: &Policy, start: u64, end: u64, category: &'static str) {
-        match policy.action(category) {
-            Action::Allow => return,
-            Action::Reject => self.rejected = self.rejected.or(Some(category)),
-            Action::Flag | Action::Mask => {}
-        }
-        self.findings.push(Finding {
-            start,
-            end,
-            category,
-            severity: policy::severity(category),
-        });
-    }
-
-    fn mask(&mut self, policy: &Policy, start: u64, end: u64, category: &'static str) {
-        if policy.action(category) == Action::Mask {
-            self.masks.push((start, end, Some(category)));
-        }
-    }
-
-    fn take_injections(&mut self, policy: &Policy) {
-        for (start, end) in self.injection.take_found() {
-            self.find(policy, start, end, category::PROMPT_INJECTION);
-            self.mask(
-                policy,
-                start.max(self.released),
-                end,
-                category::PROMPT_INJECTION,
-            );
-        }
-    }
-
-    /// Everything before this byte is decided, and no mask reaches across it.
-    fn settled(&self, policy: &Policy) -> u64 {
-        let mut settled = self.pending.first().unwrap_or(self.consumed);
-        // What stands between the words of a key is masked with the next one, if it goes on.
-        if let Some((category, masked_to)) = self.continuation.open()
-            && policy.action(category) >= Action::Mask
-        {
-            settled = settled.min(masked_to);
-        }
-        if policy.action(category::PROMPT_INJECTION) >= Action::Mask {
-            settled = settled.min(self.injection.sentence_start().unwrap_or(self.consumed));
-            // A sentence is judged when it ends, its last word may still be open.
-            for (start, end, _) in &self.masks {
-                if *start < settled && settled < *end {
-                    settled = *start;
-                }
-            }
-        }
-        settled
-    }
-
-    fn outcome(&mut self, policy: &Policy, is_final: bool) -> Outcome {
-        let findings = std::mem::take(&mut self.findings);
-        let verdict = if let Some(category) = self.rejected {
-            Verdict::Reject {
-                category,
-                severity: policy::severity(category),
-            }
-        } else {
-            let settled = if is_final {
-                self.consumed
-            } else {
-                self.settled(policy)
-            };
-            self.released = self.released.max(settled);
-            match self.releasable_masks() {
-                masks if masks.is_empty() => Verdict::Allow,
-                masks => Verdict::Mask(masks),
-            }
-        };
-        // Nothing follows a final piece, so nothing has to be carried to it.
-        let state = if is_final {
-            Vec::new()
-        } else {
-            self.to_state()
-        };
-        Outcome {
-            verdict,
-            findings,
-            release_through: self.released,
-            state,
-        }
-    }
-
-    /// The masks of what is released now, in order and merged.
-    fn releasable_masks(&mut self) -> Vec<Mask> {
-        let released = self.released;
-        self.masks
-            .sort_by_key(|(start, end, _)| (*start, std::cmp::Reverse(*end)));
-        let mut merged: Vec<Mask> = Vec::new();
-        self.masks.retain(|&(start, end, category)| {
-            if end > released {
-                return true;
-            }
-            match merged.last_mut() {
-                Some(last) if start < last.end || category.is_none() && start == last.end => {
-                    last.end = last.end.max(end)
-                }
-                _ => {
-                    let replacement =
-                        category.map_or(String::new(), |category| format!("[{category}]"));
-                    merged.push(Mask {
-                        start,
-                        end,
-                        replacement,
-                    });
-                }
-            }
-            false
-        });
-        merged
     }
 }
