@@ -15,6 +15,8 @@ pub struct Key {
     pub scopes: Vec<String>,
     /// Seconds since the Unix epoch; from then on the key is not valid.
     pub expires_at: Option<u64>,
+    /// See `ambit:types/principal.permissions`.
+    pub permissions: Option<String>,
 }
 
 /// The tenant's keys.
@@ -27,6 +29,7 @@ pub struct Principal {
     pub id: String,
     pub scopes: Vec<String>,
     pub expires_at: Option<u64>,
+    pub permissions: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +65,7 @@ pub fn authenticate(credential: &str, now: u64, keys: &impl Keys) -> Result<Prin
         id: key.principal,
         scopes: key.scopes,
         expires_at: key.expires_at,
+        permissions: key.permissions,
     })
 }
 
@@ -110,6 +114,7 @@ mod tests {
             principal: format!("key:{ID}"),
             scopes: vec!["chat".to_owned()],
             expires_at,
+            permissions: Some("{}".to_owned()),
         })
     }
 
@@ -123,6 +128,7 @@ mod tests {
         assert_eq!(principal.id, format!("key:{ID}"));
         assert_eq!(principal.scopes, ["chat"]);
         assert_eq!(principal.expires_at, Some(100));
+        assert_eq!(principal.permissions.as_deref(), Some("{}"));
     }
 
     #[test]

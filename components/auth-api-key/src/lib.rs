@@ -58,6 +58,7 @@ mod guest {
                 principal: key.principal,
                 scopes: key.scopes,
                 expires_at: key.expires_at,
+                permissions: key.permissions,
             })
         }
     }
@@ -74,6 +75,7 @@ mod guest {
                     scopes: principal.scopes,
                     attributes: Vec::new(),
                     expires_at: principal.expires_at,
+                    permissions: principal.permissions,
                 }),
                 Err(credential::AuthError::NotMine) => Err(AuthError::NotMine),
                 Err(credential::AuthError::Malformed(what)) => {

@@ -50,6 +50,8 @@ pub struct Principal {
     pub issuer: String,
     /// The `exp` claim.
     pub expires_at: u64,
+    /// The `ambit` claim as JSON.
+    pub permissions: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +113,7 @@ pub fn authenticate(credential: &str, now: u64, host: &impl Host) -> Result<Prin
         scopes: scopes(&claims, issuer.scopes)?,
         issuer: name.to_owned(),
         expires_at,
+        permissions: permissions(&claims)?,
     })
 }
 
@@ -213,6 +216,19 @@ fn scopes(claims: &BTreeMap<String, Json>, granted: Vec<String>) -> Result<Vec<S
             .filter(|scope| asked.split(' ').any(|name| name == scope))
             .collect()),
         Some(_) => refused("`scope` is not a text"),
+    }
+}
+
+/// The private claim `ambit`: what the token narrows every component to, in the form of a grant. The host reads it; whoever holds the
+/// token holds no more than that.
+fn permissions(claims: &BTreeMap<String, Json>) -> Result<Option<String>, AuthError> {
+    match claims.get("ambit") {
+        None => Ok(None),
+        Some(object @ Json::Object(_)) => match serde_json::to_string(object) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) => refused(format!("`ambit`: {error}")),
+        },
+        Some(_) => refused("`ambit` is not an object"),
     }
 }
 

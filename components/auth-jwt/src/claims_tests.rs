@@ -104,6 +104,17 @@ fn a_good_token_proves_its_subject_until_exp() {
 }
 
 #[test]
+fn what_a_token_narrows_to_is_passed_on_as_it_was_signed() {
+    let narrowed = |value: &str| decide(&claims("ambit", value)).unwrap().permissions;
+    assert_eq!(narrowed(""), None);
+    assert_eq!(narrowed("{}").as_deref(), Some("{}"));
+    let grant = r#"{"collections":["read:a\"b"],"models":[],"n":[2.5,true,null]}"#;
+    assert_eq!(narrowed(grant).as_deref(), Some(grant));
+    check("ambit", "[]", "`ambit` is not an object");
+    check("ambit", "\"models\"", "`ambit` is not an object");
+}
+
+#[test]
 fn issuer_is_compared_byte_for_byte() {
     check("iss", "", "`iss` is missing");
     check("iss", "\"\"", "`iss` is empty");

@@ -3,7 +3,10 @@
 //! RFC 7515 §4 and RFC 7519 §4 ask for unique names: of two `alg` or `sub` members one reader takes the first and another the
 //! last, and a check then speaks about something else than what is used. `serde_json` keeps the last in silence, hence this type.
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error, MapAccess, SeqAccess, Visitor},
+};
 use std::{collections::BTreeMap, fmt};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +25,19 @@ pub(crate) fn object(bytes: &[u8]) -> Option<BTreeMap<String, Json>> {
     match serde_json::from_slice(bytes) {
         Ok(Json::Object(members)) => Some(members),
         _ => None,
+    }
+}
+
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Null => serializer.serialize_unit(),
+            Self::Bool(value) => serializer.serialize_bool(*value),
+            Self::Number(value) => serializer.serialize_f64(*value),
+            Self::String(value) => serializer.serialize_str(value),
+            Self::Array(items) => serializer.collect_seq(items),
+            Self::Object(members) => serializer.collect_map(members),
+        }
     }
 }
 

@@ -118,6 +118,7 @@ mod guest {
                         value: principal.issuer,
                     }],
                     expires_at: Some(principal.expires_at),
+                    permissions: principal.permissions,
                 }),
                 Err(claims::AuthError::NotMine) => Err(AuthError::NotMine),
                 Err(claims::AuthError::Malformed(what)) => Err(AuthError::Malformed(what)),

@@ -19,6 +19,7 @@ pub mod tool;
 pub use failure::{Failure, LoadError};
 
 use ambit_policy::{Ambit, Permissions};
+use ambit_types::{CallContext, Principal};
 use std::sync::Arc;
 
 /// What is known of an HTTP request before anybody is authenticated.
@@ -42,21 +43,29 @@ impl From<&RequestFacts> for bindings::types::RequestFacts {
     }
 }
 
-/// What tenant and token leave of a component's ambit. Nothing here can widen it.
+/// What the tenant leaves of a component's ambit. Nothing here can widen it. What the caller's token leaves comes with each call.
 #[derive(Debug, Clone, Default)]
 pub struct Narrowing {
     /// The tenant's grant for the component; none does not narrow.
     pub tenant: Option<Arc<Permissions>>,
-    /// What the caller's token names; none does not narrow.
-    pub token: Option<Arc<Permissions>>,
+}
+
+/// What the credential of a principal leaves of every component's ambit; none does not narrow.
+#[must_use]
+pub fn token_of(principal: &Principal) -> Option<Arc<Permissions>> {
+    let text = principal.permissions.as_deref()?;
+    // It was read when the credential was checked; what cannot be read allows nothing.
+    Some(Arc::new(serde_json::from_str(text).unwrap_or_default()))
 }
 
 impl Narrowing {
     fn of(&self, ambit: &Ambit) -> Ambit {
-        ambit
-            .clone()
-            .narrowed_by_tenant(self.tenant.clone())
-            .narrowed_by_token(self.token.clone())
+        ambit.clone().narrowed_by_tenant(self.tenant.clone())
+    }
+
+    fn of_call(&self, ambit: &Ambit, context: &CallContext) -> Ambit {
+        self.of(ambit)
+            .narrowed_by_token(token_of(&context.principal))
     }
 }
 

@@ -231,6 +231,9 @@ pub(crate) enum Key {
         /// Days until it expires. By default never.
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=3650))]
         days: Option<u32>,
+        /// What it narrows every component to: a grant in TOML, or - for standard input. By default it does not narrow.
+        #[arg(long, value_name = "FILE")]
+        permissions: Option<PathBuf>,
         #[command(flatten)]
         target: Target,
     },

@@ -51,6 +51,7 @@ struct RequestLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RouteLabels {
     tenant: Arc<str>,
+    agent: Arc<str>,
     route: &'static str,
 }
 
@@ -193,6 +194,7 @@ impl Metrics {
         self.latency
             .get_or_create(&RouteLabels {
                 tenant: tenant.clone(),
+                agent: agent.clone(),
                 route,
             })
             .observe(took.as_secs_f64());
@@ -349,7 +351,7 @@ mod tests {
             r#"ambit_requests_total{tenant="acme",agent="assistant",route="chat",status="2xx"} 1"#,
             r#"ambit_requests_total{tenant="acme",agent="_none",route="chat",status="4xx"} 1"#,
             r#"ambit_tokens_total{tenant="acme",agent="assistant",direction="output"} 11"#,
-            r#"ambit_request_seconds_count{tenant="acme",route="chat"} 2"#,
+            r#"ambit_request_seconds_count{tenant="acme",agent="assistant",route="chat"} 1"#,
             r#"ambit_model_calls_total{tenant="acme",agent="assistant",provider="openai",outcome="connect_failed"} 1"#,
             "ambit_connections 1",
         ] {

@@ -15,6 +15,7 @@ pub(crate) fn context(slug: &str, principal: &str) -> CallContext {
             id: principal.to_owned(),
             scopes: Scope::ALL.to_vec(),
             expires_at: None,
+            permissions: None,
         }),
         request: RequestId::new(),
         session: None,

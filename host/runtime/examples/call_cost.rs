@@ -43,18 +43,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut out = std::io::stdout().lock();
     for reuse in ["warm-serial", "fresh"] {
         let code = load(&runtime, &empty("ambit:agent/agent@0.1.0"), "agent", reuse)?;
-        let linked = Pure::<(), pure::Guest>::link(
-            &runtime,
-            &admit(&code, &Permissions::default())?,
-            |_| Ok(()),
-        )?;
-        let cost = median(|| {
+        let admitted = admit(&code, &Permissions::default())?;
+        let link = |_| Pure::<(), pure::Guest>::link(&runtime, &admitted, |_| Ok(()));
+        let six = (0..6).map(link).collect::<Result<Vec<_>, _>>()?;
+        let empty_call = |linked: &Pure<(), pure::Guest>| {
             let result = linked.call(&scope, (), |store, guest| {
                 guest.ambit_agent_agent().call_run(store, black_box(1))
             });
             black_box(result).is_ok()
-        });
+        };
+        let cost = median(|| empty_call(&six[0]));
         writeln!(out, "pure       empty call, {reuse:12} {cost:8.2} µs")?;
+        let cost = median(|| six.iter().all(empty_call));
+        writeln!(out, "pure       six empty calls, {reuse:7} {cost:8.2} µs")?;
     }
     let tokio = tokio::runtime::Builder::new_current_thread()
         .enable_time()

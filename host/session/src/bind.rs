@@ -121,7 +121,6 @@ pub(crate) async fn tenant(
     let meters = platform.runtime.tenant(row.id, &row.slug);
     let narrowing_of = |admitted: &Admitted| Narrowing {
         tenant: own.permissions(&admitted.code().manifest().component.name),
-        token: None,
     };
 
     let mut chain = Vec::new();

@@ -14,13 +14,13 @@ use ambit_capabilities::{
         Retrieval, RetrieveRequest, ToolResult, Usage as AgentUsage,
     },
     guardrail::Stage,
-    retrieval,
+    retrieval, token_of,
     tool::{ToolCall as AgentCall, ToolError},
 };
 use ambit_inference::{
     ChatRequest, Delta, FinishReason, Message, Role, ToolCall, ToolCallFragment, Usage,
 };
-use ambit_policy::Access;
+use ambit_policy::{Access, Ambit};
 use ambit_types::{CollectionName, Error, ErrorKind};
 use futures::{StreamExt as _, future::join_all};
 use serde_json::json;
@@ -32,14 +32,19 @@ const TOOL_OPTIONS: [&str; 2] = ["tool_choice", "parallel_tool_calls"];
 const CALLS_AT_MOST: usize = 128;
 
 impl Run {
+    /// What the agent may reach for this caller.
+    fn ambit(&self) -> Ambit {
+        let token = token_of(&self.context.principal);
+        self.agent.ambit.clone().narrowed_by_token(token)
+    }
+
     pub(crate) async fn ask_model(&mut self, request: ModelRequest) -> Result<Event, Error> {
         let model = match request.model {
             Some(name) => name.parse().map_err(bad_move)?,
             None => self.agent.definition.model.clone(),
         };
-        let agent = self.agent.clone();
-        let permit = agent
-            .ambit
+        let ambit = self.ambit();
+        let permit = ambit
             .model(&model.provider, &model.model)
             .map_err(|denied| {
                 Error::forbidden("this agent may not use that model").because(denied)
@@ -379,9 +384,8 @@ impl Run {
             .collection
             .parse()
             .map_err(|error: ambit_types::NameError| failure("invalid", error.to_string()))?;
-        let permit = self
-            .agent
-            .ambit
+        let ambit = self.ambit();
+        let permit = ambit
             .collection(Access::Read, &collection)
             .map_err(|denied| failure("denied", denied.to_string()))?;
         let Some(retriever) = &self.tenant.retriever else {

@@ -9,7 +9,7 @@ use crate::{
     record::{Recorder, header, usage},
     tenants::Tenant,
 };
-use ambit_capabilities::guardrail::Stage;
+use ambit_capabilities::{guardrail::Stage, token_of};
 use ambit_inference::{RawChat, RawChunk, RawCompletion, RawReply, RawStream, TextKind, Usage};
 use ambit_store::SessionState;
 use ambit_types::{CallContext, Error, ErrorKind, SessionId};
@@ -54,8 +54,11 @@ impl Sessions {
                 "`logprobs` cannot be passed through: they would show text the guardrail masks",
             ));
         }
-        let permit = tenant
+        let models = tenant
             .models
+            .clone()
+            .narrowed_by_token(token_of(&context.principal));
+        let permit = models
             .model(&model.provider, &model.model)
             .map_err(|denied| {
                 Error::not_found(format!("there is no model `{model}` here")).because(denied)

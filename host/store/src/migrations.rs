@@ -36,6 +36,7 @@ changes![
     "20261121000600_create_epochs",
     "20261121000700_create_journal",
     "20261121000800_create_key_values",
+    "20261121000900_add_key_permissions",
 ];
 
 impl Change {

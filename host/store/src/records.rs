@@ -88,6 +88,8 @@ pub struct ApiKey {
     pub expires_ms: Option<i64>,
     /// Set once, never cleared.
     pub revoked_ms: Option<i64>,
+    /// What the key narrows every component to, as in a grant. None: it does not narrow.
+    pub permissions: Option<serde_json::Value>,
 }
 
 /// A token issuer a tenant trusts, and what for. `ambit:auth/keys.issuer` has the meaning of each field.

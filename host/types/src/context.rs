@@ -36,6 +36,8 @@ pub struct Principal {
     pub scopes: Vec<Scope>,
     /// Seconds since the Unix epoch.
     pub expires_at: Option<u64>,
+    /// JSON of the permissions the credential narrows every component to, valid when the credential was checked. None: it does not narrow.
+    pub permissions: Option<Arc<str>>,
 }
 
 impl Principal {

@@ -83,6 +83,19 @@ fn measured_parts() -> String {
         let said = sh::output(&program, &arguments).unwrap_or_else(|| format!("{name} failed\n"));
         text.push_str(&format!("{name}\n{said}\n"));
     }
+    // With an allocator of its own that counts, hence a test.
+    let cost = [
+        "test",
+        "--release",
+        "--workspace",
+        "--test",
+        "cost",
+        "--",
+        "--nocapture",
+    ];
+    let said = sh::output("cargo", &cost).unwrap_or_default();
+    let line = said.lines().find(|line| line.starts_with("64 rules"));
+    text.push_str(&format!("policy decision\n{}\n", line.unwrap_or("failed")));
     text
 }
 

@@ -57,6 +57,12 @@ fn page(wit: &str) -> Result<String> {
         let text = std::mem::take(&mut documentation).join("\n");
         let declaration = line.trim_end_matches(['{', ';', ',']).trim();
         let depth = open.len();
+        let item = !["use ", "->", "import ", "export ", "package "]
+            .iter()
+            .any(|word| declaration.starts_with(word));
+        if item && text.is_empty() {
+            bail!("`{declaration}` has no documentation");
+        }
         if let Some(package) = line.strip_prefix("package ") {
             page.push_str(&format!("# {}\n\n{text}\n", package.trim_end_matches(';')));
             continue;
@@ -68,14 +74,8 @@ fn page(wit: &str) -> Result<String> {
         } else if depth == 0 {
             page.push_str(&items);
             items.clear();
-            page.push_str(&format!("\n## {declaration}\n\n"));
-            if !text.is_empty() {
-                page.push_str(&format!("{text}\n"));
-            }
+            page.push_str(&format!("\n## {declaration}\n\n{text}\n"));
         } else if line.ends_with('{') || depth == 1 {
-            if text.is_empty() && declaration.contains("func") {
-                bail!("`{declaration}` has no documentation");
-            }
             items.push_str(&format!("\n\n### `{declaration}`\n"));
             if !text.is_empty() {
                 items.push_str(&format!("\n{text}\n"));
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn pages_hold_every_item_and_its_words() {
-        let wit = "/// The package.\npackage a:b@0.1.0;\n\n/// An interface.\ninterface i {\n    /// A record.\n    record r {\n        /// A field.\n        f: u32,\n        g: u32,\n    }\n    /// Does.\n    go: func(x: r)\n        -> result;\n}\n";
+        let wit = "/// The package.\npackage a:b@0.1.0;\n\n/// An interface.\ninterface i {\n    /// A record.\n    record r {\n        /// A field.\n        f: u32,\n        /// Another.\n        g: u32,\n    }\n    /// Does.\n    go: func(x: r)\n        -> result;\n}\n";
         let page = page(wit).unwrap();
         for part in [
             "# a:b@0.1.0",
@@ -111,12 +111,18 @@ mod tests {
             "## interface i",
             "### `record r`",
             "- `f: u32` — A field.",
-            "- `g: u32`",
+            "- `g: u32` — Another.",
             "### `go: func(x: r)`",
             "→ `result`",
         ] {
             assert!(page.contains(part), "{part} in\n{page}");
         }
-        assert!(super::page("interface i {\n    go: func();\n}").is_err());
+        for bare in [
+            "interface i {\n}",
+            "/// I.\ninterface i {\n    go: func();\n}",
+            "/// I.\ninterface i {\n    /// R.\n    record r {\n        f: u32,\n    }\n}",
+        ] {
+            assert!(super::page(bare).is_err(), "{bare}");
+        }
     }
 }

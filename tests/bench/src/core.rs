@@ -35,6 +35,7 @@ pub(crate) async fn serve(provider_url: Url) -> Result<()> {
             id: "bench".into(),
             scopes: Vec::new(),
             expires_at: None,
+            permissions: None,
         }),
         request: RequestId::new(),
         session: None,

@@ -87,6 +87,7 @@ impl keys::Host for Lookups {
             principal: key.principal.clone(),
             scopes: key.scopes.clone(),
             expires_at: key.expires_at,
+            permissions: key.permissions.clone(),
         })
     }
 

@@ -28,6 +28,7 @@ pub fn new_api_key(
             principal,
             scopes,
             expires_at,
+            permissions: None,
         },
     ))
 }
@@ -47,6 +48,7 @@ mod tests {
                     principal,
                     scopes,
                     expires_at,
+                    permissions,
                     ..
                 } = key;
                 Some(auth_api_key::Key {
@@ -54,6 +56,7 @@ mod tests {
                     principal,
                     scopes,
                     expires_at,
+                    permissions,
                 })
             }
         }

@@ -20,6 +20,7 @@ pub use keyset::{Algorithm, KeySet, KeySetError, UnknownAlgorithm};
 pub use records::{ApiKey, AuthRecords, AuthSource, Issuer, Jwks};
 
 use crate::{Failure, LoadError, RequestFacts};
+use ambit_policy::Permissions;
 use ambit_runtime::{Admitted, CallScope, Pure, Runtime, Tenant};
 use ambit_types::{Error, ErrorKind, Principal, Scope};
 use arc_swap::ArcSwap;
@@ -281,6 +282,14 @@ fn run_chain(
                         "a principal's id is empty or longer than 1 KiB".to_owned(),
                     ));
                 }
+                let permissions = principal.permissions.map(Arc::from);
+                if let Some(text) = &permissions
+                    && let Err(error) = serde_json::from_str::<Permissions>(text)
+                {
+                    // One that was meant to narrow and cannot be read allows nothing at all.
+                    let why = format!("the permissions it narrows to cannot be read: {error}");
+                    return Ok((Outcome::Refused(why), stale));
+                }
                 Outcome::Proven(Principal {
                     id: principal.id,
                     // A scope this host does not know allows nothing.
@@ -289,6 +298,7 @@ fn run_chain(
                         .filter(|scope| principal.scopes.iter().any(|name| name == scope.as_str()))
                         .collect(),
                     expires_at: principal.expires_at,
+                    permissions,
                 })
             }
         };

@@ -15,6 +15,8 @@ pub struct ApiKey {
     pub scopes: Vec<String>,
     /// Seconds since the Unix epoch.
     pub expires_at: Option<u64>,
+    /// JSON of what the key narrows every component to.
+    pub permissions: Option<String>,
 }
 
 /// Where the keys of an issuer are.
@@ -92,6 +94,7 @@ impl From<ambit_store::ApiKey> for ApiKey {
             expires_at: key
                 .expires_ms
                 .map(|ms| u64::try_from(ms / 1000).unwrap_or_default()),
+            permissions: key.permissions.map(|permissions| permissions.to_string()),
         }
     }
 }

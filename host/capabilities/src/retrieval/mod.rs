@@ -313,7 +313,7 @@ impl Retriever {
             &inner.store,
             &inner.index,
             ctx.tenant,
-            narrowing.of(&inner.ambit),
+            narrowing.of_call(&inner.ambit, ctx),
         );
         (scope, host)
     }

@@ -247,7 +247,7 @@ impl Toolbox {
             inner.runtime.tenant(ctx.tenant, &ctx.tenant_slug),
             ctx.deadline,
         );
-        let ambit = Arc::new(narrowing.of(&inner.ambit));
+        let ambit = Arc::new(narrowing.of_call(&inner.ambit, ctx));
         let (answer, spent, late) = inner
             .component
             .call(&scope, Host::default(), async |store, guest| {

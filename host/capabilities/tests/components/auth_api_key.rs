@@ -124,6 +124,38 @@ fn a_key_proves_its_principal_until_it_is_revoked() {
 }
 
 #[test]
+fn what_a_key_narrows_to_comes_with_its_principal() {
+    block_on(async {
+        let narrowing = r#"{"models":["openai/small"]}"#;
+        for (permissions, accepted) in [
+            (narrowing, true),
+            ("{}", true),
+            (r#"{"modles":["openai/small"]}"#, false),
+            ("[]", false),
+            ("", false),
+        ] {
+            let (credential, mut key) = new_api_key(vec!["chat".to_owned()], None).unwrap();
+            key.permissions = Some(permissions.to_owned());
+            let records = AuthRecords {
+                epoch: 1,
+                keys: vec![key],
+                issuers: Vec::new(),
+            };
+            let answer = authenticator(records, &Arc::default())
+                .authenticate(credential.expose(), &facts("acme.localhost"))
+                .await;
+            match answer {
+                Ok(principal) if accepted => {
+                    assert_eq!(principal.permissions.as_deref(), Some(permissions));
+                }
+                Err(AuthError::Bad(_)) if !accepted => {}
+                other => panic!("{permissions}: {other:?}"),
+            }
+        }
+    });
+}
+
+#[test]
 fn an_expired_key_is_refused_from_the_cache_too() {
     block_on(async {
         let (expired, expired_key) = new_api_key(Vec::new(), Some(now() - 1)).unwrap();

@@ -1,10 +1,7 @@
 //! A tool that keeps entries and tries those of others: it has what the ambit covers of its own tenant's, and no more.
 
-use crate::support::{block_on, context_of, hostile, runtime};
-use ambit_capabilities::{
-    Narrowing,
-    tool::{Outbound, Reach, ToolCall, Toolbox},
-};
+use crate::support::{Layers, block_on, context_of, hostile, runtime};
+use ambit_capabilities::tool::{Outbound, Reach, ToolCall, Toolbox};
 use ambit_egress::Egress;
 use ambit_policy::Permissions;
 use ambit_store::{Store, StoreConfig};
@@ -43,16 +40,14 @@ impl Stage {
         }
     }
 
-    async fn ask(&self, tenant: TenantId, narrowing: &Narrowing, what: &str) -> String {
+    async fn ask(&self, tenant: TenantId, narrowing: &Layers, what: &str) -> String {
         let call = ToolCall {
             id: "1".to_owned(),
             name: "misbehave".to_owned(),
             arguments: serde_json::json!({ "argument": what }).to_string(),
         };
-        let output = self
-            .tools
-            .invoke(&context_of(tenant, "any"), narrowing, call)
-            .await;
+        let (context, narrowing) = narrowing.of(&context_of(tenant, "any"));
+        let output = self.tools.invoke(&context, &narrowing, call).await;
         output.unwrap().content
     }
 }
@@ -61,7 +56,7 @@ impl Stage {
 fn a_tool_keeps_entries_of_its_tenant_within_its_ambit() {
     block_on(async {
         let stage = Stage::start().await;
-        let all = Narrowing::default();
+        let all = Layers::default();
         let acme = async |what: &str| stage.ask(stage.acme, &all, what).await;
         for (what, expected) in [
             ("get cache k", "Ok(None)"),
@@ -103,7 +98,7 @@ fn a_tool_keeps_entries_of_its_tenant_within_its_ambit() {
 fn the_curious_tenant_finds_nothing_and_grants_narrow_each_key() {
     block_on(async {
         let stage = Stage::start().await;
-        let all = Narrowing::default();
+        let all = Layers::default();
         let (acme, globex) = (stage.acme, stage.globex);
         assert_eq!(stage.ask(acme, &all, "set cache k of acme").await, "Ok(())");
         for (what, expected) in [
@@ -122,16 +117,8 @@ fn the_curious_tenant_finds_nothing_and_grants_narrow_each_key() {
         let grant = Some(Arc::new(
             Permissions::parse("keyvalue = [\"cache/open*\"]").unwrap(),
         ));
-        for narrowing in [
-            Narrowing {
-                tenant: grant.clone(),
-                token: None,
-            },
-            Narrowing {
-                tenant: None,
-                token: grant,
-            },
-        ] {
+        for (tenant, token) in [(grant.clone(), None), (None, grant)] {
+            let narrowing = Layers { tenant, token };
             for (what, expected) in [
                 ("get cache open-1", "x"),
                 ("get cache k", "Err(Error::AccessDenied)"),
@@ -148,7 +135,7 @@ fn the_curious_tenant_finds_nothing_and_grants_narrow_each_key() {
 fn a_flood_of_writes_is_one_calls_few() {
     block_on(async {
         let stage = Stage::start().await;
-        let all = Narrowing::default();
+        let all = Layers::default();
         let flood = stage.ask(stage.acme, &all, "flood cache k").await;
         assert!(
             flood.starts_with("256 and then") && flood.contains("too many operations"),

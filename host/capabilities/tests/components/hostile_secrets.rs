@@ -2,12 +2,9 @@
 
 use crate::{
     server::{Manners, Server},
-    support::{block_on, context, hostile, runtime},
+    support::{Layers, block_on, context, hostile, runtime},
 };
-use ambit_capabilities::{
-    Narrowing,
-    tool::{Outbound, Reach, Set, ToolCall, Toolbox, Values},
-};
+use ambit_capabilities::tool::{Outbound, Reach, Set, ToolCall, Toolbox, Values};
 use ambit_egress::Egress;
 use ambit_policy::Permissions;
 use ambit_types::Secret;
@@ -69,7 +66,7 @@ impl Stage {
 
     async fn carry(&self, tenant: &str, to: &Server, place: &str) -> String {
         self.narrowed(
-            &Narrowing::default(),
+            &Layers::default(),
             tenant,
             to,
             &format!("{place} api-token"),
@@ -77,20 +74,15 @@ impl Stage {
         .await
     }
 
-    async fn narrowed(
-        &self,
-        narrowing: &Narrowing,
-        tenant: &str,
-        to: &Server,
-        what: &str,
-    ) -> String {
+    async fn narrowed(&self, narrowing: &Layers, tenant: &str, to: &Server, what: &str) -> String {
         let argument = format!("{} {what}", to.address);
         let call = ToolCall {
             id: "1".to_owned(),
             name: "misbehave".to_owned(),
             arguments: serde_json::json!({ "argument": argument }).to_string(),
         };
-        let output = self.tools.invoke(&context(tenant), narrowing, call).await;
+        let (context, narrowing) = narrowing.of(&context(tenant));
+        let output = self.tools.invoke(&context, &narrowing, call).await;
         let content = output.unwrap().content;
         assert!(
             !content.contains(EVERYBODYS) && !content.contains(GLOBEXS),
@@ -157,8 +149,8 @@ fn the_guest_has_a_placeholder_and_the_agreed_origin_the_value() {
 fn what_is_outside_the_ambit_has_no_value() {
     block_on(async {
         let stage = Stage::start().await;
-        let all = Narrowing::default();
-        let ask = async |narrowing: &Narrowing, tenant: &str, what: &str| {
+        let all = Layers::default();
+        let ask = async |narrowing: &Layers, tenant: &str, what: &str| {
             stage.narrowed(narrowing, tenant, &stage.agreed, what).await
         };
         assert_eq!(ask(&all, "acme", "tell region").await, "eu");
@@ -189,11 +181,11 @@ fn what_is_outside_the_ambit_has_no_value() {
             grant(&token("authorization", &stage.other)),
         ] {
             for narrowing in [
-                Narrowing {
+                Layers {
                     tenant: narrowed.clone(),
                     token: None,
                 },
-                Narrowing {
+                Layers {
                     tenant: None,
                     token: narrowed.clone(),
                 },
@@ -203,7 +195,7 @@ fn what_is_outside_the_ambit_has_no_value() {
                 assert_eq!(ask(&narrowing, "acme", "list").await, "Ok([])");
             }
         }
-        let kept = Narrowing {
+        let kept = Layers {
             tenant: grant(&token("authorization", &stage.agreed)),
             token: None,
         };

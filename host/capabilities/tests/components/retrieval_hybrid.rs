@@ -1,4 +1,4 @@
-use crate::support::{admitted, block_on, context_of, runtime};
+use crate::support::{Layers, admitted, block_on, context_of, runtime};
 use ambit_capabilities::{
     Narrowing,
     retrieval::{Attribute, Document, MediaType, Query, RetrievalError, Retriever, Value},
@@ -143,16 +143,8 @@ fn finds_what_was_stored_for_its_tenant_and_nothing_else() {
 
         // What the tenant's grant or the caller's token leaves out is denied, there or not.
         let grant = Arc::new(Permissions::parse(r#"collections = ["read:handbook"]"#).unwrap());
-        for narrowing in [
-            Narrowing {
-                tenant: Some(grant.clone()),
-                token: None,
-            },
-            Narrowing {
-                tenant: None,
-                token: Some(grant.clone()),
-            },
-        ] {
+        for (tenant, token) in [(Some(grant.clone()), None), (None, Some(grant.clone()))] {
+            let (ours, narrowing) = Layers { tenant, token }.of(&ours);
             assert!(
                 retriever
                     .search(&ours, &narrowing, &query("handbook", "ambit"))

@@ -1,6 +1,6 @@
 //! One runtime for all tests, and components found or built.
 
-use ambit_capabilities::RequestFacts;
+use ambit_capabilities::{Narrowing, RequestFacts};
 use ambit_policy::{Kind, Manifest, Permissions};
 use ambit_runtime::{Admitted, Runtime, RuntimeConfig, admit, snapshot};
 use ambit_types::{CallContext, Principal, RequestId, TenantId, TraceContext};
@@ -144,11 +144,36 @@ pub(crate) fn context_of(tenant: TenantId, slug: &str) -> CallContext {
             id: "key:test".to_owned(),
             scopes: Vec::new(),
             expires_at: None,
+            permissions: None,
         }),
         request: RequestId::new(),
         session: None,
         trace: TraceContext::new(),
         deadline: Instant::now() + Duration::from_secs(60),
+    }
+}
+
+/// The layers that narrow by value.
+#[derive(Clone, Default)]
+pub(crate) struct Layers {
+    pub(crate) tenant: Option<Arc<Permissions>>,
+    pub(crate) token: Option<Arc<Permissions>>,
+}
+
+impl Layers {
+    /// A call by a credential that narrows to `token`, and what narrows the component for its tenant.
+    pub(crate) fn of(&self, context: &CallContext) -> (CallContext, Narrowing) {
+        let text = |token: &Arc<Permissions>| serde_json::to_string(&**token).unwrap().into();
+        let principal = Principal {
+            permissions: self.token.as_ref().map(text),
+            ..(*context.principal).clone()
+        };
+        let context = CallContext {
+            principal: Arc::new(principal),
+            ..context.clone()
+        };
+        let tenant = self.tenant.clone();
+        (context, Narrowing { tenant })
     }
 }
 

@@ -1,11 +1,8 @@
 use crate::{
     server::{Manners, Server},
-    support::{admitted_with, block_on, context, runtime},
+    support::{Layers, admitted_with, block_on, context, runtime},
 };
-use ambit_capabilities::{
-    Narrowing,
-    tool::{Outbound, Reach, ToolCall, ToolError, ToolOutput, Toolbox},
-};
+use ambit_capabilities::tool::{Outbound, Reach, ToolCall, ToolError, ToolOutput, Toolbox};
 use ambit_egress::Egress;
 use ambit_policy::Permissions;
 use std::sync::Arc;
@@ -18,12 +15,13 @@ fn grant(origin: &str) -> Permissions {
     Permissions::parse(&[rule(origin), rule("https://granted.example")].concat()).unwrap()
 }
 
-async fn fetch(tools: &Toolbox, narrowing: &Narrowing, url: &str) -> Result<ToolOutput, ToolError> {
+async fn fetch(tools: &Toolbox, narrowing: &Layers, url: &str) -> Result<ToolOutput, ToolError> {
     let arguments = serde_json::json!({ "url": url }).to_string();
+    let (context, narrowing) = narrowing.of(&context("acme"));
     tools
         .invoke(
-            &context("acme"),
-            narrowing,
+            &context,
+            &narrowing,
             ToolCall {
                 id: "1".to_owned(),
                 name: "fetch_page".to_owned(),
@@ -46,7 +44,7 @@ fn reads_pages_of_granted_origins_only() {
         let tools = Toolbox::new(runtime(), &granted, reach.clone())
             .await
             .unwrap();
-        let all = Narrowing::default();
+        let all = Layers::default();
 
         let page = fetch(&tools, &all, &server.url()).await.unwrap();
         assert!(
@@ -85,15 +83,15 @@ fn reads_pages_of_granted_origins_only() {
         );
         let elsewhere = Arc::new(grant(&format!("http://{}", other.address)));
         for narrowing in [
-            Narrowing {
+            Layers {
                 tenant: Some(path.clone()),
                 token: None,
             },
-            Narrowing {
+            Layers {
                 tenant: None,
                 token: Some(path),
             },
-            Narrowing {
+            Layers {
                 tenant: Some(elsewhere.clone()),
                 token: None,
             },
@@ -103,7 +101,7 @@ fn reads_pages_of_granted_origins_only() {
                 Err(ToolError::Denied(_))
             ));
         }
-        let widened = Narrowing {
+        let widened = Layers {
             tenant: Some(elsewhere.clone()),
             token: Some(elsewhere),
         };

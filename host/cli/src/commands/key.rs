@@ -1,10 +1,11 @@
 //! `ambit key`.
 
-use super::{print, show};
+use super::{print, read, show};
 use crate::{
     args::Key,
     client::{Client, segment},
 };
+use ambit_policy::{Permissions, Problems};
 use serde_json::json;
 use std::{
     process::ExitCode,
@@ -18,8 +19,12 @@ pub(crate) async fn run(command: Key) -> anyhow::Result<ExitCode> {
             tenant,
             scopes,
             days,
+            permissions,
             target,
         } => {
+            let permissions = permissions
+                .map(|file| anyhow::Ok(Permissions::parse(&read(&file)?).map_err(Problems)?))
+                .transpose()?;
             let client = Client::open(&target).await?;
             let now = SystemTime::now()
                 .duration_since(UNIX_EPOCH)
@@ -32,6 +37,9 @@ pub(crate) async fn run(command: Key) -> anyhow::Result<ExitCode> {
             }
             if let Some(expires_at) = expires_at {
                 body["expires_at"] = json!(expires_at);
+            }
+            if let Some(permissions) = permissions {
+                body["permissions"] = serde_json::to_value(permissions)?;
             }
             let key = client
                 .post(
@@ -59,6 +67,7 @@ pub(crate) async fn run(command: Key) -> anyhow::Result<ExitCode> {
                     "name",
                     "principal",
                     "scopes",
+                    "permissions",
                     "last_four",
                     "expires_ms",
                     "revoked_ms",

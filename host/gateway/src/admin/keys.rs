@@ -2,6 +2,7 @@
 
 use super::{Admin, Answer, At, listing, now_ms, one};
 use ambit_capabilities::auth::{AuthSource as _, new_api_key};
+use ambit_policy::Permissions;
 use ambit_store::{ApiKey, Digest, Tenant, TenantStore};
 use ambit_types::{Error, Scope, TenantSlug};
 use axum::body::Body;
@@ -18,6 +19,8 @@ pub(super) struct NewKey {
     principal: Option<String>,
     /// Seconds since the Unix epoch.
     expires_at: Option<u64>,
+    /// What the key narrows every component to, as in a grant. None: it does not narrow.
+    permissions: Option<Permissions>,
 }
 
 pub(super) async fn list(admin: Admin, At(slug): At<TenantSlug>) -> Answer {
@@ -57,6 +60,10 @@ pub(super) async fn create(admin: Admin, At(slug): At<TenantSlug>, body: Body) -
             .expires_at
             .and_then(|seconds| i64::try_from(seconds).ok()?.checked_mul(1000)),
         revoked_ms: None,
+        permissions: new
+            .permissions
+            .map(|permissions| serde_json::to_value(permissions).map_err(Error::internal))
+            .transpose()?,
     };
     store.create_key(&key).await?;
     renew(&admin, &tenant, &store).await?;
@@ -100,5 +107,5 @@ pub(super) async fn renew(
 /// Everything but the hash of the secret.
 fn view(key: &ApiKey) -> Value {
     json!({"id": key.id, "name": key.name, "principal": key.principal, "scopes": key.scopes, "last_four": key.last_four,
-        "created_ms": key.created_ms, "expires_ms": key.expires_ms, "revoked_ms": key.revoked_ms})
+        "created_ms": key.created_ms, "expires_ms": key.expires_ms, "revoked_ms": key.revoked_ms, "permissions": key.permissions})
 }

@@ -167,6 +167,7 @@ impl Admin {
                 id: "operator".to_owned(),
                 scopes: Vec::new(),
                 expires_at: None,
+                permissions: None,
             }),
             request: RequestId::new(),
             session: None,

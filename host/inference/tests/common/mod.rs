@@ -23,6 +23,7 @@ pub(crate) fn context_for(patience: Duration) -> CallContext {
             id: "test".into(),
             scopes: Vec::new(),
             expires_at: None,
+            permissions: None,
         }),
         request: RequestId::new(),
         session: None,

@@ -167,6 +167,7 @@ impl auth::ambit::auth::keys::Host for Keys {
             principal: format!("key:{public_id}"),
             scopes: vec!["chat".to_owned(), "retrieve".to_owned()],
             expires_at: None,
+            permissions: None,
         })
     }
 

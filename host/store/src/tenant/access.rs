@@ -26,7 +26,8 @@ impl TenantStore {
             .bind(&key.last_four)
             .bind(key.created_ms)
             .bind(key.expires_ms)
-            .bind(key.revoked_ms);
+            .bind(key.revoked_ms)
+            .bind(key.permissions.as_ref().map(json).transpose()?);
         self.change(query, EpochKind::Keys)
             .await
             .map(drop)
@@ -97,6 +98,7 @@ fn key_from(row: &Row) -> Result<ApiKey> {
         created_ms: row.int(6)?,
         expires_ms: row.optional_int(7)?,
         revoked_ms: row.optional_int(8)?,
+        permissions: row.optional_json(9)?,
     })
 }
 
@@ -115,11 +117,11 @@ fn issuer_from(row: &Row) -> Result<Issuer> {
 
 statements! {
     KEY_INSERT = "INSERT INTO api_keys \
-        (tenant, key_id, name, principal, secret_hash, scopes, last_four, created_ms, expires_ms, revoked_ms) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
-    KEY_LIST = "SELECT key_id, name, principal, secret_hash, scopes, last_four, created_ms, expires_ms, revoked_ms FROM api_keys \
+        (tenant, key_id, name, principal, secret_hash, scopes, last_four, created_ms, expires_ms, revoked_ms, permissions) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+    KEY_LIST = "SELECT key_id, name, principal, secret_hash, scopes, last_four, created_ms, expires_ms, revoked_ms, permissions FROM api_keys \
         WHERE tenant = $1 ORDER BY created_ms, key_id";
-    KEY_GET = "SELECT key_id, name, principal, secret_hash, scopes, last_four, created_ms, expires_ms, revoked_ms FROM api_keys \
+    KEY_GET = "SELECT key_id, name, principal, secret_hash, scopes, last_four, created_ms, expires_ms, revoked_ms, permissions FROM api_keys \
         WHERE tenant = $1 AND key_id = $2";
     KEY_REVOKE = "UPDATE api_keys SET revoked_ms = $3 WHERE tenant = $1 AND key_id = $2 AND revoked_ms IS NULL";
     ISSUER_PUT = "INSERT INTO issuers (tenant, issuer, audiences, algorithms, types, leeway_s, scopes, jwks_uri, jwks) \

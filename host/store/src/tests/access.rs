@@ -18,6 +18,7 @@ fn key(id: &str) -> ApiKey {
         created_ms: 1,
         expires_ms: Some(5_000_000_000_000),
         revoked_ms: None,
+        permissions: None,
     }
 }
 

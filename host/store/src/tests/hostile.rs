@@ -32,6 +32,7 @@ async fn unreadable_rows_are_typed_errors() {
             created_ms: 0,
             expires_ms: None,
             revoked_ms: None,
+            permissions: None,
         };
         acme.create_key(&key).await.unwrap();
         let collection = "c".parse().unwrap();

@@ -59,6 +59,7 @@ async fn fill(store: &TestStore, rows: &TenantStore) {
         created_ms: 0,
         expires_ms: None,
         revoked_ms: None,
+        permissions: None,
     };
     rows.create_key(&key).await.unwrap();
     let issuer = Issuer {
