@@ -7,6 +7,7 @@
 mod config;
 mod http;
 mod keyvalue;
+mod schema;
 mod spec;
 mod values;
 
@@ -202,7 +203,10 @@ impl Toolbox {
             .call(&scope, Host::default(), describe)
             .await
             .map_err(Failure::from)?;
-        let specs = Specs::new(specs).map_err(LoadError::Description)?;
+        let specs = tokio::task::spawn_blocking(move || Specs::new(specs))
+            .await
+            .map_err(|error| LoadError::Description(error.to_string()))?
+            .map_err(LoadError::Description)?;
         let inner = Inner {
             runtime: runtime.clone(),
             component,
@@ -242,7 +246,7 @@ impl Toolbox {
         mut call: ToolCall,
     ) -> Result<ToolOutput, ToolError> {
         let inner = &self.0;
-        call.arguments = inner.specs.check(&call.name, &call.arguments)?;
+        call.arguments = inner.specs.check(&call.name, &call.arguments).await?;
         let scope = CallScope::new(
             inner.runtime.tenant(ctx.tenant, &ctx.tenant_slug),
             ctx.deadline,

@@ -1,28 +1,26 @@
 //! What a component says of its tools, held to the contract, and the check of a call's arguments.
 
-use super::{ToolError, ToolSpec};
+use super::{ToolError, ToolSpec, schema::Schema};
 use ambit_types::ToolName;
-use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 /// Tools of one component.
 const TOOLS_CAP: usize = 64;
-/// A model reads descriptions and schemas with every request.
+/// A model reads it with every request.
 const DESCRIPTION_CAP: usize = 4 * 1024;
-const SCHEMA_CAP: usize = 32 * 1024;
+/// Patterns in all schemas of one component.
+const PATTERNS_CAP: usize = 64;
 /// Arguments a model writes.
 const ARGUMENTS_CAP: usize = 256 * 1024;
-/// Violations told to the model at once.
-const TOLD: usize = 3;
 
 pub(super) struct Specs {
     all: Vec<ToolSpec>,
-    validators: HashMap<String, Validator>,
+    schemas: HashMap<String, Arc<Schema>>,
 }
 
 impl Specs {
-    /// Checks and compiles; says which tool cannot be used and why.
+    /// Checks and compiles, on a thread that may be held; says which tool cannot be used and why.
     pub(super) fn new(all: Vec<ToolSpec>) -> Result<Self, String> {
         if all.is_empty() || all.len() > TOOLS_CAP {
             return Err(format!(
@@ -30,7 +28,8 @@ impl Specs {
                 all.len()
             ));
         }
-        let mut validators = HashMap::new();
+        let mut schemas = HashMap::new();
+        let mut patterns = PATTERNS_CAP;
         for spec in &all {
             let name = spec
                 .name
@@ -41,13 +40,16 @@ impl Specs {
                     "tool `{name}`: the description is empty or longer than 4 KiB"
                 ));
             }
-            let validator =
-                compile(&spec.parameters).map_err(|why| format!("tool `{name}`: {why}"))?;
-            if validators.insert(spec.name.clone(), validator).is_some() {
+            let schema = Schema::new(&spec.parameters, &mut patterns)
+                .map_err(|why| format!("tool `{name}`: {why}"))?;
+            if schemas
+                .insert(spec.name.clone(), Arc::new(schema))
+                .is_some()
+            {
                 return Err(format!("tool `{name}` is described twice"));
             }
         }
-        Ok(Self { all, validators })
+        Ok(Self { all, schemas })
     }
 
     pub(super) fn all(&self) -> &[ToolSpec] {
@@ -56,56 +58,50 @@ impl Specs {
 
     /// The arguments as the component is to read them. Written anew, because of two members of one name a model may write this
     /// check reads the last and a component might read the first.
-    pub(super) fn check(&self, tool: &str, arguments: &str) -> Result<String, ToolError> {
-        let validator = self
-            .validators
+    pub(super) async fn check(&self, tool: &str, arguments: &str) -> Result<String, ToolError> {
+        let schema = self
+            .schemas
             .get(tool)
             .ok_or_else(|| ToolError::UnknownTool(tool.chars().take(80).collect()))?;
-        let invalid = |what: String| Err(ToolError::InvalidArguments(what));
-        if arguments.len() > ARGUMENTS_CAP {
-            return invalid("they are longer than 256 KiB".to_owned());
-        }
-        // Models leave out the braces of a tool without parameters.
-        let text = if arguments.trim().is_empty() {
-            "{}"
-        } else {
-            arguments
+        let value = parse(arguments).map_err(ToolError::InvalidArguments)?;
+        let Some(steps) = schema.steps(&value) else {
+            return Err(ToolError::InvalidArguments(
+                "they are too much to check against the tool's schema".to_owned(),
+            ));
         };
-        let value: Value = match serde_json::from_str(text) {
-            Ok(value @ Value::Object(_)) => value,
-            Ok(_) => return invalid("expected a JSON object".to_owned()),
-            Err(error) => return invalid(format!("not JSON: {error}")),
-        };
-        let violations: Vec<_> = validator
-            .iter_errors(&value)
-            .take(TOLD)
-            .map(|error| match error.instance_path().as_str() {
-                "" => error.to_string(),
-                path => format!("{path}: {error}"),
-            })
-            .collect();
-        if violations.is_empty() {
-            Ok(value.to_string())
+        let (value, fit) = if steps.are_few() {
+            let fit = schema.check(&value, steps);
+            (value, fit)
         } else {
-            invalid(violations.join("; "))
-        }
+            let schema = Arc::clone(schema);
+            let check = move || {
+                let fit = schema.check(&value, steps);
+                (value, fit)
+            };
+            tokio::task::spawn_blocking(check)
+                .await
+                .map_err(|error| ToolError::Unavailable(error.to_string()))?
+        };
+        fit.map_err(ToolError::InvalidArguments)?;
+        Ok(value.to_string())
     }
 }
 
-/// Compiles the schema of an object. References beyond the schema itself are not followed, patterns take linear time.
-fn compile(schema: &str) -> Result<Validator, String> {
-    if schema.len() > SCHEMA_CAP {
-        return Err("the schema is longer than 32 KiB".to_owned());
+fn parse(arguments: &str) -> Result<Value, String> {
+    if arguments.len() > ARGUMENTS_CAP {
+        return Err("they are longer than 256 KiB".to_owned());
     }
-    let schema: Value =
-        serde_json::from_str(schema).map_err(|error| format!("the schema is not JSON: {error}"))?;
-    if schema.get("type").and_then(Value::as_str) != Some("object") {
-        return Err("the schema's root is not of type `object`".to_owned());
+    // Models leave out the braces of a tool without parameters.
+    let text = if arguments.trim().is_empty() {
+        "{}"
+    } else {
+        arguments
+    };
+    match serde_json::from_str(text) {
+        Ok(value @ Value::Object(_)) => Ok(value),
+        Ok(_) => Err("expected a JSON object".to_owned()),
+        Err(error) => Err(format!("not JSON: {error}")),
     }
-    jsonschema::draft202012::options()
-        .with_pattern_options(PatternOptions::regex())
-        .build(&schema)
-        .map_err(|error| format!("the schema is not valid: {error}"))
 }
 
 #[cfg(test)]
@@ -129,12 +125,17 @@ mod tests {
         }
     }
 
+    fn checked(specs: &Specs, tool: &str, arguments: &str) -> Result<String, ToolError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(specs.check(tool, arguments))
+    }
+
     #[track_caller]
     fn check(arguments: &str, expected: &str) {
         let specs = Specs::new(vec![spec("t", SCHEMA)]).unwrap();
-        let found = specs
-            .check("t", arguments)
-            .unwrap_or_else(|error| error.to_string());
+        let found = checked(&specs, "t", arguments).unwrap_or_else(|error| error.to_string());
         assert_eq!(found, expected, "{arguments}");
     }
 
@@ -169,9 +170,9 @@ mod tests {
         );
         let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
         let specs = Specs::new(vec![spec("t", SCHEMA)]).unwrap();
-        assert!(specs.check("t", &deep).is_err(), "depth is bounded");
+        assert!(checked(&specs, "t", &deep).is_err(), "depth is bounded");
         assert!(
-            matches!(specs.check("other", "{}"), Err(ToolError::UnknownTool(name)) if name == "other")
+            matches!(checked(&specs, "other", "{}"), Err(ToolError::UnknownTool(name)) if name == "other")
         );
     }
 
@@ -196,7 +197,7 @@ mod tests {
                     "t",
                     &format!(
                         "{{\"type\":\"object\",\"x\":\"{}\"}}",
-                        "x".repeat(SCHEMA_CAP)
+                        "x".repeat(32 * 1024)
                     ),
                 )],
                 "tool `t`: the schema is longer than 32 KiB",
