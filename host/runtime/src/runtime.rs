@@ -70,6 +70,7 @@ pub struct Runtime {
     compiling: Mutex<()>,
     tenants: RwLock<HashMap<TenantId, Arc<Tenant>>>,
     host: Arc<Tenant>,
+    describing: Arc<Tenant>,
     tenant_limits: TenantLimits,
     metrics: Metrics,
 }
@@ -86,7 +87,8 @@ impl Runtime {
         let ticker = Ticker::start(engines.clone(), warm.clone()).map_err(StartError::Thread)?;
         let executor = Executor::start(config.threads).map_err(StartError::Thread)?;
         #[allow(clippy::expect_used, reason = "a constant; a test makes a runtime")]
-        let host = "host".parse().expect("a valid name");
+        let host: TenantSlug = "host".parse().expect("a valid name");
+        let id = TenantId::new();
         Ok(Arc::new(Self {
             engines,
             ticker: Arc::new(ticker),
@@ -96,7 +98,8 @@ impl Runtime {
             compiled: Mutex::default(),
             compiling: Mutex::default(),
             tenants: RwLock::default(),
-            host: Tenant::new(TenantId::new(), host, config.tenant),
+            host: Tenant::new(id, host.clone(), config.tenant),
+            describing: Tenant::new(id, host, config.tenant),
             tenant_limits: config.tenant,
             metrics: Metrics::default(),
         }))
@@ -188,10 +191,16 @@ impl Runtime {
         self.tenants.write().entry(id).or_insert_with(new).clone()
     }
 
-    /// Pays for what is done before a tenant is known: routing, asking a tool for its description.
+    /// Pays for what is done before a tenant is known: routing.
     #[must_use]
     pub fn host_tenant(&self) -> &Arc<Tenant> {
         &self.host
+    }
+
+    /// Pays for asking tools what they are, apart from the share that every request's routing needs. Its name is the host's.
+    #[must_use]
+    pub fn describing(&self) -> &Arc<Tenant> {
+        &self.describing
     }
 
     /// What the runtime counts.

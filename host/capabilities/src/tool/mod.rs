@@ -1,10 +1,11 @@
 //! Something an agent can do in the world.
 //!
-//! A [`Toolbox`] is one tool component with what it says of its tools, asked once and held to the contract. A call's arguments are
+//! A [`Toolbox`] is one tool component with what it says of its tools, asked once of each component and held to the contract. A call's arguments are
 //! what a model wrote: they are checked against the tool's schema and rewritten by us before the component sees them, so that both
 //! read the same. What the component reaches is [`Reach`], under author ∩ operator, narrowed by tenant and token.
 
 mod config;
+mod described;
 mod http;
 mod keyvalue;
 mod schema;
@@ -20,13 +21,11 @@ use ambit_policy::Ambit;
 use ambit_runtime::{Admitted, CallError, CallScope, Effectful, Limit, Meter, Runtime};
 use ambit_store::Store;
 use ambit_types::{CallContext, TenantSlug};
+use described::Described;
 use exports::ambit::tool::tool::ToolError as GuestError;
 use http::EgressSpent;
 use spec::Specs;
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 wasmtime::component::bindgen!({
     path: ["../../wit/types", "../../wit/tool"],
@@ -37,8 +36,6 @@ wasmtime::component::bindgen!({
 
 ambit_runtime::bindings!(Guest, GuestPre);
 
-/// For describing its tools, which needs no network.
-const DESCRIBE_DEADLINE: Duration = Duration::from_secs(5);
 /// Longest text of an error handed to a model.
 const MESSAGE_CAP: usize = 1024;
 
@@ -107,6 +104,7 @@ pub struct Reach {
     outbound: Outbound,
     values: Arc<Values>,
     store: Option<Store>,
+    described: Arc<Described>,
 }
 
 impl Reach {
@@ -117,6 +115,7 @@ impl Reach {
             outbound,
             values: Arc::default(),
             store: None,
+            described: Arc::default(),
         }
     }
 
@@ -173,12 +172,12 @@ struct Inner {
     runtime: Arc<Runtime>,
     component: Effectful<Host, Guest>,
     ambit: Ambit,
-    specs: Specs,
+    specs: Arc<Specs>,
     reach: Reach,
 }
 
 impl Toolbox {
-    /// Links the component, asks it once what its tools are, and compiles their schemas.
+    /// Links the component, and asks it what its tools are unless `reach` has heard that.
     ///
     /// # Errors
     ///
@@ -193,20 +192,7 @@ impl Toolbox {
             config::link(linker, admitted)?;
             keyvalue::link(linker, admitted)
         })?;
-        let scope = CallScope::new(
-            runtime.host_tenant().clone(),
-            Instant::now() + DESCRIBE_DEADLINE,
-        );
-        let describe =
-            async |store: &mut _, guest: &Guest| guest.ambit_tool_tool().call_describe(store).await;
-        let specs = component
-            .call(&scope, Host::default(), describe)
-            .await
-            .map_err(Failure::from)?;
-        let specs = tokio::task::spawn_blocking(move || Specs::new(specs))
-            .await
-            .map_err(|error| LoadError::Description(error.to_string()))?
-            .map_err(LoadError::Description)?;
+        let specs = reach.described.of(runtime, admitted, &component).await?;
         let inner = Inner {
             runtime: runtime.clone(),
             component,
