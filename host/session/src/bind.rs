@@ -130,16 +130,6 @@ pub(crate) async fn tenant(
     {
         chain.push(admitted);
     }
-    let records = store.load().await.map_err(Error::internal)?;
-    let authenticator = Authenticator::new(
-        &platform.runtime,
-        meters.clone(),
-        &chain,
-        records,
-        Arc::new(store.clone()),
-        platform.key_sets.clone(),
-    )?;
-
     let admitted = defaults
         .require(platform, &own, "guardrail", Kind::Guardrail)
         .await?;
@@ -226,6 +216,17 @@ pub(crate) async fn tenant(
             }
         }
     }
+
+    // Last: describing tools may have taken a while, and a key revoked meanwhile is not to come back.
+    let records = store.load().await.map_err(Error::internal)?;
+    let authenticator = Authenticator::new(
+        &platform.runtime,
+        meters.clone(),
+        &chain,
+        records,
+        Arc::new(store.clone()),
+        platform.key_sets.clone(),
+    )?;
 
     Ok(Tenant {
         id: row.id,

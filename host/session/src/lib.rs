@@ -18,6 +18,7 @@ mod definition;
 mod effects;
 mod ending;
 mod event;
+mod follow;
 mod guard;
 mod key_sets;
 mod library;

@@ -2,18 +2,22 @@
 //!
 //! A change (a key revoked, a component swapped, an agent applied) builds a new snapshot beside the old one and swaps an `Arc`. A request
 //! takes its snapshot once, at its start: it never sees two versions of anything, and a swap makes no request wait or fail. A tenant
-//! whose new snapshot cannot be built keeps the old one; one that never had any is not served.
+//! whose new snapshot cannot be built keeps the old one, with the keys and issuers of today; one that never had any is not served.
+//!
+//! Changes of one tenant follow each other and wait for nobody else's: a snapshot is read whole after its turn has come, so the one that is put in place last
+//! is the newest.
 
 use crate::{
     bind::{self, Bindings},
     definition::AgentDefinition,
+    follow::Seen,
     library::store_error,
     platform::Platform,
 };
 use ambit_capabilities::{
     Narrowing,
     agent::Agent as Step,
-    auth::Authenticator,
+    auth::{AuthSource as _, Authenticator},
     guardrail::Guardrail,
     retrieval::Retriever,
     routing::{Directory, Router},
@@ -21,33 +25,34 @@ use ambit_capabilities::{
 };
 use ambit_policy::Ambit;
 use ambit_types::{AgentName, Error, TenantId, TenantSlug};
-use arc_swap::ArcSwap;
+use futures::{StreamExt as _, stream};
 use serde::Serialize;
 use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
-use tokio::sync::Mutex;
+use tokio::sync::Mutex as Turn;
 
-/// How often other processes' changes are looked for: a revoked key works nowhere longer than this and a database's answer.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Tenants bound at a time where several are.
+pub(crate) const AT_ONCE: usize = 4;
 
 /// All live tenants. Cheap to clone.
 #[derive(Clone)]
 pub struct Tenants {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
-    platform: Platform,
+pub(crate) struct Inner {
+    pub(crate) platform: Platform,
     router: Router,
-    live: ArcSwap<Live>,
-    /// One change at a time; readers never wait.
-    change: Mutex<()>,
+    live: RwLock<Live>,
+    /// One change of a tenant at a time; readers never wait.
+    turns: Mutex<HashMap<TenantId, Arc<Turn<()>>>>,
+    rerouting: Turn<()>,
+    seen: Mutex<Seen>,
 }
 
-#[derive(Default, Clone)]
+#[derive(Default)]
 struct Live {
     by_id: HashMap<TenantId, Arc<Tenant>>,
     by_slug: HashMap<TenantSlug, TenantId>,
@@ -102,6 +107,8 @@ impl Tenants {
     /// # Errors
     /// The store cannot be read, or no routing component can be bound.
     pub async fn load(platform: Platform) -> Result<Self, Error> {
+        // First: what changes while the rest is read is then seen as changed.
+        let seen = Seen::read(&platform).await?;
         let defaults = Bindings::installation(&platform).await?;
         let routing = bind::routing(&platform, &defaults).await?;
         let router = Router::new(&platform.runtime, &routing, directory(&platform).await?)?;
@@ -109,11 +116,14 @@ impl Tenants {
             inner: Arc::new(Inner {
                 platform,
                 router,
-                live: ArcSwap::default(),
-                change: Mutex::new(()),
+                live: RwLock::default(),
+                turns: Mutex::default(),
+                rerouting: Turn::new(()),
+                seen: Mutex::new(seen),
             }),
         };
-        tenants.reload_all().await?;
+        let failed = tenants.rebind_all().await?;
+        tenants.seen().retry(failed);
         Ok(tenants)
     }
 
@@ -124,12 +134,12 @@ impl Tenants {
 
     #[must_use]
     pub fn by_id(&self, id: TenantId) -> Option<Arc<Tenant>> {
-        self.inner.live.load().by_id.get(&id).cloned()
+        self.live().by_id.get(&id).cloned()
     }
 
     #[must_use]
     pub fn by_slug(&self, slug: &str) -> Option<Arc<Tenant>> {
-        let live = self.inner.live.load();
+        let live = self.live();
         live.by_slug
             .get(slug)
             .and_then(|id| live.by_id.get(id))
@@ -139,7 +149,7 @@ impl Tenants {
     /// Every live tenant, by slug.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Tenant>> {
-        let mut all: Vec<_> = self.inner.live.load().by_id.values().cloned().collect();
+        let mut all: Vec<_> = self.live().by_id.values().cloned().collect();
         all.sort_by(|a, b| a.slug.cmp(&b.slug));
         all
     }
@@ -149,66 +159,87 @@ impl Tenants {
     /// # Errors
     /// The new snapshot cannot be built; the old one stays.
     pub async fn reload(&self, id: TenantId) -> Result<(), Error> {
-        let _one = self.inner.change.lock().await;
-        let defaults = Bindings::installation(&self.inner.platform).await?;
-        let row = self
-            .inner
-            .platform
-            .store
-            .tenant(id)
-            .tenant()
-            .await
-            .map_err(store_error)?;
-        let row = row.ok_or_else(|| Error::not_found("there is no such tenant"))?;
-        let tenant = Arc::new(bind::tenant(&self.inner.platform, &defaults, &row).await?);
-        let mut live = Live::clone(&self.inner.live.load());
-        live.by_slug.insert(tenant.slug.clone(), id);
-        live.by_id.insert(id, tenant);
-        self.inner.live.store(Arc::new(live));
-        Ok(())
+        if self.rebind(id).await? {
+            Ok(())
+        } else {
+            Err(Error::not_found("there is no such tenant"))
+        }
     }
 
-    /// Takes in a change of the whole installation: grants, default components, tenants, host names.
+    /// Takes in a change of the whole installation: grants, default components, tenants, host names. A tenant that cannot be bound keeps what it has.
     ///
     /// # Errors
     /// The store cannot be read.
     pub async fn reload_all(&self) -> Result<(), Error> {
-        let _one = self.inner.change.lock().await;
+        let failed = self.rebind_all().await?;
+        self.seen().retry(failed);
+        Ok(())
+    }
+
+    /// Binds a tenant as its rows are now; one that is gone is no longer served. Whether there is one.
+    pub(crate) async fn rebind(&self, id: TenantId) -> Result<bool, Error> {
         let platform = &self.inner.platform;
-        let defaults = Bindings::installation(platform).await?;
-        let old = self.inner.live.load_full();
-        let mut live = Live::default();
-        for row in platform
-            .store
-            .operator()
-            .tenants()
-            .await
-            .map_err(store_error)?
-        {
-            let tenant = match bind::tenant(platform, &defaults, &row).await {
-                Ok(tenant) => Arc::new(tenant),
-                Err(error) => {
-                    tracing::error!(tenant = %row.slug, error = &error as &dyn std::error::Error, "a tenant could not be bound");
-                    match old.by_id.get(&row.id) {
-                        Some(tenant) => tenant.clone(),
-                        None => continue,
-                    }
-                }
-            };
-            live.by_slug.insert(tenant.slug.clone(), tenant.id);
-            live.by_id.insert(tenant.id, tenant);
+        let turn = self.turn(id);
+        let _turn = turn.lock().await;
+        let store = platform.store.tenant(id);
+        let Some(row) = store.tenant().await.map_err(store_error)? else {
+            self.live_mut().remove(id);
+            return Ok(false);
+        };
+        // A revoked key ends here, whatever else of the tenant is out of order or slow.
+        if let Some(tenant) = self.by_id(id) {
+            let records = store.load().await.map_err(Error::internal)?;
+            tenant.authenticator.replace(records);
         }
-        self.inner.live.store(Arc::new(live));
-        self.reroute(&defaults).await
+        let defaults = Bindings::installation(platform).await?;
+        let tenant = Arc::new(bind::tenant(platform, &defaults, &row).await?);
+        self.live_mut().put(tenant);
+        Ok(true)
+    }
+
+    /// Binds every tenant, those that fail being told to the log, and the routing component. Which failed.
+    pub(crate) async fn rebind_all(&self) -> Result<Vec<TenantId>, Error> {
+        let operator = self.inner.platform.store.operator();
+        let rows = operator.tenants().await.map_err(store_error)?;
+        let mut ids: BTreeSet<_> = rows.into_iter().map(|row| row.id).collect();
+        ids.extend(self.live().by_id.keys());
+        let failed = stream::iter(ids)
+            .map(async |id| self.rebind_or_tell(id).await.err().map(|()| id))
+            .buffer_unordered(AT_ONCE)
+            .filter_map(async |failed| failed)
+            .collect()
+            .await;
+        self.reroute().await?;
+        Ok(failed)
+    }
+
+    /// What failed is in the log.
+    pub(crate) async fn rebind_or_tell(&self, id: TenantId) -> Result<(), ()> {
+        self.rebind(id).await.map(drop).map_err(|error| {
+            tracing::error!(tenant = %id, error = &error as &dyn std::error::Error, "a tenant could not be bound");
+        })
+    }
+
+    fn turn(&self, id: TenantId) -> Arc<Turn<()>> {
+        let turns = self.inner.turns.lock();
+        let mut turns = turns.unwrap_or_else(PoisonError::into_inner);
+        // Nobody has a turn whose only holder is this map.
+        turns.retain(|other, turn| *other == id || Arc::strong_count(turn) > 1);
+        turns.entry(id).or_default().clone()
     }
 
     /// Puts the bound routing component over today's directory. One that cannot be bound leaves the present one at work, as with tenants.
-    async fn reroute(&self, defaults: &Bindings) -> Result<(), Error> {
+    async fn reroute(&self) -> Result<(), Error> {
         let Inner {
-            platform, router, ..
+            platform,
+            router,
+            rerouting,
+            ..
         } = &*self.inner;
+        let _turn = rerouting.lock().await;
+        let defaults = Bindings::installation(platform).await?;
         let directory = directory(platform).await?;
-        let swapped = match bind::routing(platform, defaults).await {
+        let swapped = match bind::routing(platform, &defaults).await {
             Ok(routing) => router
                 .swap(&routing, directory.clone())
                 .map_err(Error::from),
@@ -224,69 +255,31 @@ impl Tenants {
         Ok(())
     }
 
-    /// Follows what other processes change, until dropped. Run it once, beside the server.
-    pub async fn follow(&self) {
-        let mut seen = None;
-        loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            match self.look(&mut seen).await {
-                Ok(()) => {}
-                Err(error) => tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "changes could not be looked for"
-                ),
-            }
-        }
+    pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
+        let seen = self.inner.seen.lock();
+        seen.unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn look(&self, seen: &mut Option<Epochs>) -> Result<(), Error> {
-        let now = Epochs::read(&self.inner.platform).await?;
-        let Some(before) = seen.replace(now.clone()) else {
-            return Ok(());
-        };
-        if before.installation != now.installation {
-            return self.reload_all().await;
-        }
-        for (tenant, epochs) in &now.tenants {
-            if before.tenants.get(tenant) != Some(epochs) {
-                self.reload(*tenant).await?;
-            }
-        }
-        Ok(())
+    fn live(&self) -> RwLockReadGuard<'_, Live> {
+        let live = self.inner.live.read();
+        live.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn live_mut(&self) -> RwLockWriteGuard<'_, Live> {
+        let live = self.inner.live.write();
+        live.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Counters that move with every change.
-#[derive(Clone, PartialEq)]
-struct Epochs {
-    installation: [i64; 2],
-    tenants: BTreeMap<TenantId, Vec<i64>>,
-}
+impl Live {
+    fn put(&mut self, tenant: Arc<Tenant>) {
+        self.by_slug.insert(tenant.slug.clone(), tenant.id);
+        self.by_id.insert(tenant.id, tenant);
+    }
 
-impl Epochs {
-    async fn read(platform: &Platform) -> Result<Self, Error> {
-        use ambit_store::InstallationEpochKind::{Components, Directory};
-        let operator = platform.store.operator();
-        let installation = [
-            operator
-                .installation_epoch(Components)
-                .await
-                .map_err(store_error)?,
-            operator
-                .installation_epoch(Directory)
-                .await
-                .map_err(store_error)?,
-        ];
-        let mut tenants: BTreeMap<TenantId, Vec<i64>> = BTreeMap::new();
-        let mut rows = operator.tenant_epochs().await.map_err(store_error)?;
-        rows.sort_by_key(|row| (row.tenant, row.kind));
-        for row in rows {
-            tenants.entry(row.tenant).or_default().push(row.value);
-        }
-        Ok(Self {
-            installation,
-            tenants,
-        })
+    fn remove(&mut self, id: TenantId) {
+        self.by_id.remove(&id);
+        self.by_slug.retain(|_, other| *other != id);
     }
 }
 
