@@ -16,7 +16,10 @@ use sqlx::{
     sqlite::{SqliteArguments, SqliteRow},
 };
 use std::{str::FromStr, sync::Arc, time::Duration};
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    time::timeout,
+};
 
 /// Takes the write lock at once: a transaction that would take it later can find that it reads the past and must fail.
 const IMMEDIATE: &str = "BEGIN IMMEDIATE";
@@ -57,13 +60,44 @@ pub(crate) enum Db {
         readers: SqlitePool,
         /// The journal's own.
         journal: Direct,
-        /// Whoever writes holds it: a queue, where SQLite's own lock would make the journal and the pool poll for their turns.
-        turn: Arc<Mutex<()>>,
+        turns: Turns,
     },
     Postgres {
         app: PgPool,
         operator: PgPool,
+        /// The journal's own connection: it waits for nobody's.
+        journal: PgPool,
     },
+}
+
+/// Whose turn it is to write to SQLite: a queue, where SQLite's own lock would make the journal and the pool poll.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Turns {
+    /// Whoever writes holds it.
+    writing: Arc<Mutex<()>>,
+    /// All but the journal hold this too, from before they wait for the other: so the journal waits for two of them at most, however many there are.
+    others: Arc<Mutex<()>>,
+}
+
+/// What a writer holds until its transaction ends.
+pub(crate) type Turn = OwnedMutexGuard<()>;
+
+impl Turns {
+    async fn journal(&self) -> Result<Turn> {
+        take(&self.writing).await
+    }
+
+    async fn other(&self) -> Result<[Turn; 2]> {
+        let first = take(&self.others).await?;
+        Ok([take(&self.writing).await?, first])
+    }
+}
+
+/// Waits for a turn, for as long as it makes sense.
+pub(crate) async fn take(turn: &Arc<Mutex<()>>) -> Result<Turn> {
+    timeout(BUSY, Arc::clone(turn).lock_owned())
+        .await
+        .map_err(StoreError::unavailable)
 }
 
 impl Db {
@@ -73,16 +107,11 @@ impl Db {
             Self::Sqlite { readers, .. } => readers
                 .begin()
                 .await
-                .map(|tx| Tx::Sqlite(tx, None))
+                .map(|tx| Tx::Sqlite(tx, Vec::new()))
                 .map_err(|e| failed("BEGIN", e)),
-            Self::Postgres { app, operator } => {
-                begin_postgres(
-                    app,
-                    operator,
-                    access,
-                    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-                )
-                .await
+            Self::Postgres { .. } => {
+                self.begin_postgres(access, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                    .await
             }
         }
     }
@@ -93,15 +122,13 @@ impl Db {
             Self::Sqlite {
                 writer,
                 journal,
-                turn,
+                turns,
                 ..
             } => {
-                let turn = timeout(BUSY, Arc::clone(turn).lock_owned())
-                    .await
-                    .map_err(StoreError::unavailable)?;
                 if matches!(access, Access::EachTenant) {
-                    return journal.begin(turn).await.map(Tx::Direct);
+                    return journal.begin(turns.journal().await?).await.map(Tx::Direct);
                 }
+                let turn = turns.other().await?;
                 match writer.begin_with(IMMEDIATE).await {
                     // When the disk is full SQLite may end a transaction by itself; sqlx then believes for ever that
                     // the connection is still in one. A new connection is not.
@@ -112,12 +139,10 @@ impl Db {
                     }
                     outcome => outcome,
                 }
-                .map(|tx| Tx::Sqlite(tx, Some(turn)))
+                .map(|tx| Tx::Sqlite(tx, turn.into()))
                 .map_err(|e| failed("BEGIN", e))
             }
-            Self::Postgres { app, operator } => {
-                begin_postgres(app, operator, access, "BEGIN").await
-            }
+            Self::Postgres { .. } => self.begin_postgres(access, "BEGIN").await,
         }
     }
 
@@ -133,66 +158,78 @@ impl Db {
                 journal.close().await;
                 writer.close().await;
             }
-            Self::Postgres { app, operator } => {
+            Self::Postgres {
+                app,
+                operator,
+                journal,
+            } => {
                 app.close().await;
                 operator.close().await;
+                journal.close().await;
             }
         }
     }
-}
 
-async fn begin_postgres(
-    app: &PgPool,
-    operator: &PgPool,
-    access: Access,
-    begin: &'static str,
-) -> Result<Tx> {
-    let pool = if matches!(access, Access::Operator) {
-        operator
-    } else {
-        app
-    };
-    let mut tx = pool
-        .begin_with(begin)
-        .await
-        .map(Tx::Postgres)
-        .map_err(|e| failed("BEGIN", e))?;
-    if let Access::Tenant(tenant) = access {
-        tx.enter(&tenant.to_string()).await?;
+    async fn begin_postgres(&self, access: Access, begin: &'static str) -> Result<Tx> {
+        let Self::Postgres {
+            app,
+            operator,
+            journal,
+        } = self
+        else {
+            return Err(StoreError::unavailable("not on PostgreSQL"));
+        };
+        let pool = match access {
+            Access::Tenant(_) => app,
+            Access::Operator => operator,
+            Access::EachTenant => journal,
+        };
+        let tx = pool.begin_with(begin).await;
+        let mut tx = tx
+            .map(|tx| Tx::Postgres(tx, Vec::new()))
+            .map_err(|e| failed("BEGIN", e))?;
+        if let Access::Tenant(tenant) = access {
+            tx.enter(&tenant.to_string()).await?;
+        }
+        Ok(tx)
     }
-    Ok(tx)
 }
 
 /// An open transaction, rolled back when dropped.
 #[derive(Debug)]
 pub(crate) enum Tx {
-    /// With the turn of the one that writes.
-    Sqlite(
-        Transaction<'static, Sqlite>,
-        Option<tokio::sync::OwnedMutexGuard<()>>,
-    ),
+    /// With the turns of the one that writes.
+    Sqlite(Transaction<'static, Sqlite>, Vec<Turn>),
     Direct(DirectTx),
-    Postgres(Transaction<'static, Postgres>),
+    Postgres(Transaction<'static, Postgres>, Vec<Turn>),
 }
 
 impl Tx {
+    /// Gives `turn` back only when the transaction has ended.
+    pub(crate) fn holding(mut self, turn: Turn) -> Self {
+        if let Self::Sqlite(_, turns) | Self::Postgres(_, turns) = &mut self {
+            turns.push(turn);
+        }
+        self
+    }
+
     pub(crate) async fn commit(self) -> Result<()> {
         match self {
-            Self::Sqlite(tx, _turn) => tx.commit().await,
+            Self::Sqlite(tx, _turns) => tx.commit().await,
             Self::Direct(tx) => return tx.commit(),
-            Self::Postgres(tx) => tx.commit().await,
+            Self::Postgres(tx, _turns) => tx.commit().await,
         }
         .map_err(|e| failed("COMMIT", e))
     }
 
     /// Whether rows of one tenant only are visible at a time.
     pub(crate) fn has_row_security(&self) -> bool {
-        matches!(self, Self::Postgres(_))
+        matches!(self, Self::Postgres(..))
     }
 
     /// From here to the end of the transaction, row-level security shows this tenant only. SQLite has none.
     pub(crate) async fn enter(&mut self, tenant: &str) -> Result<()> {
-        if let Self::Postgres(tx) = self {
+        if let Self::Postgres(tx, _) = self {
             sqlx::query("SELECT set_config('ambit.tenant', $1, true)")
                 .bind(tenant)
                 .execute(&mut **tx)
@@ -254,7 +291,7 @@ impl Query {
                 .execute(&mut **tx)
                 .await
                 .map(|done| done.rows_affected()),
-            Tx::Postgres(tx) => sqlx_query!(self, PgArguments)
+            Tx::Postgres(tx, _) => sqlx_query!(self, PgArguments)
                 .execute(&mut **tx)
                 .await
                 .map(|done| done.rows_affected()),
@@ -273,7 +310,7 @@ impl Query {
                 .fetch_optional(&mut **tx)
                 .await
                 .map(|row| row.map(Inner::Sqlite)),
-            Tx::Postgres(tx) => sqlx_query!(self, PgArguments)
+            Tx::Postgres(tx, _) => sqlx_query!(self, PgArguments)
                 .fetch_optional(&mut **tx)
                 .await
                 .map(|row| row.map(Inner::Postgres)),
@@ -303,7 +340,7 @@ impl Query {
                     })
                     .collect()
             }
-            Tx::Postgres(tx) => {
+            Tx::Postgres(tx, _) => {
                 let rows = sqlx_query!(self, PgArguments)
                     .fetch_all(&mut **tx)
                     .await

@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// Sessions removed in one transaction: bounds how long SQLite's only writer is held.
-const BATCH: i64 = 100;
+const BATCH: i64 = 10;
 
 pub(crate) async fn prune(db: &Db, before_ms: i64) -> Result<u64> {
     let mut pruned = 0;

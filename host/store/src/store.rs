@@ -2,7 +2,7 @@
 
 use crate::{
     Database, Journal, Operator, PostgresConfig, Result, StoreConfig, StoreError, TenantStore,
-    db::{Access, BUSY, Db, failed, statements},
+    db::{Access, BUSY, Db, Turns, failed, statements},
     direct::Direct,
     migrations,
 };
@@ -12,7 +12,12 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use std::{path::Path, str::FromStr as _, sync::Arc};
+use std::{
+    collections::HashMap,
+    path::Path,
+    str::FromStr as _,
+    sync::{Arc, PoisonError},
+};
 use tokio::sync::Mutex;
 
 /// 16 MiB of log between checkpoints, each of which rewrites every touched page once and stops the writer meanwhile.
@@ -29,7 +34,11 @@ const SQLITE_READERS: u32 = 4;
 pub struct Store {
     pub(crate) db: Db,
     journal: Journal,
+    lanes: Arc<Lanes>,
 }
+
+/// One write of a tenant at a time, its own tools' among them: whoever writes much waits for himself, before he takes a turn or a connection that others need.
+type Lanes = std::sync::Mutex<HashMap<TenantId, Arc<Mutex<()>>>>;
 
 impl Store {
     /// Opens, migrates (SQLite always; PostgreSQL when an owner is configured) and checks that the logins are harmless.
@@ -43,13 +52,19 @@ impl Store {
             Database::Postgres(postgres) => open_postgres(postgres).await?,
         };
         let journal = Journal::start(db.clone(), &config.journal)?;
-        Ok(Self { db, journal })
+        Ok(Self {
+            db,
+            journal,
+            lanes: Arc::default(),
+        })
     }
 
     /// Everything of one tenant. Does not check that the tenant exists: an unknown one has no rows.
     #[must_use]
     pub fn tenant(&self, tenant: TenantId) -> TenantStore {
-        TenantStore::new(self.db.clone(), tenant)
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let lane = lanes.entry(tenant).or_default().clone();
+        TenantStore::new(self.db.clone(), lane, tenant)
     }
 
     /// What crosses tenants: for the operator's commands and for the host's own snapshots, never for a request.
@@ -118,7 +133,7 @@ async fn open_sqlite(path: &Path) -> Result<Db> {
         writer,
         readers,
         journal: Direct::open(path, BUSY, &pragmas)?,
-        turn: Arc::new(Mutex::new(())),
+        turns: Turns::default(),
     })
 }
 
@@ -128,10 +143,15 @@ async fn open_postgres(config: &PostgresConfig) -> Result<Db> {
     }
     let app = connect(config.app.expose(), config.max_connections).await?;
     let operator = connect(config.operator.expose(), config.max_connections).await?;
+    let journal = connect(config.app.expose(), 1).await?;
     check_role(&app, "ambit_app").await?;
     check_role(&operator, "ambit_operator").await?;
     migrations::check_postgres(&app).await?;
-    Ok(Db::Postgres { app, operator })
+    Ok(Db::Postgres {
+        app,
+        operator,
+        journal,
+    })
 }
 
 async fn connect(url: &str, max_connections: u32) -> Result<PgPool> {

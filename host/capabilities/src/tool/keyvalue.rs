@@ -36,6 +36,8 @@ struct Open {
     ambit: Arc<Ambit>,
     operations: u32,
     changes: u32,
+    /// The last key of each page of a listing that went on; its place is the next page's cursor.
+    pages: Vec<String>,
 }
 
 /// An open bucket: its name.
@@ -50,6 +52,7 @@ impl Keys {
             ambit,
             operations: OPERATIONS,
             changes: CHANGES,
+            pages: Vec::new(),
         });
     }
 }
@@ -107,7 +110,7 @@ impl View<'_> {
         }))
     }
 
-    fn spend(&mut self, how: Use) -> Answer<&Open> {
+    fn spend(&mut self, how: Use) -> Answer<&mut Open> {
         let open = self.keys.0.as_mut().ok_or(Error::NoSuchStore)?;
         let changes = u32::from(matches!(how, Use::Change));
         match (
@@ -187,32 +190,38 @@ impl store::HostBucket for View<'_> {
         })
     }
 
-    /// Keys the ambit covers. The cursor is how many were looked at before.
+    /// Keys the ambit covers. A cursor is of this call and this bucket.
     async fn list_keys(
         &mut self,
         bucket: Resource<Bucket>,
         cursor: Option<u64>,
     ) -> wasmtime::Result<Answer<KeyResponse>> {
         let bucket = self.table.get(&bucket)?.0.clone();
-        let (store, ambit) = match self.spend(Use::Look) {
-            Ok(open) => (open.store.clone(), open.ambit.clone()),
+        let open = match self.spend(Use::Look) {
+            Ok(open) => open,
             Err(error) => return Ok(Err(error)),
         };
-        let Ok(skip) = u32::try_from(cursor.unwrap_or(0)) else {
-            return Ok(Err(Error::Other("there is no such cursor".to_owned())));
-        };
         let (from, end) = (format!("{bucket}/"), format!("{bucket}0"));
-        let looked = match store.keys_between(&from, &end, skip, PAGE).await {
+        let page = |cursor| open.pages.get(usize::try_from(cursor).ok()?);
+        let after = match cursor.map(page) {
+            None => None,
+            Some(Some(key)) if key.starts_with(&from) => Some(key.as_str()),
+            Some(_) => return Ok(Err(Error::Other("there is no such cursor".to_owned()))),
+        };
+        let mut looked = match open.store.keys_between(&from, &end, after, PAGE).await {
             Ok(looked) => looked,
             Err(error) => return Ok(Err(told(error))),
         };
-        let whole = looked.len() == PAGE as usize;
         let keys = looked
             .iter()
-            .filter(|key| ambit.key(key).is_ok())
+            .filter(|key| open.ambit.key(key).is_ok())
             .filter_map(|key| key.strip_prefix(&from).map(str::to_owned))
             .collect();
-        let cursor = whole.then(|| u64::from(skip) + u64::from(PAGE));
+        let last = looked.pop().filter(|_| looked.len() + 1 == PAGE as usize);
+        let cursor = last.map(|key| {
+            open.pages.push(key);
+            open.pages.len() as u64 - 1
+        });
         Ok(Ok(KeyResponse { keys, cursor }))
     }
 

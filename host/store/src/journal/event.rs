@@ -231,7 +231,19 @@ pub(crate) fn body_hash(body: &[u8]) -> Digest {
 }
 
 /// Refuses what cannot be stored on both databases or would not be read back.
+/// PostgreSQL's text cannot hold NUL.
+pub(crate) fn check_text(what: &'static str, text: &str) -> Result<()> {
+    if text.contains('\0') {
+        return Err(StoreError::Invalid {
+            what,
+            why: "must not hold a NUL character",
+        });
+    }
+    Ok(())
+}
+
 pub(crate) fn check(event: &NewEvent) -> Result<()> {
+    check_text("event kind", &event.kind)?;
     if event.kind.is_empty() || event.kind.len() > 64 {
         return Err(StoreError::Invalid {
             what: "event kind",

@@ -86,6 +86,11 @@ impl Journal {
                 why: "must hold an event",
             });
         }
+        // Here and not when the batch is written: a bad append would spoil the commit of all others.
+        if let Some(open) = &append.open {
+            event::check_text("agent", &open.agent)?;
+            event::check_text("principal", &open.principal)?;
+        }
         let mut bytes = 0;
         let mut events = Vec::with_capacity(append.events.len());
         for event in append.events {

@@ -54,6 +54,10 @@ impl TenantStore {
 
     /// Removes it with all its documents.
     pub async fn remove_collection(&self, name: &CollectionName) -> Result<bool> {
+        match self.delete_documents(name, "").await {
+            Err(StoreError::NotFound { .. }) => return Ok(false),
+            deleted => drop(deleted?),
+        }
         self.change(
             self.query(COLLECTION_DELETE).bind(name.as_str()),
             EpochKind::Collections,
@@ -125,7 +129,7 @@ impl TenantStore {
         Ok(revision)
     }
 
-    /// Removes every document whose id starts with `prefix` (empty: all).
+    /// Removes every document whose id starts with `prefix` (empty: all), some at a time: others write between.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] without such a collection.
@@ -134,30 +138,37 @@ impl TenantStore {
         collection: &CollectionName,
         prefix: &str,
     ) -> Result<Deleted> {
-        let mut tx = self.write().await?;
-        let revision = self.next_revision(&mut tx, collection).await?;
-        let documents = match successor(prefix) {
-            Some(end) => {
-                self.query(DOCUMENTS_DELETE_RANGE)
-                    .bind(collection.as_str())
-                    .bind(prefix)
-                    .bind(end)
-                    .execute(&mut tx)
-                    .await?
-            }
-            None => {
-                self.query(DOCUMENTS_DELETE_FROM)
-                    .bind(collection.as_str())
-                    .bind(prefix)
-                    .execute(&mut tx)
-                    .await?
-            }
+        let mut deleted = Deleted {
+            documents: 0,
+            revision: 0,
         };
-        tx.commit().await?;
-        Ok(Deleted {
-            documents,
-            revision,
-        })
+        loop {
+            let mut tx = self.write().await?;
+            let revision = self.next_revision(&mut tx, collection).await?;
+            let query = match successor(prefix) {
+                Some(end) => self
+                    .query(DOCUMENTS_DELETE_RANGE)
+                    .bind(collection.as_str())
+                    .bind(prefix)
+                    .bind(end),
+                None => self
+                    .query(DOCUMENTS_DELETE_FROM)
+                    .bind(collection.as_str())
+                    .bind(prefix),
+            };
+            let documents = query.bind(DELETED_AT_ONCE).execute(&mut tx).await?;
+            // Where nothing is deleted nothing moves.
+            if documents == 0 {
+                deleted.revision = revision - 1;
+                return Ok(deleted);
+            }
+            tx.commit().await?;
+            deleted.documents += documents;
+            deleted.revision = revision;
+            if documents < DELETED_AT_ONCE.unsigned_abs() {
+                return Ok(deleted);
+            }
+        }
     }
 
     /// Documents with their chunks in order of id, from after `after`: for rebuilding an index.
@@ -235,6 +246,9 @@ impl TenantStore {
     }
 }
 
+/// Documents deleted in one transaction: bounds how long SQLite's only writer is held.
+const DELETED_AT_ONCE: i64 = 200;
+
 const UNKNOWN: StoreError = StoreError::NotFound { what: "collection" };
 
 /// PostgreSQL refuses index entries over a third of a page; the tenant and the collection share it with the id.
@@ -302,8 +316,10 @@ statements! {
     DOCUMENT_PUT = "INSERT INTO documents (tenant, collection, document, title, content_hash, attributes) \
         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (tenant, collection, document) DO UPDATE SET \
         title = excluded.title, content_hash = excluded.content_hash, attributes = excluded.attributes";
-    DOCUMENTS_DELETE_RANGE = "DELETE FROM documents WHERE tenant = $1 AND collection = $2 AND document >= $3 AND document < $4";
-    DOCUMENTS_DELETE_FROM = "DELETE FROM documents WHERE tenant = $1 AND collection = $2 AND document >= $3";
+    DOCUMENTS_DELETE_RANGE = "DELETE FROM documents WHERE tenant = $1 AND collection = $2 AND document IN \
+        (SELECT document FROM documents WHERE tenant = $1 AND collection = $2 AND document >= $3 AND document < $4 ORDER BY document LIMIT $5)";
+    DOCUMENTS_DELETE_FROM = "DELETE FROM documents WHERE tenant = $1 AND collection = $2 AND document IN \
+        (SELECT document FROM documents WHERE tenant = $1 AND collection = $2 AND document >= $3 ORDER BY document LIMIT $4)";
     DOCUMENT_PAGE = "SELECT document, title, content_hash, attributes FROM documents \
         WHERE tenant = $1 AND collection = $2 AND document > $3 ORDER BY document LIMIT $4";
     DOCUMENT_COUNT = "SELECT count(*) FROM documents WHERE tenant = $1 AND collection = $2";

@@ -87,22 +87,25 @@ impl TenantStore {
         Ok(true)
     }
 
-    /// Keys from `from` on and before `end`, in order, without the first `skip`.
+    /// Keys from `from` on and before `end`, in order; where there is `after`, those after it.
     pub async fn keys_between(
         &self,
         from: &str,
         end: &str,
-        skip: u32,
+        after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<String>> {
+        // One more than wanted: `after` itself, if it is still there.
         let query = self
             .query(KEY_VALUE_RANGE)
-            .bind(from)
+            .bind(after.unwrap_or(from))
             .bind(end)
-            .bind(i64::from(limit))
-            .bind(i64::from(skip));
+            .bind(i64::from(limit) + i64::from(after.is_some()));
         let rows = query.all(&mut self.read().await?).await?;
-        rows.iter().map(|row| row.text(0)).collect()
+        let keys = rows.iter().map(|row| row.text(0));
+        let keys =
+            keys.filter(|key| !matches!((key, after), (Ok(key), Some(after)) if key == after));
+        keys.take(limit as usize).collect()
     }
 
     /// What is used, held until the transaction ends.
@@ -155,7 +158,7 @@ statements! {
     KEY_VALUE_PUT = "INSERT INTO key_values (tenant, entry, content, size) VALUES ($1, $2, $3, $4) \
         ON CONFLICT (tenant, entry) DO UPDATE SET content = excluded.content, size = excluded.size";
     KEY_VALUE_DELETE = "DELETE FROM key_values WHERE tenant = $1 AND entry = $2";
-    KEY_VALUE_RANGE = "SELECT entry FROM key_values WHERE tenant = $1 AND entry >= $2 AND entry < $3 ORDER BY entry LIMIT $4 OFFSET $5";
+    KEY_VALUE_RANGE = "SELECT entry FROM key_values WHERE tenant = $1 AND entry >= $2 AND entry < $3 ORDER BY entry LIMIT $4";
     KEY_VALUE_LOCK = "INSERT INTO key_value_usage (tenant, size) VALUES ($1, 0) \
         ON CONFLICT (tenant) DO UPDATE SET size = key_value_usage.size RETURNING size";
     KEY_VALUE_USED = "UPDATE key_value_usage SET size = $2 WHERE tenant = $1";

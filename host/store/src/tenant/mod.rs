@@ -11,10 +11,12 @@ mod sessions;
 
 use crate::{
     Epoch, EpochKind, Result, Tenant,
-    db::{Access, Db, Query, Statement, Tx, statements},
+    db::{Access, Db, Query, Statement, Tx, statements, take},
     operator::tenant_from,
 };
 use ambit_types::TenantId;
+use std::sync::Arc;
+use tokio::sync::Mutex;
 
 pub use self::key_values::{KEY_CAP, TENANT_CAP, VALUE_CAP};
 #[cfg(test)]
@@ -27,12 +29,14 @@ pub(crate) use self::{
 #[derive(Debug, Clone)]
 pub struct TenantStore {
     db: Db,
+    /// Held by the one write of the tenant that is under way.
+    lane: Arc<Mutex<()>>,
     tenant: TenantId,
 }
 
 impl TenantStore {
-    pub(crate) fn new(db: Db, tenant: TenantId) -> Self {
-        Self { db, tenant }
+    pub(crate) fn new(db: Db, lane: Arc<Mutex<()>>, tenant: TenantId) -> Self {
+        Self { db, lane, tenant }
     }
 
     #[must_use]
@@ -66,7 +70,9 @@ impl TenantStore {
     }
 
     async fn write(&self) -> Result<Tx> {
-        self.db.write(Access::Tenant(self.tenant)).await
+        let lane = take(&self.lane).await?;
+        let tx = self.db.write(Access::Tenant(self.tenant)).await?;
+        Ok(tx.holding(lane))
     }
 
     /// A statement whose `$1` is the tenant: all of this module are.

@@ -148,6 +148,34 @@ async fn a_prefix_is_text_and_not_a_pattern() {
 }
 
 #[tokio::test]
+async fn many_documents_are_deleted_some_at_a_time() {
+    on_both(async |store| {
+        let (_, acme) = tenant(store, "acme").await;
+        let name = "c".parse().unwrap();
+        acme.ensure_collection(&name, None).await.unwrap();
+        let documents: Vec<_> = (0..450)
+            .map(|n| document(&format!("{n:03}"), &["p"]))
+            .collect();
+        assert_eq!(acme.put_documents(&name, &documents).await.unwrap(), 1);
+        let deleted = acme.delete_documents(&name, "").await.unwrap();
+        assert_eq!(
+            (deleted.documents, deleted.revision),
+            (450, 4),
+            "each time a new revision"
+        );
+        let none = acme.delete_documents(&name, "").await.unwrap();
+        assert_eq!((none.documents, none.revision), (0, 4));
+        let collection = acme.collection(&name).await.unwrap().unwrap();
+        assert_eq!(collection.revision, 4, "nothing deleted, nothing moved");
+        acme.put_documents(&name, &documents).await.unwrap();
+        assert!(acme.remove_collection(&name).await.unwrap());
+        assert!(!acme.remove_collection(&name).await.unwrap());
+        assert_eq!(acme.stats(&name).await.unwrap(), CollectionStats::default());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_bad_document_leaves_everything_as_it_was() {
     on_both(async |store| {
         let (_, acme) = tenant(store, "acme").await;

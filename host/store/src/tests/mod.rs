@@ -83,20 +83,22 @@ impl TestStore {
                     .await
                     .unwrap();
             }
-            Db::Postgres { app, .. } => {
+            Db::Postgres { app, journal, .. } => {
                 let [on, off] = [
                     "SET default_transaction_read_only = on",
                     "SET default_transaction_read_only = off",
                 ];
                 // On every connection that the pool may give.
                 let mut connections = Vec::new();
-                for _ in 0..app.options().get_max_connections() {
-                    let mut connection = app.acquire().await.unwrap();
-                    connection
-                        .execute(if read_only { on } else { off })
-                        .await
-                        .unwrap();
-                    connections.push(connection);
+                for pool in [app, journal] {
+                    for _ in 0..pool.options().get_max_connections() {
+                        let mut connection = pool.acquire().await.unwrap();
+                        connection
+                            .execute(if read_only { on } else { off })
+                            .await
+                            .unwrap();
+                        connections.push(connection);
+                    }
                 }
             }
         }

@@ -400,7 +400,7 @@ impl TestStore {
                     .collect::<Vec<_>>()
                     .join("\n")
             }
-            Db::Postgres { app, operator } => {
+            Db::Postgres { app, operator, .. } => {
                 // Tables of tests are tiny: without this the planner rightly reads them whole. Nulls stand for the values.
                 let deletes = statement.name == "EVENTS_DELETE";
                 let mut connection = if deletes { operator } else { app }

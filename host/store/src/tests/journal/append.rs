@@ -2,12 +2,13 @@
 
 use super::Opened;
 use crate::{
-    Append, Header, NewEvent, Store, StoreError,
+    Append, Header, NewEvent, NewSession, Store, StoreError,
     db::{Access, Db, Statement},
     testing::TestStore,
     tests::{event, on_both, opening, tenant},
 };
 use ambit_types::{SessionId, TenantId};
+use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_sessions_of_many_tenants_share_commits_and_stay_apart() {
@@ -212,6 +213,39 @@ async fn another_tenants_session_is_not_there() {
             .unwrap();
         assert_eq!(acme.verify_chain(session).await.unwrap().events, 1);
         assert_eq!(globex.verify_chain(session).await.unwrap().events, 2);
+    })
+    .await;
+}
+
+/// What cannot be written is refused before it is in a batch with others.
+#[tokio::test]
+async fn text_that_no_database_holds_is_refused_before_the_queue() {
+    on_both(async |store| {
+        let (_, acme) = tenant(store, "acme").await;
+        let opened = |agent: &str, principal: &str| {
+            let open = NewSession {
+                agent: agent.into(),
+                principal: principal.into(),
+            };
+            let append = Append::new(acme.id(), SessionId::new()).open(open);
+            append.event(event("request"))
+        };
+        // While the writer waits for its turn, whatever is accepted stays in the queue.
+        let held = match &store.store.db {
+            Db::Sqlite { .. } => Some(store.store.db.write(Access::Operator).await.unwrap()),
+            Db::Postgres { .. } => None,
+        };
+        for append in [opened("a\0", "p"), opened("a", "p\0")] {
+            let outcome = store.store.journal().append(append);
+            let outcome = tokio::time::timeout(Duration::from_secs(5), outcome).await;
+            assert!(
+                matches!(outcome, Ok(Err(StoreError::Invalid { .. }))),
+                "{outcome:?}"
+            );
+        }
+        drop(held);
+        let journal = store.store.journal();
+        journal.append(opened("a", "p")).await.unwrap();
     })
     .await;
 }

@@ -3,12 +3,20 @@
 use super::Opened;
 use crate::{
     Append, Header, NewEvent, Store, StoreConfig, StoreError,
-    db::Db,
+    db::{Access, Db, Statement},
     testing::TestStore,
     tests::{event, on_both, opening, tenant},
 };
 use ambit_types::SessionId;
 use serde_json::json;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::time::timeout;
 
 /// The files of a process killed at any time are what lies there at that time: everything acknowledged is in them.
 #[tokio::test]
@@ -182,3 +190,82 @@ async fn a_read_only_database_fails_clearly_and_the_journal_recovers() {
     })
     .await;
 }
+
+/// However many writes wait, of however many tenants, the journal's is one of the next.
+#[tokio::test]
+async fn other_writers_do_not_starve_the_journal() {
+    let store = TestStore::sqlite().await.unwrap();
+    let Opened { acme, session } = Opened::new(&store).await;
+    let written = Arc::new(AtomicUsize::new(0));
+    let mut floods = Vec::new();
+    for slug in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        let (_, flooding) = tenant(&store, slug).await;
+        for n in 0..50 {
+            let (flooding, written) = (flooding.clone(), written.clone());
+            floods.push(tokio::spawn(async move {
+                let key = format!("b/{n}");
+                flooding.put_key_value(&key, b"x").await.unwrap();
+                written.fetch_add(1, Relaxed);
+            }));
+        }
+    }
+    while written.load(Relaxed) < 10 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..10 {
+        let before = written.load(Relaxed);
+        let append = Append::new(acme.id(), session).event(event("x"));
+        store.store.journal().append(append).await.unwrap();
+        let meanwhile = written.load(Relaxed) - before;
+        assert!(meanwhile <= 6, "{meanwhile} writes came first");
+    }
+    assert!(written.load(Relaxed) < 400, "they were still waiting");
+    for flood in floods {
+        flood.await.unwrap();
+    }
+    store.store.close().await;
+}
+
+/// Writes that wait for each other do so without the connections others need.
+#[tokio::test]
+async fn a_tenant_that_waits_for_itself_takes_no_connections() {
+    let Some(store) = TestStore::postgres().await.unwrap() else {
+        return;
+    };
+    let Opened { acme, session } = Opened::new(&store).await;
+    let (_, globex) = tenant(&store, "globex").await;
+    acme.put_key_value("b/k", b"").await.unwrap();
+    // Another process is amid a write of the same tenant.
+    let other = Store::open(&store.config).await.unwrap();
+    let mut held = other.db.write(Access::Tenant(acme.id())).await.unwrap();
+    LOCK.query()
+        .bind(acme.id().to_string())
+        .execute(&mut held)
+        .await
+        .unwrap();
+    let waiting = (0..20).map(|_| acme.put_key_value("b/k", b"x"));
+    let waiting = futures::future::join_all(waiting);
+    let others = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let append = Append::new(acme.id(), session).event(event("x"));
+        store.store.journal().append(append).await.unwrap();
+        globex.put_key_value("b/k", b"x").await.unwrap();
+        assert_eq!(globex.key_value("b/k").await.unwrap().unwrap(), b"x");
+    };
+    let mut waiting = std::pin::pin!(waiting);
+    tokio::select! {
+        _ = &mut waiting => panic!("the row is locked"),
+        outcome = timeout(Duration::from_secs(5), others) => outcome.expect("nobody else waits"),
+    }
+    drop(held);
+    for outcome in waiting.await {
+        outcome.unwrap();
+    }
+    other.close().await;
+    store.store.close().await;
+}
+
+const LOCK: Statement = Statement {
+    name: "LOCK",
+    sql: "UPDATE key_value_usage SET size = size WHERE tenant = $1",
+};
