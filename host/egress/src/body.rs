@@ -105,7 +105,7 @@ pub(crate) fn receive(
     strip_hop_by_hop(&mut parts.headers);
     let scan = scope.secrets.scan();
     if let Some(scan) = &scan {
-        check_head(scan, &parts.headers)?;
+        check_head(scan, parts.status, &parts.headers)?;
     }
     let deadline = Box::pin(tokio::time::sleep_until(Instant::from_std(scope.deadline)));
     let body = ResponseBody {
@@ -120,7 +120,11 @@ pub(crate) fn receive(
     Ok(Response::from_parts(parts, body))
 }
 
-fn check_head(scan: &Scan, headers: &HeaderMap) -> Result<(), EgressError> {
+fn check_head(scan: &Scan, status: StatusCode, headers: &HeaderMap) -> Result<(), EgressError> {
+    // We asked for no part; one all the same could be a part of the value.
+    if status == StatusCode::PARTIAL_CONTENT {
+        return Err(EgressError::SecretEchoed);
+    }
     // We asked for no encoding; one all the same could hide the value from the scan.
     let plain = headers
         .get_all(header::CONTENT_ENCODING)

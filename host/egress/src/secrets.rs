@@ -1,7 +1,8 @@
 //! Secrets by handle: the guest holds a placeholder; its value exists only in the request that leaves and in the patterns the answer
 //! is scanned for.
 //!
-//! What the scan promises: the value as it is written (not re-encoded by the server) is never delivered, whatever chunks it comes in.
+//! What the scan promises: the value as it is written (not re-encoded by the server) is never delivered, whatever chunks one answer comes in. A part of an
+//! answer is therefore neither asked for nor delivered: a guest could put the value together from parts that do not hold it.
 //! A server that is trusted with a secret and hands it out in disguise cannot be stopped here; that is why a secret goes to the
 //! agreed origin only.
 
@@ -103,7 +104,9 @@ impl Handles {
                 *value = replace(value, handle, permit)?;
             }
         }
-        // So that the answer can be scanned.
+        // So that the answer can be scanned, and whole.
+        headers.remove(header::RANGE);
+        headers.remove(header::IF_RANGE);
         headers.insert(
             header::ACCEPT_ENCODING,
             HeaderValue::from_static("identity"),

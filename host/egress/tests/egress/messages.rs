@@ -294,6 +294,11 @@ async fn an_answer_never_holds_the_secret() {
             "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1/?t={SECRET}\r\ncontent-length: 0\r\n\r\n"
         ),
         "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 0\r\n\r\n".to_owned(),
+        // A part of it, asked for or not.
+        format!(
+            "HTTP/1.1 206 Partial Content\r\ncontent-range: bytes 0-9/20\r\ncontent-length: 10\r\n\r\n{}",
+            &SECRET[..10]
+        ),
     ] {
         let (egress, scope, _, server) = secret_stage(&answer).await;
         let result = send(
@@ -337,6 +342,25 @@ async fn an_answer_never_holds_the_secret() {
             assert_eq!(error, Some(EgressError::SecretEchoed), "split at {split}");
             assert!("you sent ".starts_with(&seen), "split at {split}: {seen}");
         }
+    }
+}
+
+#[tokio::test]
+async fn parts_are_asked_for_only_where_no_secret_could_be_put_together() {
+    let (egress, with_secret, _, server) = secret_stage(HELLO).await;
+    let ranged = || {
+        let mut request = get(&format!("http://127.0.0.1:{}/", server.address.port()));
+        for (name, value) in [("range", "bytes=0-9"), ("if-range", "\"a\"")] {
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        request
+    };
+    let without = scope(grant(SECRET_GRANT));
+    for (scope, asked) in [(with_secret, false), (without, true)] {
+        let answer = egress.send(&scope, ranged(), Timeouts::default()).await;
+        assert_eq!(text(answer.unwrap()).await.unwrap(), "hello");
+        let sent = server.requests().pop().unwrap();
+        assert_eq!(sent.contains("range: "), asked, "{sent}");
     }
 }
 
