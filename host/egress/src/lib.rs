@@ -32,7 +32,7 @@ pub use connect::Timeouts;
 pub use error::{BoxError, EgressError, Phase};
 pub use get::Document;
 pub use network::{Network, SystemNetwork};
-pub use scope::{Budget, Connections, Meter, Scope, Slot, Spent};
+pub use scope::{Budget, Connections, Meter, Scope, Shares, Slot, Spent};
 pub use secrets::{BadSecret, Handles, SecretValue};
 
 use bytes::Bytes;

@@ -85,7 +85,7 @@ pub(crate) async fn checked(
         Some(Host::Domain(name)) => {
             let name = name.strip_suffix('.').unwrap_or(name);
             network
-                .resolve(name.to_owned(), slot.clone())
+                .resolve(name.to_owned(), slot.looking_up().await?)
                 .await
                 .map_err(|error| {
                     tracing::debug!(

@@ -1,9 +1,11 @@
 //! What one call may do on its way out.
 
 use ambit_policy::{Ambit, Limits};
+use ambit_types::TenantId;
 use std::{
+    collections::HashMap,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Instant,
@@ -45,19 +47,53 @@ impl Meter for Budget {
     }
 }
 
+/// Names a tenant has looked up at a time: each takes a thread, for as long as a name server likes, and there are 16 times as many.
+const LOOKUPS: usize = 8;
+
 /// How many exchanges a tenant has under way, over all its calls. One per tenant, shared.
 #[derive(Debug, Clone)]
-pub struct Connections(Arc<Semaphore>);
+pub struct Connections {
+    places: Arc<Semaphore>,
+    lookups: Arc<Semaphore>,
+}
 
 impl Connections {
     #[must_use]
     pub fn new(most: usize) -> Self {
-        Self(Arc::new(Semaphore::new(most)))
+        Self {
+            places: Arc::new(Semaphore::new(most)),
+            lookups: Arc::new(Semaphore::new(LOOKUPS)),
+        }
     }
 
     #[must_use]
     pub fn available(&self) -> usize {
-        self.0.available_permits()
+        self.places.available_permits()
+    }
+}
+
+/// Each tenant's connections, the same for everybody who asks. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Shares {
+    most: usize,
+    tenants: Arc<Mutex<HashMap<TenantId, Connections>>>,
+}
+
+impl Shares {
+    /// `most`: exchanges one tenant may have under way.
+    #[must_use]
+    pub fn new(most: usize) -> Self {
+        Self {
+            most,
+            tenants: Arc::default(),
+        }
+    }
+
+    #[must_use]
+    pub fn of(&self, tenant: TenantId) -> Connections {
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Connections::new(self.most);
+        tenants.entry(tenant).or_insert_with(new).clone()
     }
 }
 
@@ -66,6 +102,19 @@ impl Connections {
 #[derive(Debug, Clone)]
 pub struct Slot {
     _places: Arc<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
+    lookups: Arc<Semaphore>,
+    _lookup: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+impl Slot {
+    /// The slot with a place among the tenant's look-ups, once there is one.
+    pub(crate) async fn looking_up(&self) -> Result<Self, EgressError> {
+        let lookup = Arc::clone(&self.lookups).acquire_owned().await;
+        Ok(Self {
+            _lookup: Some(Arc::new(lookup.map_err(|_| EgressError::Busy)?)),
+            ..self.clone()
+        })
+    }
 }
 
 /// The ambit of one call with everything else that bounds it. Cheap to clone.
@@ -109,7 +158,7 @@ impl Scope {
 
     pub(crate) fn connect(&self) -> Result<Slot, EgressError> {
         let place = |connections: &Connections| {
-            Arc::clone(&connections.0)
+            Arc::clone(&connections.places)
                 .try_acquire_owned()
                 .map_err(|_| EgressError::Busy)
         };
@@ -117,6 +166,8 @@ impl Scope {
         let call = place(&self.call)?;
         Ok(Slot {
             _places: Arc::new((call, place(&self.tenant)?)),
+            lookups: Arc::clone(&self.tenant.lookups),
+            _lookup: None,
         })
     }
 

@@ -2,7 +2,7 @@
 //! over https only, bounded in size and time.
 
 use ambit_capabilities::auth::{KeySetFetch, KeySets};
-use ambit_egress::{Budget, Connections, Egress, Scope};
+use ambit_egress::{Budget, Egress, Scope, Shares};
 use ambit_policy::{Ambit, Limits, Permissions};
 use ambit_types::{Error, TenantId};
 use anyhow::{Context as _, ensure};
@@ -17,13 +17,13 @@ use url::Url;
 /// A key set of hundreds of keys; anything longer is something else.
 const LARGEST: usize = 256 * 1024;
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Fetches at a time, over all tenants.
+/// Fetches at a time of one tenant.
 const AT_ONCE: usize = 16;
 
 struct OverEgress {
     egress: Egress,
     ambit: Arc<Ambit>,
-    connections: Connections,
+    connections: Shares,
 }
 
 /// Key sets fetched through `egress`.
@@ -39,18 +39,18 @@ pub fn key_sets(egress: Egress) -> Result<KeySets, Error> {
     Ok(KeySets::new(Arc::new(OverEgress {
         egress,
         ambit,
-        connections: Connections::new(AT_ONCE),
+        connections: Shares::new(AT_ONCE),
     })))
 }
 
 impl KeySetFetch for OverEgress {
-    fn fetch(&self, _tenant: TenantId, uri: Url) -> BoxFuture<'static, anyhow::Result<Bytes>> {
+    fn fetch(&self, tenant: TenantId, uri: Url) -> BoxFuture<'static, anyhow::Result<Bytes>> {
         let budget = Arc::new(Budget::new(2 * LARGEST as u64));
         let scope = Scope::new(
             self.ambit.clone(),
             &Limits::default(),
             Instant::now() + PATIENCE,
-            self.connections.clone(),
+            self.connections.of(tenant),
             budget,
         );
         let egress = self.egress.clone();

@@ -1,13 +1,11 @@
 //! `wasi:http` of a tool: requests leave through egress or not at all.
 
 use super::Host;
-use ambit_egress::{Connections, Egress, EgressError, Handles, Phase, Scope, Timeouts};
+use ambit_egress::{Egress, EgressError, Handles, Phase, Scope, Shares, Timeouts};
 use ambit_policy::Ambit;
 use ambit_runtime::{Admitted, Call, Meter};
-use ambit_types::TenantId;
 use http::Request;
 use http_body_util::BodyExt as _;
-use moka::sync::Cache;
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
@@ -18,15 +16,11 @@ use wasmtime_wasi_http::{
     p2::bindings::{LinkOptions, http as wasi},
 };
 
-/// Tenants whose connections are counted at a time; one that is forgotten has none open.
-const TENANTS_CAP: u64 = 100_000;
-
 /// The way out of every tool: egress and each tenant's share of connections. Cheap to clone; one for the whole process.
 #[derive(Clone)]
 pub struct Outbound {
     egress: Egress,
-    connections: Cache<TenantId, Connections>,
-    per_tenant: usize,
+    connections: Shares,
 }
 
 impl Outbound {
@@ -35,14 +29,8 @@ impl Outbound {
     pub fn new(egress: Egress, per_tenant: usize) -> Self {
         Self {
             egress,
-            connections: Cache::new(TENANTS_CAP),
-            per_tenant,
+            connections: Shares::new(per_tenant),
         }
-    }
-
-    fn connections(&self, tenant: TenantId) -> Connections {
-        self.connections
-            .get_with(tenant, || Connections::new(self.per_tenant))
     }
 }
 
@@ -96,7 +84,7 @@ impl Http {
             meter: meter.clone(),
             spent: spent.clone(),
         });
-        let connections = outbound.connections(meter.tenant().id());
+        let connections = outbound.connections.of(meter.tenant().id());
         let scope = Scope::new(ambit, meter.limits(), meter.deadline(), connections, charge)
             .with_secrets(handles);
         self.hooks.0 = Some((outbound.egress.clone(), scope));
