@@ -16,10 +16,24 @@ use std::{
 use tokio::sync::Mutex;
 use url::Url;
 
-/// Between two attempts to fetch one set.
-const PAUSE: Duration = Duration::from_secs(10);
-/// A set this old is fetched again in the background when it is next used.
-const FRESH_FOR: Duration = Duration::from_secs(10 * 60);
+/// How old sets may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Ages {
+    /// Between two attempts to fetch one set.
+    pub pause: Duration,
+    /// A set this old is fetched again in the background when it is next used.
+    pub fresh_for: Duration,
+}
+
+impl Default for Ages {
+    fn default() -> Self {
+        Self {
+            pause: Duration::from_secs(10),
+            fresh_for: Duration::from_secs(10 * 60),
+        }
+    }
+}
+
 /// A set this old is no longer used: its issuer may have withdrawn a key long ago.
 const USABLE_FOR: Duration = Duration::from_secs(60 * 60);
 const FETCH_DEADLINE: Duration = Duration::from_secs(5);
@@ -36,6 +50,7 @@ pub trait KeySetFetch: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct KeySets {
     fetch: Arc<dyn KeySetFetch>,
+    ages: Ages,
     /// By tenant too: what one tenant's calls make the host fetch must not show in another's.
     entries: Cache<(TenantId, Url), Arc<Entry>>,
 }
@@ -44,6 +59,7 @@ pub struct KeySets {
 pub(super) struct Entry {
     tenant: TenantId,
     uri: Url,
+    fresh_for: Duration,
     current: ArcSwapOption<Fetched>,
     /// When it was last attempted.
     attempted: Mutex<Option<Instant>>,
@@ -69,8 +85,14 @@ pub(super) enum Present<R> {
 impl KeySets {
     #[must_use]
     pub fn new(fetch: Arc<dyn KeySetFetch>) -> Self {
+        Self::with_ages(fetch, Ages::default())
+    }
+
+    #[must_use]
+    pub fn with_ages(fetch: Arc<dyn KeySetFetch>, ages: Ages) -> Self {
         Self {
             fetch,
+            ages,
             entries: Cache::new(SETS_CAP),
         }
     }
@@ -80,6 +102,7 @@ impl KeySets {
             Arc::new(Entry {
                 tenant,
                 uri: uri.clone(),
+                fresh_for: self.ages.fresh_for,
                 current: ArcSwapOption::empty(),
                 attempted: Mutex::default(),
             })
@@ -89,7 +112,7 @@ impl KeySets {
     /// Fetches the set unless that was tried a moment ago. True when it is another one than before.
     pub(super) async fn refresh(&self, entry: &Arc<Entry>) -> Result<bool, String> {
         let seen = entry.fetched_at();
-        let (fetch, entry) = (self.fetch.clone(), entry.clone());
+        let (fetch, entry, pause) = (self.fetch.clone(), entry.clone(), self.ages.pause);
         #[expect(
             clippy::disallowed_methods,
             reason = "waited for below; a caller that goes away must not end the fetch of those that wait with it"
@@ -99,7 +122,7 @@ impl KeySets {
             if entry.fetched_at() != seen {
                 return Ok(true);
             }
-            if attempted.is_some_and(|at| at.elapsed() < PAUSE) {
+            if attempted.is_some_and(|at| at.elapsed() < pause) {
                 return Ok(false);
             }
             *attempted = Some(Instant::now());
@@ -108,14 +131,18 @@ impl KeySets {
         task.await.unwrap_or_else(|error| Err(error.to_string()))
     }
 
-    /// Fetches the set while nobody waits for it.
-    pub(super) fn refresh_soon(&self, entry: Arc<Entry>) {
+    /// Fetches the set while nobody waits for it. `changed`: when it is another one than before.
+    pub(super) fn refresh_soon(&self, entry: Arc<Entry>, changed: impl FnOnce() + Send + 'static) {
         let key_sets = self.clone();
         #[expect(
             clippy::disallowed_methods,
             reason = "one fetch, ended by its own deadline"
         )]
-        tokio::spawn(async move { key_sets.refresh(&entry).await });
+        tokio::spawn(async move {
+            if let Ok(true) = key_sets.refresh(&entry).await {
+                changed();
+            }
+        });
     }
 }
 
@@ -125,7 +152,7 @@ impl Entry {
         match &*self.current.load() {
             Some(fetched) if fetched.at.elapsed() < USABLE_FOR => Present::Answer {
                 answer: ask(&fetched.set),
-                stale: fetched.at.elapsed() >= FRESH_FOR,
+                stale: fetched.at.elapsed() >= self.fresh_for,
             },
             _ => Present::Absent,
         }

@@ -15,7 +15,7 @@ mod records;
 mod snapshot;
 
 pub use issue::new_api_key;
-pub use key_sets::{KeySetFetch, KeySets};
+pub use key_sets::{Ages, KeySetFetch, KeySets};
 pub use keyset::{Algorithm, KeySet, KeySetError, UnknownAlgorithm};
 pub use records::{ApiKey, AuthRecords, AuthSource, Issuer, Jwks};
 
@@ -193,9 +193,14 @@ impl Inner {
         )));
     }
 
+    /// Forgets verified credentials: keys that are gone must not live on in them.
+    fn renew(&self) {
+        self.snapshot.rcu(|snapshot| Arc::new(snapshot.renewed()));
+    }
+
     /// Asks the chain once, on the executor.
     async fn ask(
-        &self,
+        self: &Arc<Self>,
         snapshot: &Arc<Snapshot>,
         credential: &str,
         facts: &RequestFacts,
@@ -213,7 +218,8 @@ impl Inner {
             .map_err(Failure::from)??;
         for entry in stale {
             // In the background of this one request: its answer does not wait, the next one has the new keys.
-            self.key_sets.refresh_soon(entry);
+            let inner = self.clone();
+            self.key_sets.refresh_soon(entry, move || inner.renew());
         }
         Ok(outcome)
     }
@@ -224,8 +230,7 @@ impl Inner {
             return match self.key_sets.refresh(&entry).await {
                 Ok(changed) => {
                     if changed {
-                        // Keys that are gone must not live on in verified credentials.
-                        self.snapshot.rcu(|snapshot| Arc::new(snapshot.renewed()));
+                        self.renew();
                     }
                     Ok(changed)
                 }
@@ -277,9 +282,10 @@ fn run_chain(
             Err(GuestAuthError::Unknown(what)) => Outcome::Unknown { what, missed },
             Err(GuestAuthError::Other(what)) => return Err(Failure::Component(what)),
             Ok(principal) => {
-                if principal.id.is_empty() || principal.id.len() > PRINCIPAL_CAP {
+                if !is_principal(&principal.id) {
                     return Err(Failure::Contract(
-                        "a principal's id is empty or longer than 1 KiB".to_owned(),
+                        "a principal's id is empty, longer than 1 KiB or has control characters"
+                            .to_owned(),
                     ));
                 }
                 let permissions = principal.permissions.map(Arc::from);
@@ -310,6 +316,11 @@ fn run_chain(
     ))
 }
 
+/// It stands in the journal and in logs.
+fn is_principal(id: &str) -> bool {
+    (1..=PRINCIPAL_CAP).contains(&id.len()) && !id.chars().any(char::is_control)
+}
+
 fn digest(credential: &str) -> [u8; 32] {
     Sha256::digest(credential).into()
 }
@@ -320,4 +331,23 @@ fn now() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_principals_id_is_a_line_of_text() {
+        assert!(is_principal("jwt:https://issuer.example#änn"));
+        for bad in [
+            "",
+            "a\0b",
+            "a\nb",
+            "a\u{85}b",
+            &"x".repeat(PRINCIPAL_CAP + 1),
+        ] {
+            assert!(!is_principal(bad), "{bad:?}");
+        }
+    }
 }

@@ -158,17 +158,15 @@ fn what_a_key_narrows_to_comes_with_its_principal() {
 #[test]
 fn an_expired_key_is_refused_from_the_cache_too() {
     block_on(async {
+        // Linked before the time begins to run.
+        let auth = authenticator(AuthRecords::default(), &Arc::default());
         let (expired, expired_key) = new_api_key(Vec::new(), Some(now() - 1)).unwrap();
         let (short, short_key) = new_api_key(Vec::new(), Some(now() + 2)).unwrap();
-        let keys = vec![expired_key, short_key];
-        let auth = authenticator(
-            AuthRecords {
-                epoch: 1,
-                keys,
-                issuers: Vec::new(),
-            },
-            &Arc::default(),
-        );
+        auth.replace(AuthRecords {
+            epoch: 1,
+            keys: vec![expired_key, short_key],
+            issuers: Vec::new(),
+        });
         let ask = async |credential: &str| {
             auth.authenticate(credential, &facts("acme.localhost"))
                 .await

@@ -3,7 +3,7 @@ use crate::{
     support::{admitted, block_on, facts, runtime},
 };
 use ambit_capabilities::auth::{
-    AuthError, AuthRecords, Authenticator, Issuer, Jwks, KeySetFetch, KeySets,
+    Ages, AuthError, AuthRecords, Authenticator, Issuer, Jwks, KeySetFetch, KeySets,
 };
 use ambit_types::{Scope, TenantId};
 use aws_lc_rs::{
@@ -23,7 +23,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use url::Url;
 
@@ -130,6 +130,10 @@ fn key_set(keys: &[Value]) -> String {
 }
 
 fn authenticator(jwks: Jwks, fetch: Arc<dyn KeySetFetch>) -> Authenticator {
+    authenticator_over(jwks, KeySets::new(fetch))
+}
+
+fn authenticator_over(jwks: Jwks, key_sets: KeySets) -> Authenticator {
     let chain = [admitted("auth-api-key"), admitted("auth-jwt")];
     let records = AuthRecords {
         epoch: 1,
@@ -146,7 +150,7 @@ fn authenticator(jwks: Jwks, fetch: Arc<dyn KeySetFetch>) -> Authenticator {
         &chain,
         records,
         Arc::new(source),
-        KeySets::new(fetch),
+        key_sets,
     )
     .unwrap()
 }
@@ -292,5 +296,39 @@ fn an_issuer_out_of_order_is_not_the_callers_fault() {
             matches!(answer, Err(AuthError::Unavailable(_))),
             "{answer:?}"
         );
+    });
+}
+
+#[test]
+fn a_key_that_leaves_a_fetched_set_takes_its_verified_tokens_along() {
+    block_on(async {
+        let [_, (algorithm, old), _] = Signer::all();
+        let [_, (_, new), _] = Signer::all();
+        let served = Arc::new(Served {
+            set: Mutex::new(Some(key_set(&[old.jwk("old"), new.jwk("new")]))),
+            fetches: AtomicUsize::new(0),
+        });
+        // Each use of the set has it fetched again in the background.
+        let ages = Ages {
+            pause: Duration::ZERO,
+            fresh_for: Duration::ZERO,
+        };
+        let auth = authenticator_over(
+            Jwks::Uri("https://issuer.example/jwks".parse().unwrap()),
+            KeySets::with_ages(served.clone(), ages),
+        );
+        let ask = async |token: &str| auth.authenticate(token, &facts("acme.localhost")).await;
+        let token = old.token(algorithm, "old", &claims());
+        ask(&token).await.unwrap();
+        assert!(auth.cached(&token).is_some());
+        *served.set.lock().unwrap() = Some(key_set(&[new.jwk("new")]));
+        // Somebody else's request is what makes the host look.
+        ask(&new.token(algorithm, "new", &claims())).await.unwrap();
+        let end = Instant::now() + Duration::from_secs(10);
+        while auth.cached(&token).is_some() {
+            assert!(Instant::now() < end, "the removed key's token lives on");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(matches!(ask(&token).await, Err(AuthError::Bad(_))));
     });
 }
