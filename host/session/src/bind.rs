@@ -190,6 +190,7 @@ pub(crate) async fn tenant(
                 }
                 tools.extend(toolboxes.get(name).cloned());
             }
+            problems.extend(shadowed(&definition, &tools));
             let ambit = admitted
                 .ambit()
                 .clone()
@@ -240,6 +241,27 @@ pub(crate) async fn tenant(
         agents,
         problems,
     })
+}
+
+/// Tools of an agent that another of its components has a tool of the same name before: `Offer` keeps the first.
+fn shadowed(definition: &AgentDefinition, tools: &[BoundTool]) -> Vec<Problem> {
+    let mut owners = BTreeMap::new();
+    let mut problems = Vec::new();
+    for (component, bound) in definition.tools.iter().zip(tools) {
+        for spec in bound.toolbox.describe() {
+            let owner = *owners.entry(&spec.name).or_insert(component);
+            if owner != component {
+                problems.push(Problem {
+                    what: format!("agent {}", definition.name),
+                    why: format!(
+                        "tool `{}` of {component} is hidden by that of {owner}",
+                        spec.name
+                    ),
+                });
+            }
+        }
+    }
+    problems
 }
 
 /// Plain pass-through asks for every model; what the operator and the tenant grant remains.

@@ -39,7 +39,7 @@ impl Offer {
                     narrowing: bound.narrowing.clone(),
                     reversible: spec.reversible,
                 };
-                // Two components of one agent with a tool of one name: the first bound one wins, as `Tenants` reports when binding.
+                // Two components of one agent with a tool of one name: the first bound one wins, and the other is among the tenant's problems.
                 if !offer.tools.contains_key(&spec.name) {
                     offer.add(source, spec.clone());
                 }

@@ -131,3 +131,39 @@ async fn a_tool_that_does_not_describe_itself_holds_up_nobody() {
     );
     assert_eq!(host.tenants.all().len(), 10);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tools_of_one_name_are_a_problem_that_is_told() {
+    let installation = Installation::new().await;
+    let acme = installation.tenant("acme").await;
+    for slot in [
+        "agent/test:benign",
+        "tool/test:panicker",
+        "tool/test:sleeper",
+    ] {
+        let (kind, name) = slot.split_once("/test:").unwrap();
+        let binding = installation.binding(slot, kind, name).await;
+        acme.bind_slot(&binding).await.unwrap();
+    }
+    let definition = json!({
+        "name": "both", "component": "test:benign", "model": "openai/any", "tools": ["test:sleeper", "test:panicker"],
+    });
+    acme.apply_agent(&"both".parse().unwrap(), &definition)
+        .await
+        .unwrap();
+    let host = installation.process().await;
+    let tenant = host.tenants.by_id(acme.id()).unwrap();
+    let [problem] = tenant.problems.as_slice() else {
+        panic!("{:?}", tenant.problems)
+    };
+    assert_eq!(problem.what, "agent both");
+    assert_eq!(
+        problem.why,
+        "tool `misbehave` of test:panicker is hidden by that of test:sleeper"
+    );
+    assert_eq!(
+        tenant.agents.len(),
+        1,
+        "and the agent serves with the other"
+    );
+}
