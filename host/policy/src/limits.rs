@@ -74,7 +74,7 @@ macro_rules! limits {
 limits! {
     /// Linear memories and tables of all its instances together.
     memory: u64 = 32 * MIB;
-    /// Guest run time; the clock stops in host calls.
+    /// Time on a core, the guest's or a host function's for it; the clock stops while it waits.
     cpu: Duration = Duration::from_millis(50);
     /// Wall time of the whole call.
     deadline: Duration = Duration::from_secs(5);

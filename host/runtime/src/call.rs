@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
-use wasmtime::{CallHook, Engine, Store, Trap, UpdateDeadline, component::ResourceTable};
+use wasmtime::{Engine, Store, Trap, UpdateDeadline, component::ResourceTable};
 
 /// Host resources (streams, pollables, requests) a call may hold at once: each costs the host some hundred bytes and up.
 const MAX_HANDLES: usize = 1_024;
@@ -71,7 +71,6 @@ pub struct Call<H> {
     pub(crate) base: Base,
     limiter: Limiter,
     meter: Arc<Meter>,
-    pace: Pace,
 }
 
 impl<H> Call<H> {
@@ -213,17 +212,6 @@ pub(crate) fn classify(error: wasmtime::Error, meter: &Meter) -> CallError {
     }
 }
 
-/// Keeps guest time apart from the time of host functions in an effectful store.
-#[derive(Debug, Default)]
-struct Pace {
-    /// The tick at which the guest is next counted.
-    due: u64,
-    /// The tick at which it called the host.
-    left: u64,
-    /// It was counted since then (the epoch callback is itself a call of the host).
-    counted: bool,
-}
-
 /// Makes a store that holds a call to its limits.
 pub(crate) fn new_store<H: Send + 'static>(
     engine: &Engine,
@@ -243,47 +231,25 @@ pub(crate) fn new_store<H: Send + 'static>(
             base: Base::new(meter.clone(), clock),
             limiter: Limiter::new(meter.clone()),
             meter,
-            pace: Pace::default(),
         },
     );
     store.limiter(|call| &mut call.limiter);
     match class {
-        // Host functions of pure components only look things up: no use in telling their time apart.
+        // Pure components never wait, so every tick is theirs.
         EngineClass::Pure => store.epoch_deadline_callback(|store| {
             store.data().meter.tick()?;
             Ok(UpdateDeadline::Continue(1))
         }),
+        // Time is billed by `pace`.
         EngineClass::Effectful => {
-            let clock = ticker.clone();
-            store.epoch_deadline_callback(move |mut store| {
-                let call = store.data_mut();
-                call.meter.tick()?;
-                call.pace.counted = true;
-                // Others on this thread have their turn, the timer of the call's own deadline among them.
-                Ok(UpdateDeadline::Yield(1))
-            });
-            store.call_hook(move |mut store, hook| {
-                match hook {
-                    CallHook::CallingHost => {
-                        let pace = &mut store.data_mut().pace;
-                        pace.left = clock.now();
-                        pace.counted = false;
-                    }
-                    CallHook::ReturningFromHost | CallHook::CallingWasm => {
-                        let now = clock.now();
-                        let pace = &mut store.data_mut().pace;
-                        let begins = pace.counted || matches!(hook, CallHook::CallingWasm);
-                        let rest = if begins {
-                            1
-                        } else {
-                            pace.due.saturating_sub(pace.left)
-                        };
-                        pace.due = now + rest;
-                        store.set_epoch_deadline(rest);
-                    }
-                    CallHook::ReturningFromWasm => {}
-                }
-                Ok(())
+            let ticker = ticker.clone();
+            store.epoch_deadline_callback(move |store| {
+                // Others on this thread have their turn, unless they had it just now: time went on while the guest waited too.
+                Ok(if store.data().meter.resumed() == ticker.now() {
+                    UpdateDeadline::Continue(1)
+                } else {
+                    UpdateDeadline::Yield(1)
+                })
             });
         }
     }

@@ -24,6 +24,7 @@ mod interface;
 mod linked;
 mod meter;
 mod metrics;
+mod pace;
 mod runtime;
 mod snapshot;
 mod ticker;

@@ -14,6 +14,7 @@ use crate::{
     engine::EngineClass,
     meter::Place,
     metrics::ComponentMetrics,
+    pace::paced,
     warm,
 };
 use ambit_policy::{Limits, Reuse};
@@ -257,7 +258,8 @@ impl<H: Send + 'static, B: Bindings<H>> Effectful<H, B> {
         let whole = self
             .call_metered(scope, &meter, host, run)
             .instrument(span.clone());
-        let result = match tokio::time::timeout_at(meter.deadline().into(), whole).await {
+        let paced = paced(self.0.runtime.ticker(), &meter, whole);
+        let result = match tokio::time::timeout_at(meter.deadline().into(), paced).await {
             Ok(result) => result,
             Err(_) => Err(CallError::Limit(Limit::Deadline)),
         };

@@ -4,8 +4,8 @@
 //! egress streams. A [`Tenant`] is shared by all calls of one tenant, whatever component runs. A limit that is spent ends the
 //! call with [`Spent`]; nothing else happens: no other call, tenant or thread notices.
 //!
-//! Guest time is counted in ticks of the epoch, one per callback: a callback runs only while the guest does, so neither a
-//! host call nor a thread taken off its core is billed. wasmtime's own epoch deadline would bill both.
+//! Time is counted in ticks. On the pure engine each is one callback of the epoch, however many passed before it, so that a thread taken
+//! off its core is not billed; wasmtime's own epoch deadline would bill that. On the other engine [`pace`](crate::pace) counts.
 
 use crate::ticker::TICK;
 use ambit_policy::Limits;
@@ -28,7 +28,7 @@ pub enum Limit {
     Memory,
     /// Bytes over all calls of the tenant.
     TenantMemory,
-    /// Ticks the guest ran.
+    /// Ticks a thread worked for the call.
     Cpu,
     /// Wall time of the whole call.
     Deadline,
@@ -155,7 +155,7 @@ impl Tenant {
         self.calls.load(Ordering::Relaxed)
     }
 
-    /// Milliseconds guests ran for this tenant since the host started: what compute is billed by.
+    /// Milliseconds threads worked for calls of this tenant since the host started: what compute is billed by.
     #[must_use]
     pub fn cpu_ms(&self) -> u64 {
         self.ticks.load(Ordering::Relaxed)
@@ -210,6 +210,8 @@ pub struct Meter {
     deadline: Instant,
     ticks: AtomicU64,
     max_ticks: u64,
+    /// The tick at which the call's thread last took it up again.
+    resumed: AtomicU64,
     egress: AtomicU64,
     log: AtomicU64,
     /// The last thing refused, a growth of memory or a transfer. Not yet an error: the guest may live with less.
@@ -227,6 +229,7 @@ impl Meter {
             max_ticks: u64::try_from(max_ticks).unwrap_or(u64::MAX).max(1),
             limits,
             ticks: AtomicU64::new(0),
+            resumed: AtomicU64::new(0),
             egress: AtomicU64::new(0),
             log: AtomicU64::new(0),
             refused: Mutex::new(None),
@@ -252,7 +255,7 @@ impl Meter {
         self.deadline
     }
 
-    /// Ticks (milliseconds) the guest ran.
+    /// Ticks (milliseconds) a thread worked for the call.
     #[must_use]
     pub fn cpu_ms(&self) -> u64 {
         self.ticks.load(Ordering::Relaxed)
@@ -297,7 +300,15 @@ impl Meter {
         }
     }
 
-    /// Counts one tick of guest time.
+    pub(crate) fn resume(&self, tick: u64) {
+        self.resumed.store(tick, Ordering::Relaxed);
+    }
+
+    pub(crate) fn resumed(&self) -> u64 {
+        self.resumed.load(Ordering::Relaxed)
+    }
+
+    /// Counts one tick of the call's time.
     pub(crate) fn tick(&self) -> Result<(), Spent> {
         self.tenant.ticks.fetch_add(1, Ordering::Relaxed);
         if self.ticks.fetch_add(1, Ordering::Relaxed) + 1 >= self.max_ticks {

@@ -31,6 +31,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
+use tokio::time::timeout;
 use wasmtime::component::{Component, Linker, ResourceType, types::ComponentItem};
 use wasmtime_wizer::Wizer;
 
@@ -74,8 +75,9 @@ pub fn snapshot(wasm: &[u8]) -> Result<Vec<u8>, SnapshotError> {
         .enable_time()
         .build()
         .map_err(SnapshotError::Start)?;
-    runtime
-        .block_on(run(wasm, &engines, &ticker))
+    let taken = runtime.block_on(async { timeout(DEADLINE, run(wasm, &engines, &ticker)).await });
+    taken
+        .unwrap_or_else(|_| Err(wasmtime::Error::msg("its initialisation does not end")))
         .map_err(SnapshotError::Failed)
 }
 
