@@ -1,6 +1,6 @@
 //! Limits against a naive model: the least number that anybody wrote.
 
-use ambit_policy::{Ceiling, Limits};
+use ambit_policy::{Ceiling, Kind, Limits};
 use proptest::prelude::*;
 use std::{collections::BTreeMap, time::Duration};
 
@@ -73,5 +73,44 @@ proptest! {
         // In any order, and again, it is the same; with any layer more it is not more.
         let back = layers.iter().rev().chain(&layers).fold(author, |left, layer| left.under(layer));
         prop_assert_eq!(numbers(&back.into()), left);
+    }
+
+    #[test]
+    fn an_author_gets_no_more_than_the_maximum_unless_the_operator_says_so(author in ceiling(), operator in ceiling(), pure in any::<bool>()) {
+        let author: Limits = serde_json::from_str(&serde_json::to_string(&author).unwrap()).unwrap();
+        let kind = if pure { Kind::Guardrail } else { Kind::Tool };
+        let granted = numbers(&author.granted(kind, &operator).into());
+        let (written, most) = (numbers(&operator), numbers(&Limits::MOST.into()));
+        for (limit, of_author) in numbers(&author.into()) {
+            let most = if limit == "cpu" && pure { 250_000 } else { most[limit] };
+            let above = written.get(limit).copied().unwrap_or(most);
+            prop_assert_eq!(granted[limit], of_author.min(above), "{}", limit);
+        }
+    }
+}
+
+#[test]
+fn a_manifest_asks_for_a_terabyte_in_vain() {
+    let asked =
+        r#"{"result": "1024GiB", "memory": "1024GiB", "cpu": "1440m", "concurrency": 100000}"#;
+    let asked: Limits = serde_json::from_str(asked).unwrap();
+    let granted = asked.granted(Kind::Tool, &Ceiling::default());
+    assert_eq!(
+        (granted.result, granted.memory, granted.concurrency),
+        (
+            Limits::MOST.result,
+            Limits::MOST.memory,
+            Limits::MOST.concurrency
+        )
+    );
+    assert_eq!(granted.cpu, Limits::MOST.cpu);
+    let operator: Ceiling = serde_json::from_str(r#"{"memory": "1GiB"}"#).unwrap();
+    assert_eq!(asked.granted(Kind::Tool, &operator).memory, 1 << 30);
+    // The default is never more than what any kind may have.
+    for kind in Kind::ALL {
+        assert_eq!(
+            Limits::default().granted(*kind, &Ceiling::default()),
+            Limits::default()
+        );
     }
 }

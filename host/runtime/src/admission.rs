@@ -91,7 +91,7 @@ pub fn admit(code: &Arc<Code>, operator: &Permissions) -> Result<Admitted, Admis
         Ok(Admitted {
             code: code.clone(),
             ambit,
-            limits: manifest.limits,
+            limits: manifest.limits.granted(code.kind(), &Ceiling::default()),
             policy,
         })
     } else {
@@ -139,14 +139,21 @@ impl Admitted {
         &self.ambit
     }
 
-    /// With the limits that a grant's ceiling leaves: the operator's, then the tenant's. A ceiling above a limit changes nothing.
+    /// With the limits that the operator's grant leaves of the author's: where it names one, that may be more than the host's maximum.
+    #[must_use]
+    pub fn granted(mut self, operator: &Ceiling) -> Self {
+        self.limits = (self.code.manifest().limits).granted(self.code.kind(), operator);
+        self
+    }
+
+    /// With the limits that a tenant's grant leaves of these. A ceiling above a limit changes nothing.
     #[must_use]
     pub fn under(mut self, ceiling: &Ceiling) -> Self {
         self.limits = self.limits.under(ceiling);
         self
     }
 
-    /// What each call may use at most: the author's limits under every ceiling so far.
+    /// What each call may use at most: the author's limits under the host's maximum and every ceiling so far.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits

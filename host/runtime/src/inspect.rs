@@ -84,7 +84,7 @@ fn takes(import: &Interface) -> String {
 }
 
 fn granted(code: &Arc<Code>, grant: &Grant) -> Granted {
-    let limits = code.manifest().limits.under(&grant.limits);
+    let limits = code.manifest().limits.granted(code.kind(), &grant.limits);
     match admit(code, &grant.permissions) {
         Ok(admitted) => {
             let linked = |how| {

@@ -79,7 +79,7 @@ impl Bindings {
         let grant = self.grants.get(name).unwrap_or(&nothing);
         let admitted = admit(&code, &grant.permissions)
             .map_err(|error| Error::new(ErrorKind::Conflict, error.to_string()))?
-            .under(&grant.limits);
+            .granted(&grant.limits);
         Ok(Some(match own.grants.get(name) {
             Some(tenant) => admitted.under(&tenant.limits),
             None => admitted,

@@ -1,7 +1,7 @@
 //! Who may do what: the operator's grants, and how tenants narrow them.
 
 use super::{Admin, Answer, At, listing, one, removed};
-use ambit_policy::{Ceiling, Grant, Limits, Manifest, Permissions};
+use ambit_policy::{Ceiling, Grant, Manifest, Permissions};
 use ambit_runtime::admit;
 use ambit_store::{Component, Digest, Grant as Row};
 use ambit_types::{ComponentName, Error, TenantSlug};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 pub(super) async fn list(admin: Admin) -> Answer {
     let grants = admin.0.platform.store.operator().grants().await?;
     let installed = Installed::read(&admin).await?;
-    listing(views(&grants, |grant| installed.under(&[grant]))?)
+    listing(views(&grants, |grant| installed.under(Some(grant), None))?)
 }
 
 pub(super) async fn show(admin: Admin, At(component): At<ComponentName>) -> Answer {
@@ -20,7 +20,7 @@ pub(super) async fn show(admin: Admin, At(component): At<ComponentName>) -> Answ
     let grant =
         grant.ok_or_else(|| Error::not_found(format!("nothing is granted to `{component}`")))?;
     let installed = Installed::read(&admin).await?;
-    one(view(&grant, installed.under(&[&grant])?))
+    one(view(&grant, installed.under(Some(&grant), None)?))
 }
 
 pub(super) async fn set(admin: Admin, At(component): At<ComponentName>, body: Body) -> Answer {
@@ -31,7 +31,7 @@ pub(super) async fn set(admin: Admin, At(component): At<ComponentName>, body: Bo
         admin.reload_all().await?;
     }
     let installed = Installed::read(&admin).await?;
-    let mut answer = view(&row, installed.under(&[&row])?);
+    let mut answer = view(&row, installed.under(Some(&row), None)?);
     answer["missing"] = missing(&admin, &row.component, &grant.permissions).await?;
     one(answer)
 }
@@ -57,7 +57,7 @@ pub(super) async fn tenant_list(admin: Admin, At(slug): At<TenantSlug>) -> Answe
         let above = of_operator
             .iter()
             .find(|above| above.component == grant.component);
-        installed.under(&above.into_iter().chain([grant]).collect::<Vec<_>>())
+        installed.under(above, Some(grant))
     })?)
 }
 
@@ -78,8 +78,7 @@ pub(super) async fn tenant_set(
         .grant(&row.component)
         .await?;
     let installed = Installed::read(&admin).await?;
-    let layers: Vec<_> = above.iter().chain([&row]).collect();
-    one(view(&row, installed.under(&layers)?))
+    one(view(&row, installed.under(above.as_ref(), Some(&row))?))
 }
 
 pub(super) async fn tenant_remove(
@@ -147,30 +146,30 @@ async fn missing(
     Ok(missing.into())
 }
 
-/// The manifests' limits of what is installed.
-struct Installed(Vec<(Component, Limits)>);
+/// What is installed, with what its author says.
+struct Installed(Vec<(Component, Manifest)>);
 
 impl Installed {
     async fn read(admin: &Admin) -> Result<Self, Error> {
         let components = admin.0.platform.store.operator().components().await?;
-        let limits = |component: Component| {
+        let said = |component: Component| {
             // It was installed with this manifest, so it reads.
             let manifest = Manifest::parse(&component.manifest).ok()?;
-            Some((component, manifest.limits))
+            Some((component, manifest))
         };
-        Ok(Self(components.into_iter().filter_map(limits).collect()))
+        Ok(Self(components.into_iter().filter_map(said).collect()))
     }
 
-    /// What calls of each installed version may use under these grants of one component, by version.
-    fn under(&self, layers: &[&Row]) -> Result<Value, Error> {
-        let name = layers.first().map(|row| &row.component);
+    /// What calls of each installed version may use under the grants of one component, by version.
+    fn under(&self, operator: Option<&Row>, tenant: Option<&Row>) -> Result<Value, Error> {
+        let name = operator.or(tenant).map(|row| &row.component);
+        let ceiling = |row: Option<&Row>| row.map_or_else(|| Ok(Grant::default()), parse);
+        let (operator, tenant) = (ceiling(operator)?.limits, ceiling(tenant)?.limits);
         let mut versions = serde_json::Map::new();
-        for (component, limits) in &self.0 {
+        for (component, manifest) in &self.0 {
             if Some(&component.name) == name {
-                let mut left = *limits;
-                for layer in layers {
-                    left = left.under(&parse(layer)?.limits);
-                }
+                let kind = manifest.component.kind;
+                let left = manifest.limits.granted(kind, &operator).under(&tenant);
                 let left = serde_json::to_value(left).map_err(Error::internal)?;
                 versions.insert(component.version.clone(), left);
             }

@@ -1,6 +1,6 @@
 //! What is admitted, and what is said when it is not.
 
-use crate::support::{AGENT, TIGHT, load, manifest, runtime, text};
+use crate::support::{AGENT, TIGHT, admitted, load, manifest, runtime, text};
 use ambit_policy::{Grant, Permissions};
 use ambit_runtime::{LoadError, MAX_COMPONENT, admit, inspect};
 
@@ -184,6 +184,26 @@ fn inspection_says_what_a_grant_leaves() {
             .unwrap()
             .get("granted")
             .is_none()
+    );
+}
+
+#[test]
+fn an_authors_limits_end_at_the_hosts_maximum() {
+    let runtime = runtime();
+    let wasm = importing("ambit:tool/tool@0.1.0", &[]);
+    let asked = "[limits]\nresult = \"1024GiB\"\nconcurrency = 100000\n";
+    let admitted = admitted(&runtime, &wasm, manifest("tool", asked));
+    let most = ambit_policy::Limits::MOST;
+    let limits = *admitted.limits();
+    assert_eq!(
+        (limits.result, limits.concurrency),
+        (most.result, most.concurrency)
+    );
+    let operator = Grant::parse("[limits]\nresult = \"1GiB\"").unwrap();
+    let limits = *admitted.granted(&operator.limits).limits();
+    assert_eq!(
+        (limits.result, limits.concurrency),
+        (1 << 30, most.concurrency)
     );
 }
 
