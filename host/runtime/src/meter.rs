@@ -44,7 +44,7 @@ pub enum Limit {
     Instances,
     /// Elements of all tables together.
     Tables,
-    /// Host resources (streams, requests, pollables) held at once.
+    /// Host resources (streams, requests, pollables) held at once, or what one of them holds.
     Handles,
 }
 

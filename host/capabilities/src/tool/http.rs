@@ -34,11 +34,28 @@ impl Outbound {
     }
 }
 
+/// Bytes of a body that a tool may hand over before somebody takes them, twice: one piece is on its way, one waits. They are the host's
+/// memory, with or without a request that was granted.
+const BODY_PIECE: usize = 16 << 10;
+
+/// Bytes of one set of headers that a tool makes, as they lie in the host's memory.
+const FIELDS: usize = 16 << 10;
+
 /// What one call of a tool holds of HTTP.
-#[derive(Default)]
 pub(super) struct Http {
     ctx: WasiHttpCtx,
     hooks: Hooks,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        let mut ctx = WasiHttpCtx::new();
+        ctx.set_field_size_limit(FIELDS);
+        Self {
+            ctx,
+            hooks: Hooks::default(),
+        }
+    }
 }
 
 /// Closed until the call has begun: a component's start reaches nothing.
@@ -115,6 +132,10 @@ type Sent = Result<(
 )>;
 
 impl WasiHttpHooks for Hooks {
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_PIECE
+    }
+
     fn send_request(
         &mut self,
         request: Request<WasiBody>,

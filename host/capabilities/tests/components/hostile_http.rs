@@ -31,7 +31,11 @@ async fn misbehave(
     tenant: &str,
     server: &Server,
 ) -> Result<ToolOutput, ToolError> {
-    let arguments = serde_json::json!({ "argument": server.address.to_string() }).to_string();
+    told(tools, tenant, &server.address.to_string()).await
+}
+
+async fn told(tools: &Toolbox, tenant: &str, argument: &str) -> Result<ToolOutput, ToolError> {
+    let arguments = serde_json::json!({ "argument": argument }).to_string();
     let call = ToolCall {
         id: "1".to_owned(),
         name: "misbehave".to_owned(),
@@ -66,6 +70,24 @@ fn a_hoard_of_connections_is_one_calls_few() {
         );
         assert_eq!(server.most_open(), 3);
         server.all_closed().await;
+    });
+}
+
+/// Bodies and headers that go nowhere are memory of the host's that no limiter of guest memory sees.
+#[test]
+fn what_stands_behind_handles_is_a_few_kib_each_and_they_are_few() {
+    block_on(async {
+        let server = Server::start(Manners::HeadOnly).await;
+        let reach = Reach::new(Outbound::new(Egress::new().unwrap(), 16));
+        let tools = toolbox("fat_handles", &server, "cpu = \"2s\"", &reach).await;
+        let taken = told(&tools, "filler", "50").await.unwrap().content;
+        let taken: usize = taken.parse().unwrap();
+        assert!((1..=50 * 32 << 10).contains(&taken), "{taken} bytes");
+        // Each body takes three handles, so that there are not many more.
+        for endless in ["bodies", "headers"] {
+            let result = told(&tools, "filler", endless).await;
+            assert!(spent(&result, Limit::Handles), "{endless}: {result:?}");
+        }
     });
 }
 
