@@ -111,7 +111,7 @@ pub enum CallError {
 /// Who has as many calls running as it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Busy {
-    /// All its calls together.
+    /// All its calls together, or the slots its instances take.
     #[error("the tenant has as many calls running or waiting as it may")]
     Tenant,
     /// Calls of this component, over all tenants that share it.
@@ -166,6 +166,9 @@ pub(crate) fn classify(error: wasmtime::Error, meter: &Meter) -> CallError {
         .or_else(|| error.chain().find_map(|cause| cause.downcast_ref()))
     {
         return CallError::Limit(*limit);
+    }
+    if let Some(busy) = error.downcast_ref::<Busy>() {
+        return CallError::Busy(*busy);
     }
     if error
         .downcast_ref::<wasmtime::PoolConcurrencyLimitError>()

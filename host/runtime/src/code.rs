@@ -2,7 +2,7 @@
 
 use crate::{
     Digest,
-    engine::EngineClass,
+    engine::{EngineClass, slots_of},
     interface::{self, Interface},
 };
 use ambit_policy::{Kind, Manifest};
@@ -25,6 +25,7 @@ pub(crate) struct Compiled {
     pub(crate) digest: Digest,
     pub(crate) class: EngineClass,
     pub(crate) component: Component,
+    slots: u32,
     imports: Vec<Interface>,
     exports: Vec<Interface>,
 }
@@ -73,6 +74,7 @@ impl Compiled {
         Self {
             digest,
             class,
+            slots: slots_of(&component),
             component,
             imports,
             exports,
@@ -146,5 +148,10 @@ impl Code {
 
     pub(crate) fn component(&self) -> &Component {
         &self.compiled.component
+    }
+
+    /// How many slots of the engine's pool an instance takes.
+    pub(crate) fn slots(&self) -> u32 {
+        self.compiled.slots
     }
 }

@@ -6,9 +6,13 @@
 //!
 //! Code compiled by one engine cannot run on the other: [`EngineClass`] is part of every cache key.
 
+use crate::places::{Of, Places};
 use ambit_policy::Kind;
-use std::{fmt, num::NonZeroUsize};
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use std::{fmt, num::NonZeroUsize, sync::Arc};
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
+    component::Component,
+};
 
 /// Stack a guest may use. Deeper recursion is [`Limit::Stack`](crate::Limit::Stack).
 const GUEST_STACK: usize = 512 << 10;
@@ -69,6 +73,8 @@ pub enum Allocation {
 pub(crate) struct Engines {
     pub(crate) pure: Engine,
     pub(crate) effectful: Engine,
+    pure_places: Arc<Places>,
+    effectful_places: Arc<Places>,
 }
 
 impl Engines {
@@ -76,7 +82,17 @@ impl Engines {
         Ok(Self {
             pure: engine(EngineClass::Pure, allocation)?,
             effectful: engine(EngineClass::Effectful, allocation)?,
+            pure_places: Places::new(Of::Pure, INSTANCES),
+            effectful_places: Places::new(Of::Effectful, INSTANCES),
         })
+    }
+
+    /// The pool's slots, or as many where there is no pool.
+    pub(crate) fn places(&self, class: EngineClass) -> &Arc<Places> {
+        match class {
+            EngineClass::Pure => &self.pure_places,
+            EngineClass::Effectful => &self.effectful_places,
+        }
     }
 
     pub(crate) fn of(&self, class: EngineClass) -> &Engine {
@@ -123,11 +139,28 @@ fn config(class: EngineClass) -> Config {
     config
 }
 
-/// Component instances at a time: far more than there are places for calls.
+/// Slots of a pool, which tenants share ([`Places`]): each is a component instance with its stack, one memory and some tables. A component with
+/// more of them takes more slots, so that none of them is used up before the others.
 const INSTANCES: u32 = 1_000;
-/// A component is some core modules.
-const CORE_INSTANCES: u32 = 4 * INSTANCES;
-const TABLES: u32 = 2 * INSTANCES;
+const TABLES_EACH: u32 = 4;
+const TABLES: u32 = TABLES_EACH * INSTANCES;
+/// Only counted by the pool, so there are as many as there can be.
+const CORE_INSTANCES_EACH: u32 = 64;
+const CORE_INSTANCES: u32 = CORE_INSTANCES_EACH * INSTANCES;
+
+/// Memories a component may have.
+const MEMORIES_EACH: u32 = 16;
+
+/// How many slots an instance of the component takes.
+pub(crate) fn slots_of(component: &Component) -> u32 {
+    // What is not known before is linked by nobody: core modules are not among the host's imports.
+    component
+        .resources_required()
+        .map_or(MEMORIES_EACH, |required| {
+            let tables = required.num_tables.div_ceil(TABLES_EACH);
+            required.num_memories.max(tables).max(1)
+        })
+}
 
 /// How many slots the pool of a class has, by what they are for.
 pub(crate) fn slots(class: EngineClass) -> [(&'static str, u32); 5] {
@@ -149,11 +182,11 @@ fn pool(class: EngineClass) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.linear_memory_keep_resident(256 << 10)
         .table_keep_resident(16 << 10)
-        .max_memories_per_component(16)
-        .max_memories_per_module(16)
+        .max_memories_per_component(MEMORIES_EACH)
+        .max_memories_per_module(MEMORIES_EACH)
         .max_tables_per_component(32)
         .max_tables_per_module(16)
-        .max_core_instances_per_component(64)
+        .max_core_instances_per_component(CORE_INSTANCES_EACH)
         .table_elements(65_536)
         .total_component_instances(INSTANCES)
         .total_core_instances(CORE_INSTANCES)

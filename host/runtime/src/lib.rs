@@ -25,6 +25,7 @@ mod linked;
 mod meter;
 mod metrics;
 mod pace;
+mod places;
 mod runtime;
 mod snapshot;
 mod ticker;

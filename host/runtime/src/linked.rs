@@ -15,6 +15,7 @@ use crate::{
     meter::Place,
     metrics::ComponentMetrics,
     pace::paced,
+    places::Taken,
     warm,
 };
 use ambit_policy::{Limits, Reuse};
@@ -140,12 +141,14 @@ struct Share<H: Send + 'static, B: Bindings<H>> {
 struct Kept<H: Send + 'static, B: Bindings<H>> {
     instance: Instance<H, B>,
     since: Instant,
-    _place: warm::Place,
+    _place: Taken,
 }
 
 struct Instance<H: Send + 'static, B: Bindings<H>> {
     store: Store<Call<H>>,
     bindings: B,
+    /// Given back after the store is gone.
+    _slots: Taken,
 }
 
 impl<H: Send + 'static, B: Bindings<H>> Pure<H, B> {
@@ -202,13 +205,18 @@ impl<H: Send + 'static, B: Bindings<H>> Pure<H, B> {
             let mut instance = match linked.take_warm(&share, scope, host, meter) {
                 Ok(instance) => instance,
                 Err(host) => {
+                    let slots = linked.slots(scope)?;
                     let mut store = linked.new_store(scope, host, meter);
                     let bindings = B::instantiate(&linked.pre, &mut store)?;
-                    Instance { store, bindings }
+                    Instance {
+                        store,
+                        bindings,
+                        _slots: slots,
+                    }
                 }
             };
             let result = run(&mut instance.store, &instance.bindings)?;
-            linked.keep_warm(&share, instance);
+            linked.keep_warm(&share, scope, instance);
             Ok(result)
         })();
         outcome.map_err(|error| classify(error, meter))
@@ -282,13 +290,18 @@ impl<H: Send + 'static, B: Bindings<H>> Effectful<H, B> {
             let mut instance = match linked.take_warm(&share, scope, host, meter) {
                 Ok(instance) => instance,
                 Err(host) => {
+                    let slots = linked.slots(scope)?;
                     let mut store = linked.new_store(scope, host, meter);
                     let bindings = B::instantiate_async(&linked.pre, &mut store).await?;
-                    Instance { store, bindings }
+                    Instance {
+                        store,
+                        bindings,
+                        _slots: slots,
+                    }
                 }
             };
             let result = run(&mut instance.store, &instance.bindings).await?;
-            linked.keep_warm(&share, instance);
+            linked.keep_warm(&share, scope, instance);
             Ok(result)
         };
         outcome.await.map_err(|error| classify(error, meter))
@@ -363,6 +376,14 @@ impl<H: Send + 'static, B: Bindings<H>> Linked<H, B> {
         Meter::new(scope.tenant.clone(), limits, deadline)
     }
 
+    /// The tenant's slots of the engine for one more instance.
+    fn slots(&self, scope: &CallScope) -> Result<Taken, Busy> {
+        let places = self.runtime.engines().places(self.code.class());
+        places
+            .take(&scope.tenant, self.code.slots())
+            .ok_or(Busy::Tenant)
+    }
+
     fn new_store(&self, scope: &CallScope, host: H, meter: &Arc<Meter>) -> Store<Call<H>> {
         let class = self.code.class();
         new_store(
@@ -411,7 +432,7 @@ impl<H: Send + 'static, B: Bindings<H>> Linked<H, B> {
         Ok(instance)
     }
 
-    fn keep_warm(&self, share: &Share<H, B>, instance: Instance<H, B>) {
+    fn keep_warm(&self, share: &Share<H, B>, scope: &CallScope, instance: Instance<H, B>) {
         let most = match self.code.manifest().component.reuse {
             Reuse::Fresh => return,
             Reuse::WarmSerial => 1,
@@ -419,7 +440,7 @@ impl<H: Send + 'static, B: Bindings<H>> Linked<H, B> {
         };
         let mut kept = share.warm.lock();
         if kept.len() < most
-            && let Some(place) = self.runtime.warm().place()
+            && let Some(place) = (self.runtime.warm()).place(&scope.tenant, self.code.slots())
         {
             kept.push(Kept {
                 instance,

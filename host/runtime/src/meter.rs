@@ -7,7 +7,7 @@
 //! Time is counted in ticks. On the pure engine each is one callback of the epoch, however many passed before it, so that a thread taken
 //! off its core is not billed; wasmtime's own epoch deadline would bill that. On the other engine [`pace`](crate::pace) counts.
 
-use crate::ticker::TICK;
+use crate::{places::Of, ticker::TICK};
 use ambit_policy::Limits;
 use ambit_types::{TenantId, TenantSlug};
 use parking_lot::Mutex;
@@ -110,11 +110,13 @@ pub struct Tenant {
     memory: AtomicU64,
     calls: AtomicU32,
     ticks: AtomicU64,
+    /// Of the places all tenants share, by [`Of`].
+    held: [AtomicU32; Of::COUNT],
 }
 
 impl Tenant {
     pub(crate) fn new(id: TenantId, slug: TenantSlug, limits: TenantLimits) -> Arc<Self> {
-        let (memory, calls, ticks) = Default::default();
+        let (memory, calls, ticks, held) = Default::default();
         Arc::new(Self {
             id,
             slug,
@@ -122,6 +124,7 @@ impl Tenant {
             memory,
             calls,
             ticks,
+            held,
         })
     }
 
@@ -159,6 +162,11 @@ impl Tenant {
     #[must_use]
     pub fn cpu_ms(&self) -> u64 {
         self.ticks.load(Ordering::Relaxed)
+    }
+
+    /// How many it holds of the places all tenants share.
+    pub(crate) fn held(&self, of: Of) -> &AtomicU32 {
+        &self.held[of as usize]
     }
 
     fn take_memory(&self, bytes: u64) -> bool {

@@ -1,19 +1,21 @@
 //! Instances kept between calls, over all components and tenants: how many there may be, and for how long.
 //!
-//! A kept instance holds memory and one of the engine's slots, and a host may have many thousand tenants. So there are few
-//! places; who finds none free runs fresh, which is slower and nothing else. An instance nobody called for a while gives its place up.
+//! A kept instance holds memory and slots of its engine, and a host may have many thousand tenants. So there are few places, which
+//! tenants share as they do slots; who finds none free runs fresh, which is slower and nothing else. A tenant keeps none at the cost of calls it
+//! could make instead. An instance nobody called for a while gives its place up.
 
+use crate::{
+    Tenant,
+    places::{Of, Places, Taken},
+};
 use parking_lot::Mutex;
 use std::{
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
 /// Places of the process: of an instance of usual size some 20 MiB together.
-const PLACES: usize = 64;
+const PLACES: u32 = 64;
 
 /// An instance that was not called for so long is dropped.
 pub(crate) const IDLE: Duration = Duration::from_secs(10);
@@ -28,29 +30,30 @@ pub(crate) trait Shelf: Send + Sync {
 #[derive(Clone, Default)]
 pub(crate) struct Warm(Arc<Shared>);
 
-#[derive(Default)]
 struct Shared {
-    taken: AtomicUsize,
+    places: Arc<Places>,
     shelves: Mutex<Vec<Weak<dyn Shelf>>>,
 }
 
-/// One place, given back when dropped.
-pub(crate) struct Place(Arc<Shared>);
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            places: Places::new(Of::Warm, PLACES),
+            shelves: Mutex::default(),
+        }
+    }
+}
 
 impl Warm {
-    /// A place, if one is free.
-    pub(crate) fn place(&self) -> Option<Place> {
-        let take = |taken| (taken < PLACES).then_some(taken + 1);
-        self.0
-            .taken
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-            .is_ok()
-            .then(|| Place(self.0.clone()))
+    /// Room for an instance that takes so many slots, if the tenant may keep it.
+    pub(crate) fn place(&self, tenant: &Arc<Tenant>, slots: u32) -> Option<Taken> {
+        let spared = tenant.memory() <= tenant.limits().memory / 2;
+        spared.then(|| self.0.places.take(tenant, slots)).flatten()
     }
 
     /// Whether nothing is kept.
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.taken.load(Ordering::Relaxed) == 0
+        self.0.places.is_empty()
     }
 
     /// Has the shelf swept for as long as it lives.
@@ -74,28 +77,6 @@ impl Warm {
 
 impl std::fmt::Debug for Warm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Warm").field(&self.0.taken).finish()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn there_are_as_many_places_as_there_are() {
-        let warm = Warm::default();
-        let places: Vec<_> = std::iter::from_fn(|| warm.place())
-            .take(PLACES * 2)
-            .collect();
-        assert_eq!((places.len(), warm.is_empty()), (PLACES, false));
-        drop(places);
-        assert!(warm.is_empty() && warm.place().is_some());
+        f.debug_tuple("Warm").field(&self.0.places).finish()
     }
 }

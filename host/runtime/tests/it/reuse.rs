@@ -95,6 +95,92 @@ async fn an_instance_nobody_calls_is_dropped() {
     assert_eq!(call(), 1);
 }
 
+/// Each of its instances takes 16 of the engine's slots: some sixty calls would take them all.
+#[tokio::test]
+async fn tenants_that_take_every_slot_they_can_get_leave_some_to_others() {
+    let runtime = ambit_runtime::Runtime::new(ambit_runtime::RuntimeConfig::default()).unwrap();
+    let run = r#"(func (export "run") (param i64) (result i64) local.get 0)"#;
+    let module = format!(
+        r#"(memory (export "memory") 1) {} {run}"#,
+        "(memory 1)".repeat(15)
+    );
+    let greedy = Both::new(&runtime, &module, "[limits]\nconcurrency = 64\n");
+    let modest = Both::new(
+        &runtime,
+        &format!(r#"(memory (export "memory") 1) {run}"#),
+        "",
+    );
+    let (release, released) = tokio::sync::watch::channel(false);
+    let tenants: Vec<_> = ["first", "second", "third"]
+        .map(|name| tenant(&runtime, name))
+        .to_vec();
+    let mut calls = Vec::new();
+    for tenant in &tenants {
+        for _ in 0..64 {
+            let (effectful, scope) = (greedy.effectful.clone(), scope(tenant));
+            let mut released = released.clone();
+            calls.push(tokio::spawn(async move {
+                let run = async |store: &mut _, guest: &_| {
+                    released.wait_for(|released| *released).await?;
+                    let guest: &crate::support::effectful::Guest = guest;
+                    guest.ambit_tool_tool().call_run(store, 7).await
+                };
+                effectful.call(&scope, (), run).await
+            }));
+        }
+    }
+    // Each holds what it got.
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    let held: Vec<_> = tenants.iter().map(|tenant| tenant.calls()).collect();
+    let other = tenant(&runtime, "other");
+    assert_eq!(
+        modest.run(&scope(&other), 7).await,
+        Ok(7),
+        "beside {held:?}"
+    );
+    release.send(true).unwrap();
+    let mut refused = 0;
+    for call in calls {
+        match call.await.unwrap() {
+            Ok(seven) => assert_eq!(seven, 7),
+            Err(CallError::Busy(Busy::Tenant)) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(
+        refused > 0 && held.iter().all(|calls| (5..=31).contains(calls)),
+        "{held:?}"
+    );
+    // And everything is free again.
+    assert_eq!(greedy.run(&scope(&other), 7).await, Ok(7));
+}
+
+#[tokio::test]
+async fn one_tenant_keeps_instances_warm_and_another_still_can() {
+    let runtime = ambit_runtime::Runtime::new(ambit_runtime::RuntimeConfig::default()).unwrap();
+    let mut manifest = manifest("agent", "[limits]\nconcurrency = 128\n");
+    manifest.component.reuse = "warm-concurrent".parse().unwrap();
+    let admitted = admitted(&runtime, &text(AGENT, COUNTER), manifest);
+    let linked = Pure::<(), pure::Guest>::link(&runtime, &admitted, |_| Ok(())).unwrap();
+    // One call inside the other, so that each has an instance of its own.
+    fn nested(linked: &Pure<(), pure::Guest>, scope: &ambit_runtime::CallScope, depth: u32) -> u64 {
+        linked
+            .call(scope, (), |store, guest| {
+                if depth > 1 {
+                    nested(linked, scope, depth - 1);
+                }
+                guest.ambit_agent_agent().call_run(store, 0)
+            })
+            .unwrap()
+    }
+    let (hoarder, other) = (tenant(&runtime, "hoarder"), tenant(&runtime, "other"));
+    nested(&linked, &scope(&hoarder), 100);
+    assert_eq!(hoarder.memory(), 32 * 65_536, "half of the places");
+    assert_eq!([1, 2].map(|_| nested(&linked, &scope(&other), 1)), [1, 2]);
+}
+
 #[tokio::test]
 async fn limits_are_anew_for_each_call_of_a_warm_instance() {
     // Spins n rounds, at most some milliseconds each.
