@@ -163,14 +163,25 @@ impl Client {
     }
 }
 
-/// The configuration an installation was started with last.
+/// The configuration an installation was served with last.
 pub(crate) fn configuration(installation: &Installation) -> anyhow::Result<Config> {
+    let path = installation.configuration()?;
     let keys = installation.keys()?;
-    Config::read(
-        &installation.path("ambit.toml"),
+    let config = Config::read(
+        &path,
         &serve::environment,
         keys.map(|keys| Secret::new(keys.admin_key)),
-    )
+    )?;
+    // The lock that is held is this folder's.
+    if config.data.canonicalize().ok().as_deref() != Some(installation.folder()) {
+        bail!(
+            "{}, which served {} last, is now a configuration of {}",
+            path.display(),
+            installation.folder().display(),
+            config.data.display()
+        );
+    }
+    Ok(config)
 }
 
 /// The host over an installation's data, in this process, which must hold its lock. Components need not be beside the program: those

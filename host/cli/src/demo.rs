@@ -5,11 +5,14 @@ use crate::{
     commands::load,
     installation::{Installation, Keys},
 };
-use ambit_session::ModelName;
+use ambit_session::{ModelName, PASS_THROUGH};
 use serde_json::json;
 
 /// Principal of the demo keys, which have no rate limit.
 pub(crate) const PRINCIPAL: &str = "demo";
+
+/// The agent of every demo tenant.
+const AGENT: &str = "assistant";
 
 /// The question of the printed examples.
 pub(crate) const QUESTION: &str = "How are the permissions of a component narrowed?";
@@ -60,7 +63,8 @@ pub(crate) const TENANTS: &[DemoTenant] = &[
     },
 ];
 
-/// Makes what is missing. Repeating it changes nothing: keys stay, unchanged documents cost a hash.
+/// Makes what is missing. Repeating it changes nothing: keys stay, unchanged documents cost a hash, and an agent or a grant that somebody
+/// changed since stays as they made it.
 pub(crate) async fn make(
     client: &Client,
     installation: &Installation,
@@ -68,6 +72,7 @@ pub(crate) async fn make(
     model: Option<&ModelName>,
     show_progress: bool,
 ) -> anyhow::Result<()> {
+    let mut made = installation.made()?;
     let there = client.list("/tenants").await?;
     for tenant in TENANTS {
         let path = format!("/tenants/{}", tenant.slug);
@@ -99,26 +104,45 @@ pub(crate) async fn make(
             .map(|(name, text)| load::Row::markdown(name, text))
             .collect();
         load::send(client, tenant.slug, tenant.collection, rows, show_progress).await?;
-        let definition = json!({
-            "name": "assistant",
-            "description": "Answers from the collection, with citations.",
-            "instructions": tenant.instructions,
-            "model": model.map_or_else(|| "extractive/sentences".to_owned(), ToString::to_string),
-            "collections": [tenant.collection],
-            "tools": ["ambit:tool-datetime"],
+        let agents = client.list(&format!("{path}/agents")).await?;
+        let there = agents.iter().find(|agent| agent["name"] == AGENT);
+        let changed = there.is_some_and(|agent| {
+            let last = made.agents.get(tenant.slug);
+            last.is_some_and(|last| agent["version"] != *last)
         });
-        client
-            .put(&format!("{path}/agents/assistant"), &definition)
-            .await?;
+        if !changed {
+            let definition = json!({
+                "name": AGENT,
+                "description": "Answers from the collection, with citations.",
+                "instructions": tenant.instructions,
+                "model": model.map_or_else(|| "extractive/sentences".to_owned(), ToString::to_string),
+                "collections": [tenant.collection],
+                "tools": ["ambit:tool-datetime"],
+            });
+            let agent = client
+                .put(&format!("{path}/agents/{AGENT}"), &definition)
+                .await?;
+            let version = agent["version"].as_i64().unwrap_or_default();
+            made.agents.insert(tenant.slug.to_owned(), version);
+            installation.keep_made(&made)?;
+        }
     }
-    // With a provider, its models may be called as they are.
-    if model.is_some() {
-        client
-            .put(
-                &format!("/grants/{}", ambit_session::PASS_THROUGH),
-                &json!({ "models": ["openai/*"] }),
-            )
-            .await?;
+    // With a provider, its models may be called as they are; once, so that who takes the grant back has it taken back.
+    if model.is_some() && !made.pass_through {
+        let grants = client.list("/grants").await?;
+        if !grants
+            .iter()
+            .any(|grant| grant["component"] == PASS_THROUGH)
+        {
+            client
+                .put(
+                    &format!("/grants/{PASS_THROUGH}"),
+                    &json!({ "models": ["openai/*"] }),
+                )
+                .await?;
+        }
+        made.pass_through = true;
+        installation.keep_made(&made)?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The folder of an embedded installation: who owns it, where its server is, its bootstrap keys.
 //!
 //! `lock` is held by the process that works on the data; `server.json` says where a running server is, so that commands ask it instead;
-//! `keys.json` holds the keys made at bootstrap. Every other key is stored hashed and shown once. All are mode 0600 in a folder of mode 0700.
+//! `configuration.json` names the configuration it is served with; `keys.json` holds the keys made at bootstrap. Every other key is stored hashed and shown once. All are mode 0600 in a folder of mode 0700.
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -27,6 +27,14 @@ pub(crate) struct Keys {
     pub(crate) tenants: BTreeMap<String, String>,
 }
 
+/// What `up` made last, so that it tells its own work from what somebody changed since.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Made {
+    /// Version of the demo agent, by tenant slug.
+    pub(crate) agents: BTreeMap<String, i64>,
+    pub(crate) pass_through: bool,
+}
+
 /// Where the running server is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Server {
@@ -34,6 +42,11 @@ pub(crate) struct Server {
     pub(crate) ops_url: String,
     pub(crate) admin_key: String,
     pub(crate) pid: u32,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Configuration {
+    path: PathBuf,
 }
 
 /// The right to work on the data; given up when dropped.
@@ -67,6 +80,10 @@ impl Installation {
         Ok(Self { folder })
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
@@ -97,6 +114,14 @@ impl Installation {
         self.write("keys.json", keys)
     }
 
+    pub(crate) fn made(&self) -> anyhow::Result<Made> {
+        Ok(self.read("demo.json")?.unwrap_or_default())
+    }
+
+    pub(crate) fn keep_made(&self, made: &Made) -> anyhow::Result<()> {
+        self.write("demo.json", made)
+    }
+
     /// The running server, if one says it is there.
     pub(crate) fn server(&self) -> anyhow::Result<Option<Server>> {
         self.read("server.json")
@@ -104,6 +129,31 @@ impl Installation {
 
     pub(crate) fn announce(&self, server: &Server) -> anyhow::Result<()> {
         self.write("server.json", server)
+    }
+
+    /// Remembers what the installation is served with, so that commands without a server work on the same database, by the same rules.
+    pub(crate) fn keep_configuration(&self, path: &Path) -> anyhow::Result<()> {
+        let path = path
+            .canonicalize()
+            .with_context(|| format!("cannot find {}", path.display()))?;
+        // One in the folder moves with it.
+        let path = path.strip_prefix(&self.folder).unwrap_or(&path);
+        let configuration = Configuration {
+            path: path.to_owned(),
+        };
+        self.write("configuration.json", &configuration)
+    }
+
+    /// The configuration the installation was served with last.
+    pub(crate) fn configuration(&self) -> anyhow::Result<PathBuf> {
+        let kept: Option<Configuration> = self.read("configuration.json")?;
+        let kept = kept.with_context(|| {
+            format!(
+                "{} was never served; start it with `ambit up` or `ambit serve`",
+                self.folder.display()
+            )
+        })?;
+        Ok(self.folder.join(kept.path))
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> anyhow::Result<Option<T>> {

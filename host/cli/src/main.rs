@@ -12,6 +12,7 @@ mod serve;
 mod shipped;
 mod telemetry;
 mod up;
+mod welcome;
 
 use args::{Cli, Command};
 use clap::Parser as _;
@@ -30,10 +31,13 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error).context("cannot start")),
     };
-    match runtime.block_on(run(cli.command)) {
+    let code = match runtime.block_on(run(cli.command)) {
         Ok(code) => code,
         Err(error) => fail(&error),
-    }
+    };
+    // Whatever had to be done was waited for; a call into a disk that hangs is not.
+    runtime.shutdown_background();
+    code
 }
 
 async fn run(command: Command) -> anyhow::Result<ExitCode> {

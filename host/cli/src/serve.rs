@@ -5,13 +5,24 @@ use crate::{
     config::Config,
     installation::{Installation, Keys, Lock, Server},
     shipped, telemetry,
+    welcome::url,
 };
 use ambit_gateway::{Ended, Role};
 use ambit_types::Secret;
 use anyhow::{Context as _, bail};
-use std::{net::SocketAddr, path::Path, process::ExitCode};
-use tokio::net::TcpListener;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
+    process::ExitCode,
+    time::Duration,
+};
+#[cfg(unix)]
+use tokio::signal::unix;
+use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
+
+/// What the database gets to take what was accepted, once nothing is served any more; a disk or a server that hangs keeps no process.
+const CLOSING: Duration = Duration::from_secs(30);
 
 pub(crate) async fn run(path: &Path) -> anyhow::Result<ExitCode> {
     let environment = |name: &str| environment(name);
@@ -22,9 +33,11 @@ pub(crate) async fn run(path: &Path) -> anyhow::Result<ExitCode> {
     let components = shipped::folder(config.components.as_deref())?;
     let host = compose::host(&config, Some(&components)).await?;
     let listening = Listening::bind(&config).await?;
+    let signals = Signals::take()?;
+    installation.keep_configuration(path)?;
     listening.announce(&installation, &config.gateway.admin_key)?;
     tracing::info!(data = %listening.url(), ops = %listening.ops_url(), "serving");
-    serve(host, listening).await
+    serve(host, listening, signals).await
 }
 
 /// Reads one variable. Nothing else in the program reads the environment.
@@ -80,16 +93,21 @@ impl Listening {
         Ok(listening)
     }
 
+    /// Where this machine reaches the tenants' listener.
+    pub(crate) fn address(&self) -> SocketAddr {
+        reached(self.data)
+    }
+
+    pub(crate) fn ops_address(&self) -> SocketAddr {
+        reached(self.ops)
+    }
+
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.data)
+        url(self.address())
     }
 
     pub(crate) fn ops_url(&self) -> String {
-        format!("http://{}", self.ops)
-    }
-
-    pub(crate) fn port(&self) -> u16 {
-        self.data.port()
+        url(self.ops_address())
     }
 
     /// Tells commands on this machine where the server is.
@@ -107,6 +125,16 @@ impl Listening {
     }
 }
 
+/// "All addresses" is none that can be called; loopback is one of them.
+fn reached(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    }
+    address
+}
+
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| {
         format!("cannot listen on {address}; choose another address with --listen")
@@ -114,22 +142,38 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 /// Serves until a signal, drains, and says how it ended.
-pub(crate) async fn serve(host: Host, listening: Listening) -> anyhow::Result<ExitCode> {
+pub(crate) async fn serve(
+    host: Host,
+    listening: Listening,
+    mut signals: Signals,
+) -> anyhow::Result<ExitCode> {
     let stop = CancellationToken::new();
-    let serving = host.gateway.serve(listening.listeners, stop.clone());
-    let ended = tokio::select! {
-        ended = async {
-            let (ended, ()) = futures::join!(serving, async {
-                signal().await;
-                tracing::info!("stopping: finishing what is in flight; a second signal ends at once");
-                stop.cancel();
-            });
-            ended
-        } => ended,
-        () = host.background() => Ended::Cut(0),
-        () = async { signal().await; signal().await } => return Ok(ExitCode::from(130)),
+    let stopping = stop.clone();
+    let life = async move {
+        let ended = tokio::select! {
+            ended = host.gateway.serve(listening.listeners, stop) => ended,
+            () = host.background() => Ended::Cut(0),
+        };
+        if timeout(CLOSING, host.close()).await.is_err() {
+            tracing::warn!(
+                "the database did not take what was left in time; sessions may be left open"
+            );
+        }
+        ended
     };
-    host.close().await;
+    let told = async {
+        signals.next().await;
+        tracing::info!("stopping: finishing what is in flight; a second signal ends at once");
+        stopping.cancel();
+        signals.next().await;
+    };
+    let ended = tokio::select! {
+        ended = life => ended,
+        () = told => {
+            tracing::warn!("ended at once, by a second signal");
+            return Ok(ExitCode::from(130));
+        }
+    };
     match ended {
         Ended::Drained => {
             tracing::info!("stopped");
@@ -162,20 +206,33 @@ pub(crate) async fn beside<T>(
     done
 }
 
-/// SIGINT or SIGTERM.
-async fn signal() {
+/// SIGINT and SIGTERM, which do nothing by themselves once this is made: before anybody is told that the server is there.
+pub(crate) struct Signals {
     #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-            return;
-        }
+    interrupt: unix::Signal,
+    #[cfg(unix)]
+    terminate: unix::Signal,
+}
+
+impl Signals {
+    pub(crate) fn take() -> anyhow::Result<Self> {
+        Ok(Self {
+            #[cfg(unix)]
+            interrupt: unix::signal(unix::SignalKind::interrupt())?,
+            #[cfg(unix)]
+            terminate: unix::signal(unix::SignalKind::terminate())?,
+        })
     }
-    let _ = tokio::signal::ctrl_c().await;
+
+    async fn next(&mut self) {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+        #[cfg(not(unix))]
+        let _ = tokio::signal::ctrl_c().await;
+    }
 }
 
 /// Keys for a new installation.

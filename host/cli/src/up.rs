@@ -7,14 +7,14 @@ use crate::{
     config::Config,
     demo,
     installation::{Installation, Keys},
-    serve::{self, Listening},
+    serve::{self, Listening, Signals},
     shipped, telemetry,
+    welcome::{self, Welcome},
 };
 use ambit_session::ModelName;
 use ambit_types::Secret;
 use anyhow::Context as _;
-use serde_json::json;
-use std::{net::ToSocketAddrs as _, process::ExitCode};
+use std::process::ExitCode;
 
 const OPENAI: &str = "https://api.openai.com/v1";
 
@@ -56,9 +56,11 @@ pub(crate) async fn run(up: Up) -> anyhow::Result<ExitCode> {
     )
     .await?;
     let listening = Listening::bind(&config).await?;
+    let signals = Signals::take()?;
+    installation.keep_configuration(&path)?;
     listening.announce(&installation, &config.gateway.admin_key)?;
-    say(&up, &keys, &listening, model.as_ref())?;
-    serve::serve(host, listening).await
+    say(up.format, &installation, &keys, &listening, model.as_ref())?;
+    serve::serve(host, listening, signals).await
 }
 
 /// The generated `ambit.toml`. Keys are not in it.
@@ -71,6 +73,10 @@ fn configuration(up: &Up) -> String {
             .replace(['"', '\\', '\n'], ""),
         up.listen
     );
+    if !up.listen.ip().is_loopback() {
+        // The tenants' listener is then nobody's who may administrate.
+        text.push_str("ops = \"127.0.0.1:0\"\n");
+    }
     let has_key = serve::environment("OPENAI_API_KEY").is_some();
     if up.provider_url.is_some() || has_key {
         let url = up.provider_url.as_ref().map_or(OPENAI, url::Url::as_str);
@@ -120,61 +126,55 @@ async fn model(
 
 #[allow(clippy::print_stdout, reason = "what the command answers")]
 fn say(
-    up: &Up,
+    format: Format,
+    installation: &Installation,
     keys: &Keys,
     listening: &Listening,
     model: Option<&ModelName>,
 ) -> anyhow::Result<()> {
-    let tenants: Vec<_> = demo::TENANTS
-        .iter()
-        .filter_map(|tenant| keys.tenants.get(tenant.slug).map(|key| json!({ "slug": tenant.slug, "host": format!("{}.localhost", tenant.slug), "api_key": key })))
-        .collect();
-    if up.format == Format::Json {
-        println!(
-            "{}",
-            json!({ "url": listening.url(), "ops_url": listening.ops_url(), "admin_key": keys.admin_key, "tenants": tenants })
-        );
-        return Ok(());
-    }
-    let port = listening.port();
-    println!("Ambit is ready at {}.", listening.url());
-    match model {
-        Some(model) => println!("Agents use {model}."),
-        None => println!(
-            "Agents answer with sentences of their documents; for a model: OPENAI_API_KEY=… or --provider-url."
-        ),
-    }
-    println!("\n  admin key   {}", keys.admin_key);
-    for tenant in demo::TENANTS {
-        let key = keys.tenants.get(tenant.slug).map_or("-", String::as_str);
-        println!(
-            "  {:<11} http://{}.localhost:{port}/v1   {key}",
-            tenant.slug, tenant.slug
-        );
-    }
-    let acme = demo::TENANTS[0].slug;
-    let key = keys.tenants.get(acme).map_or("", String::as_str);
-    let question = demo::QUESTION;
-    println!("\nTry it:\n");
-    println!(
-        "  curl http://{acme}.localhost:{port}/v1/chat/completions -H 'authorization: Bearer {key}' -H 'content-type: application/json' \
-         -d '{{\"model\":\"assistant\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"{question}\"}}]}}'\n"
-    );
-    // Some systems resolve names under localhost, some do not; the line must work here.
-    let resolves = (format!("{acme}.localhost"), port)
-        .to_socket_addrs()
-        .is_ok_and(|mut addresses| addresses.any(|address| address.ip().is_loopback()));
-    let client = if resolves {
-        format!("OpenAI(base_url='http://{acme}.localhost:{port}/v1', api_key='{key}')")
-    } else {
-        format!(
-            "OpenAI(base_url='http://127.0.0.1:{port}/v1', api_key='{key}', default_headers={{'Host': '{acme}.localhost:{port}'}})"
-        )
+    let program = std::env::current_exe().context("cannot tell where this program is")?;
+    let welcome = Welcome {
+        address: listening.address(),
+        ops: listening.ops_address(),
+        keys,
+        model,
+        program: &program,
+        data: installation.folder(),
+        resolves: welcome::resolves(listening.address()),
     };
-    println!(
-        "  python3 -c \"from openai import OpenAI; print({client}.chat.completions.create(model='assistant', messages=[{{'role': 'user', 'content': '{question}'}}]).choices[0].message.content)\"\n"
-    );
-    println!("  ambit chat --data {} '{question}'\n", up.data.display());
-    println!("Stop with Ctrl-C; start again with the same command.");
+    match format {
+        Format::Json => println!("{}", welcome.json()),
+        Format::Text => println!("{}", welcome.text()),
+    }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn config(listen: &str) -> Config {
+        let up = Up {
+            data: "data".into(),
+            listen: listen.parse().unwrap(),
+            provider_url: None,
+            model: None,
+            components: None,
+            format: Format::Text,
+        };
+        let key = Some(Secret::new("adm_1"));
+        Config::parse(&configuration(&up), Path::new("."), &|_| None, key).unwrap()
+    }
+
+    #[test]
+    fn off_loopback_the_operators_routes_stay_on_loopback() {
+        assert_eq!(config("127.0.0.1:8080").ops_listen, None);
+        assert_eq!(config("[::1]:0").ops_listen, None);
+        for listen in ["0.0.0.0:8080", "[::]:0", "10.0.0.5:80"] {
+            let config = config(listen);
+            assert_eq!(config.listen, listen.parse().unwrap());
+            assert!(config.ops_listen.unwrap().ip().is_loopback(), "{listen}");
+        }
+    }
 }

@@ -151,7 +151,7 @@ fn check(entry: &Entry) -> Result<(), String> {
     }
     let within = |what: &str, size: usize, limit: usize| {
         if size > limit {
-            Err(format!("{what} of {size}; at most {limit} allowed"))
+            Err(format!("{size} {what}; at most {limit} fit"))
         } else {
             Ok(())
         }
@@ -172,7 +172,11 @@ fn check(entry: &Entry) -> Result<(), String> {
             ));
         }
         match &attribute.value {
-            Value::Text(text) => within("attribute value bytes", text.len(), limits::VALUE)?,
+            Value::Text(text) => within(
+                &format!("bytes in attribute `{}`", attribute.name),
+                text.len(),
+                limits::VALUE,
+            )?,
             Value::Number(number) if !number.is_finite() => {
                 return Err(format!(
                     "attribute `{}` is not a finite number",

@@ -8,6 +8,7 @@
 mod ambit;
 mod answer;
 mod guests;
+mod start;
 
 pub use ambit::{Ambit, Signal, Tenant, Up};
 pub use answer::Answer;
@@ -31,8 +32,8 @@ pub fn binary() -> Option<PathBuf> {
     let built = beside.is_file()
         && (components().is_some() || beside.with_file_name("components").is_dir());
     if !built {
-        say(&format!(
-            "SKIPPED: no binary and components at {}; `cargo xtask build` makes them",
+        ambit_skips::skipped(&format!(
+            "scenarios: no binary and components at {}; `cargo xtask build` makes them",
             beside.display()
         ));
     }

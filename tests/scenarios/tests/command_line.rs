@@ -169,7 +169,14 @@ impl Commands {
         let listed = json(&["agent", "list"]).await;
         assert_eq!(names(&listed, "name"), ["birds"]);
 
-        json(&["collection", "delete", "birds", "--prefix", "1"]).await;
+        let delete = ["collection", "delete", "birds", "--prefix", "1"];
+        assert_eq!(
+            self.text(&[&delete[..], &["--tenant", tenant]].concat())
+                .await
+                .trim(),
+            "removed: 1"
+        );
+        assert_eq!(json(&delete).await["removed"], 0);
         let listed = json(&["collection", "list"]).await;
         assert_eq!(listed[0]["documents"], 2);
     }
@@ -294,4 +301,40 @@ async fn every_command_works_with_and_without_a_server() {
         .map(|tenant| tenant["slug"].as_str().unwrap())
         .collect();
     assert_eq!(slugs, ["acme", "globex", "initech", "umbrella"]);
+}
+
+/// An installation's commands go by the configuration it was served with, wherever that lies, also while nothing is served.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_go_by_the_configuration_that_was_served() {
+    let Some(binary) = binary() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let end = async |mut ambit: Ambit| {
+        ambit.signal(Signal::Terminate).await.unwrap();
+        assert!(ambit.ended().await.unwrap().success());
+    };
+    let create = async |slug: &str| {
+        let arguments = ["tenant", "create", slug, "--format", "json"];
+        let output = Ambit::command(&binary, &data, arguments).await.unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        let tenant: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (tenant["host"].as_str().map(str::to_owned), told)
+    };
+    let ambit = Ambit::up_on(&binary, &data, None).await.unwrap();
+    std::fs::write(folder.path().join("admin.key"), &ambit.up.admin_key).unwrap();
+    end(ambit).await;
+    assert_eq!(create("one").await.0.as_deref(), Some("one.localhost"));
+
+    let own = folder.path().join("own.toml");
+    let configuration = "base_domains = [\"example.test\"]\nlisten.data = \"127.0.0.1:0\"\nadmin.key = { file = \"admin.key\" }\n";
+    std::fs::write(&own, format!("data = \"data\"\n{configuration}")).unwrap();
+    end(Ambit::serve(&binary, &own, &data).await.unwrap()).await;
+    assert_eq!(create("two").await.0.as_deref(), Some("two.example.test"));
+
+    // One that means another folder by now is not followed there.
+    std::fs::write(&own, format!("data = \"other\"\n{configuration}")).unwrap();
+    let (host, told) = create("three").await;
+    assert!(host.is_none() && told.contains("own.toml"), "{told}");
+    end(Ambit::up_on(&binary, &data, None).await.unwrap()).await;
+    assert_eq!(create("three").await.0.as_deref(), Some("three.localhost"));
 }

@@ -30,7 +30,7 @@ pub(crate) struct Report {
     pub(crate) written: u64,
     pub(crate) unchanged: u64,
     pub(crate) chunks: u64,
-    /// Documents the guardrail kept out.
+    /// Documents that were kept out: by the guardrail, with its category, or because no index takes them, with the reason.
     pub(crate) rejected: Vec<Value>,
 }
 
@@ -42,9 +42,12 @@ impl Report {
         );
         for rejected in &self.rejected {
             text.push_str(&format!(
-                "\nrejected by the guardrail: {} ({})",
+                "\nrejected: {}: {}",
                 rejected["id"].as_str().unwrap_or("-"),
-                rejected["category"].as_str().unwrap_or("-")
+                rejected["reason"]
+                    .as_str()
+                    .or(rejected["category"].as_str())
+                    .unwrap_or("-")
             ));
         }
         text

@@ -2,13 +2,14 @@
 //!
 //! A batch is a number of lines, one document each, so that a client loads a large folder in many small requests: each is answered with
 //! what it did, repeating one costs a hash per document, and a broken load goes on where it stopped. Every text passes the guardrail's
-//! `ingest` stage first; a document it rejects is named in the answer and the others are stored.
+//! `ingest` stage first. A document it rejects, or that the retrieval component cannot take, is named in the answer with the reason, and the
+//! others are stored.
 
 use super::{Admin, Answer, Asked, At, one};
 use crate::openai::json::{self, Bad};
 use ambit_capabilities::{
     guardrail::Stage,
-    retrieval::{self, Attribute, Document, IngestReport, MediaType},
+    retrieval::{self, Attribute, Document, IngestReport, MediaType, RetrievalError},
 };
 use ambit_session::Tenant as Live;
 use ambit_types::{CallContext, CollectionName, Error, ErrorKind, TenantSlug};
@@ -23,7 +24,6 @@ const MAX_DOCUMENTS: usize = 1000;
 const CALL_DOCUMENTS: usize = 64;
 const CALL_BYTES: usize = 512 << 10;
 const MAX_ID: usize = 1024;
-const MAX_ATTRIBUTES: usize = 64;
 
 #[derive(Deserialize)]
 pub(super) struct Prefix {
@@ -41,19 +41,12 @@ pub(super) async fn load(
     let documents = parse(&read.bytes)?;
     store.ensure_collection(&name, None).await?;
     let context = admin.context(&tenant);
-    let retriever = live.retriever.as_ref().ok_or_else(no_retrieval)?;
-    let mut sum = IngestReport::default();
-    let mut rejected = Vec::new();
+    let (mut sum, mut rejected) = (IngestReport::default(), Vec::new());
     for batch in batches(documents) {
         let (kept, refused) = judged(&live, &context, batch).await?;
-        rejected.extend(refused);
-        let report = retriever
-            .ingest(&context, &live.retrieval, &name, kept)
-            .await
-            .map_err(Error::from)?;
-        sum.written += report.written;
-        sum.unchanged += report.unchanged;
-        sum.chunks += report.chunks;
+        let (report, unfit) = stored(&live, &context, &name, kept).await?;
+        add(&mut sum, &report);
+        rejected.extend(refused.into_iter().chain(unfit));
     }
     one(
         json!({"written": sum.written, "unchanged": sum.unchanged, "chunks": sum.chunks, "rejected": rejected}),
@@ -76,7 +69,7 @@ pub(super) async fn remove(
         .delete(&admin.context(&tenant), &live.retrieval, &name, &prefix)
         .await
         .map_err(Error::from)?;
-    one(json!({ "deleted": deleted }))
+    one(json!({ "removed": deleted }))
 }
 
 fn no_retrieval() -> Error {
@@ -118,6 +111,40 @@ async fn judged(
         }
     }
     Ok((kept, rejected))
+}
+
+/// Stores documents. What the component takes amiss in one of them (an id used twice, an attribute that is too long) keeps none of the
+/// others out: a load of many thousands does not stop at one odd row, and one that is repeated gets past it.
+async fn stored(
+    live: &Live,
+    context: &CallContext,
+    name: &CollectionName,
+    documents: Vec<Document>,
+) -> Result<(IngestReport, Vec<Value>), Error> {
+    let retriever = live.retriever.as_ref().ok_or_else(no_retrieval)?;
+    let ingest = |documents| retriever.ingest(context, &live.retrieval, name, documents);
+    match ingest(documents.clone()).await {
+        Err(RetrievalError::Invalid(_)) => {}
+        report => return Ok((report?, Vec::new())),
+    }
+    let (mut sum, mut rejected) = (IngestReport::default(), Vec::new());
+    for document in documents {
+        let id = document.id.clone();
+        match ingest(vec![document]).await {
+            Ok(report) => add(&mut sum, &report),
+            Err(RetrievalError::Invalid(reason)) => {
+                rejected.push(json!({"id": id, "reason": reason}));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok((sum, rejected))
+}
+
+fn add(sum: &mut IngestReport, report: &IngestReport) {
+    sum.written += report.written;
+    sum.unchanged += report.unchanged;
+    sum.chunks += report.chunks;
 }
 
 /// Documents in pieces that a component can take in one call. A large one is alone.
@@ -201,11 +228,6 @@ fn document(mut map: Map<String, Value>) -> Result<Document, Bad> {
             nested => retrieval::Value::Text(nested.to_string()),
         };
         attributes.push(Attribute { name, value });
-    }
-    if attributes.len() > MAX_ATTRIBUTES {
-        return Err(Bad::new(format!(
-            "has more than {MAX_ATTRIBUTES} attributes"
-        )));
     }
     Ok(Document {
         id,
