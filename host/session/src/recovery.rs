@@ -4,17 +4,21 @@
 //! journal and whose outcome is not may have happened or not: the event names it, and nothing is tried again.
 
 use crate::record::header;
-use ambit_store::{Append, Event, NewEvent, Session, SessionState, Store, StoreError};
-use futures::future::try_join_all;
+use ambit_store::{Append, EventFacts, NewEvent, Session, SessionState, Store, StoreError};
+use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
 /// Sessions closed, and events read, at a time.
 const PAGE: u32 = 256;
+/// Sessions read at the same time: no more than the database reads at once, so that none waits in vain for its turn.
+const AT_ONCE: usize = 4;
 
 /// Closes every open session; the number closed. Only for the one process that owns the data: another's sessions may be at work.
 ///
+/// A session that cannot be closed stays open, is logged and is tried again at the next start: it keeps nobody from serving.
+///
 /// # Errors
-/// The store cannot be read or written.
+/// The open sessions cannot be listed.
 pub async fn close_abandoned(store: &Store) -> Result<usize, StoreError> {
     let mut closed = 0;
     loop {
@@ -22,10 +26,21 @@ pub async fn close_abandoned(store: &Store) -> Result<usize, StoreError> {
             .operator()
             .sessions_in_state(SessionState::Open, PAGE)
             .await?;
-        // Together: the journal writes what waits in one commit.
-        try_join_all(open.iter().map(|session| close(store, session))).await?;
-        closed += open.len();
-        if open.len() < PAGE as usize {
+        let closing = open.iter().map(async |session| {
+            let done = close(store, session).await;
+            if let Err(error) = &done {
+                tracing::warn!(session = %session.id, error = error as &dyn std::error::Error, "a session an earlier process left open could not be closed");
+            }
+            done.is_ok()
+        });
+        let done = stream::iter(closing)
+            .buffer_unordered(AT_ONCE)
+            .filter(|done| std::future::ready(*done))
+            .count()
+            .await;
+        closed += done;
+        // The next page begins with those that could not be closed.
+        if open.len() < PAGE as usize || done < open.len() {
             return Ok(closed);
         }
     }
@@ -49,7 +64,8 @@ async fn unsettled(store: &Store, session: &Session) -> Result<Option<Value>, St
     let store = store.tenant(session.tenant);
     let (mut after, mut begun) = (0, None);
     loop {
-        let events = store.events(session.id, after, PAGE).await?;
+        // Without their bodies: a conversation's may be megabytes each, and none of it matters here.
+        let events = store.event_facts(session.id, after, PAGE).await?;
         for event in &events {
             match event.kind.as_str() {
                 "intent" => begun = effect(event),
@@ -64,6 +80,6 @@ async fn unsettled(store: &Store, session: &Session) -> Result<Option<Value>, St
     }
 }
 
-fn effect(event: &Event) -> Option<Value> {
+fn effect(event: &EventFacts) -> Option<Value> {
     event.header.facts.get("effect").cloned()
 }

@@ -47,8 +47,8 @@ mod tests;
 pub use config::{Database, JournalConfig, PostgresConfig, StoreConfig};
 pub use error::StoreError;
 pub use journal::{
-    Append, Appended, Event, Header, Journal, NewEvent, NewSession, SCHEMA_VERSION, Session,
-    SessionState, Usage, VerifiedChain,
+    Append, Appended, Event, EventFacts, Header, Journal, NewEvent, NewSession, SCHEMA_VERSION,
+    Session, SessionState, Usage, VerifiedChain,
 };
 pub use operator::Operator;
 pub use records::{

@@ -256,7 +256,7 @@ impl Operator {
         rows.iter().map(session_from).collect()
     }
 
-    /// Removes whole sessions that are closed and unchanged since `before_ms`; the number removed.
+    /// Removes whole sessions that are closed and unchanged since `before_ms`, and those left open a day before; the number removed.
     pub async fn prune_sessions(&self, before_ms: i64) -> Result<u64> {
         retention::prune(&self.db, before_ms).await
     }

@@ -1,5 +1,5 @@
-//! What is not kept for ever: whole closed sessions. Part of a session is never removed, because the rest would no longer be the chain
-//! that was recorded.
+//! What is not kept for ever: whole sessions, closed ones and those whose process died. Part of a session is never removed, because the rest
+//! would no longer be the chain that was recorded.
 
 use crate::{
     Result, SessionState,
@@ -9,12 +9,17 @@ use crate::{
 /// Sessions removed in one transaction: bounds how long SQLite's only writer is held.
 const BATCH: i64 = 10;
 
+/// What an open session is given beyond the rest: no request is at work for so long, so its process is gone. On a database that nodes share
+/// nobody closes it.
+const OPEN_MS: i64 = 24 * 3600 * 1000;
+
 pub(crate) async fn prune(db: &Db, before_ms: i64) -> Result<u64> {
     let mut pruned = 0;
-    for state in [
-        SessionState::Finished,
-        SessionState::Failed,
-        SessionState::Interrupted,
+    for (state, before_ms) in [
+        (SessionState::Finished, before_ms),
+        (SessionState::Failed, before_ms),
+        (SessionState::Interrupted, before_ms),
+        (SessionState::Open, before_ms.saturating_sub(OPEN_MS)),
     ] {
         loop {
             let mut tx = db.write(Access::Operator).await?;

@@ -104,13 +104,7 @@ pub(crate) async fn server() -> Option<&'static Server> {
         .get_or_init(|| async {
             let server = Server::start(false);
             if let Err(reason) = &server {
-                #[expect(
-                    clippy::print_stderr,
-                    reason = "a test harness talks to whoever runs the tests"
-                )]
-                {
-                    eprintln!("SKIP: tests on PostgreSQL: {reason}");
-                }
+                ambit_skips::skipped(&["tests on PostgreSQL: ", reason].concat());
             }
             server
         })

@@ -142,6 +142,14 @@ pub struct Event {
     pub previous_hash: Digest,
 }
 
+/// What an event says in clear.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventFacts {
+    pub seq: i64,
+    pub kind: String,
+    pub header: Header,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
     pub tenant: TenantId,

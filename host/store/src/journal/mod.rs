@@ -8,8 +8,8 @@ mod rows;
 mod writer;
 
 pub use event::{
-    Append, Appended, Event, Header, NewEvent, NewSession, SCHEMA_VERSION, Session, SessionState,
-    Usage, VerifiedChain,
+    Append, Appended, Event, EventFacts, Header, NewEvent, NewSession, SCHEMA_VERSION, Session,
+    SessionState, Usage, VerifiedChain,
 };
 
 pub(crate) use event::{Stored, session_from};

@@ -2,8 +2,8 @@
 
 use super::TenantStore;
 use crate::{
-    Digest, Event, Result, Session, StoreError, VerifiedChain,
-    db::statements,
+    Digest, Event, EventFacts, Result, Session, StoreError, VerifiedChain,
+    db::{Row, statements},
     journal::{Stored, session_from},
 };
 use ambit_types::SessionId;
@@ -46,6 +46,30 @@ impl TenantStore {
             .into_iter()
             .map(Stored::into_event)
             .collect()
+    }
+
+    /// As [`TenantStore::events`], without the bodies.
+    pub async fn event_facts(
+        &self,
+        session: SessionId,
+        after_seq: i64,
+        limit: u32,
+    ) -> Result<Vec<EventFacts>> {
+        let rows = self
+            .query(EVENT_FACTS_PAGE)
+            .bind(session.to_string())
+            .bind(after_seq)
+            .bind(i64::from(limit))
+            .all(&mut self.read().await?)
+            .await?;
+        let facts = |row: &Row| {
+            Ok(EventFacts {
+                seq: row.int(0)?,
+                kind: row.text(1)?,
+                header: row.json(2)?,
+            })
+        };
+        rows.iter().map(facts).collect()
     }
 
     /// Recomputes every hash of the session's chain, and compares it with the head kept when the session's state last changed.
@@ -116,6 +140,7 @@ statements! {
         WHERE tenant = $1 AND session = $2";
     SESSION_PAGE = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash FROM sessions \
         WHERE tenant = $1 AND session < $2 ORDER BY session DESC LIMIT $3";
+    EVENT_FACTS_PAGE = "SELECT seq, kind, header FROM events WHERE tenant = $1 AND session = $2 AND seq > $3 ORDER BY seq LIMIT $4";
     EVENT_PAGE = "SELECT seq, schema_version, kind, time_ms, header, body, content_hash, previous_hash FROM events \
         WHERE tenant = $1 AND session = $2 AND seq > $3 ORDER BY seq LIMIT $4";
 }

@@ -65,7 +65,14 @@ async fn retention_removes_whole_closed_sessions() {
                 Err(StoreError::NotFound { .. })
             ));
         }
+        // What a killed process left open on a shared database goes too, a day later; what waits for an answer stays.
+        let day = 24 * 3600 * 1000;
+        let prune = |after: i64| operator.prune_sessions(crate::now_ms() + after);
         assert_eq!(acme.verify_chain(open).await.unwrap().events, 1);
+        assert_eq!(prune(day - 60_000).await.unwrap(), 0);
+        assert_eq!(prune(day + 60_000).await.unwrap(), 1);
+        assert_eq!(acme.session(open).await.unwrap(), None);
+        assert_eq!(acme.events(open, 0, 10).await.unwrap(), []);
         assert_eq!(acme.verify_chain(suspended).await.unwrap().events, 1);
     })
     .await;
