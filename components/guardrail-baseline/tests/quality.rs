@@ -1,34 +1,17 @@
 //! Floors on labelled text, where it is present. The aims are for text nobody tuned on; these floors only keep a change
 //! from losing what was reached.
 
-#![allow(clippy::print_stderr, reason = "a skipped check says why")]
-
 mod support;
 
 use guardrail_baseline::Stage;
-use support::{Injection, Pii, Secrets, findings, is_attack, rows, shared_data, text};
-
-macro_rules! data_or_skip {
-    () => {
-        match shared_data() {
-            Some(data) => data,
-            None => {
-                eprintln!(
-                    "skipped: no labelled data beside the workspace and AMBIT_SHARED is not set"
-                );
-                return;
-            }
-        }
-    };
-}
+use support::{Injection, Pii, Secrets, findings, is_attack, rows, text};
 
 #[test]
 fn direct_attacks_and_trigger_words() {
-    let data = data_or_skip!();
-    let score = Injection::of(
-        Stage::Input,
-        &rows(&data.join("injection-dev/direct.jsonl")),
-    );
+    let Some(data) = ambit_skips::data("injection-dev") else {
+        return;
+    };
+    let score = Injection::of(Stage::Input, &rows(&data.join("direct.jsonl")));
     assert!(
         score.rate(1) >= 0.95,
         "recall {}: {:#?}",
@@ -45,11 +28,10 @@ fn direct_attacks_and_trigger_words() {
 
 #[test]
 fn instructions_in_data() {
-    let data = data_or_skip!();
-    let score = Injection::of(
-        Stage::Retrieved,
-        &rows(&data.join("injection-dev/indirect.jsonl")),
-    );
+    let Some(data) = ambit_skips::data("injection-dev") else {
+        return;
+    };
+    let score = Injection::of(Stage::Retrieved, &rows(&data.join("indirect.jsonl")));
     assert!(
         score.rate(0) <= 0.03,
         "false positives {}: {:#?}",
@@ -61,8 +43,10 @@ fn instructions_in_data() {
 
 #[test]
 fn personal_data() {
-    let data = data_or_skip!();
-    let score = Pii::of(&rows(&data.join("pii-dev/data.jsonl")));
+    let Some(data) = ambit_skips::data("pii-dev") else {
+        return;
+    };
+    let score = Pii::of(&rows(&data.join("data.jsonl")));
     assert!(
         score.recall() >= 0.95 && score.precision() >= 0.90,
         "{:#?}",
@@ -72,8 +56,10 @@ fn personal_data() {
 
 #[test]
 fn secrets_in_configuration() {
-    let data = data_or_skip!();
-    let score = Secrets::of(&rows(&data.join("secrets-dev/data.jsonl")));
+    let Some(data) = ambit_skips::data("secrets-dev") else {
+        return;
+    };
+    let score = Secrets::of(&rows(&data.join("data.jsonl")));
     assert!(
         score.files == score.with_secret && score.lines >= 30 && score.false_lines <= 2,
         "{:#?}",
@@ -83,10 +69,12 @@ fn secrets_in_configuration() {
 
 #[test]
 fn science_is_not_flagged() {
-    let data = data_or_skip!();
+    let Some(data) = ambit_skips::data("ir-cranfield") else {
+        return;
+    };
     let mut wrong = Vec::new();
     let mut n = 0;
-    for file in ["ir-cranfield/corpus.jsonl", "ir-cranfield/queries.jsonl"] {
+    for file in ["corpus.jsonl", "queries.jsonl"] {
         for row in rows(&data.join(file)) {
             n += 1;
             wrong.extend(

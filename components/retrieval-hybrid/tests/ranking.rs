@@ -2,10 +2,6 @@
 //! of other shapes that are made here.
 #![cfg(not(target_family = "wasm"))]
 #![allow(
-    clippy::disallowed_methods,
-    reason = "a test may be told where the shared data lies"
-)]
-#![allow(
     clippy::print_stderr,
     reason = "the measured figures are for the reader of the test's output"
 )]
@@ -14,10 +10,7 @@ mod host;
 
 use host::Host;
 use retrieval_hybrid::{Document, MediaType, Query};
-use std::{
-    collections::{HashMap, HashSet},
-    path::PathBuf,
-};
+use std::collections::{HashMap, HashSet};
 
 fn document(id: &str, title: &str, media_type: MediaType, text: &str) -> Document {
     Document {
@@ -136,18 +129,9 @@ fn words(text: &str) -> Vec<String> {
         .collect()
 }
 
-fn shared() -> Option<PathBuf> {
-    let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared"));
-    let folder = std::env::var_os("AMBIT_SHARED")
-        .map_or_else(beside, PathBuf::from)
-        .join("data/ir-cranfield");
-    folder.join("corpus.jsonl").exists().then_some(folder)
-}
-
 #[test]
 fn cranfield() {
-    let Some(folder) = shared() else {
-        eprintln!("skipped: no data/ir-cranfield under $AMBIT_SHARED or ../shared");
+    let Some(folder) = ambit_skips::data("ir-cranfield") else {
         return;
     };
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();

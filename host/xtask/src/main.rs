@@ -9,6 +9,7 @@
 mod bench;
 mod build;
 mod lint;
+mod postgres;
 mod python;
 mod sh;
 mod test;

@@ -1,77 +1,77 @@
 //! Running the tests, and saying what was skipped.
 
-use crate::{build, python, sh};
-use anyhow::Result;
-use std::path::Path;
+use crate::{build, postgres, python, sh};
+use anyhow::{Context as _, Result, bail};
+use std::{collections::BTreeSet, fs, path::Path};
 
+/// Every stage runs, whatever became of those before it; what was left out is told last, where it is read.
 pub(crate) fn all(filter: Option<&str>) -> Result<()> {
-    postgres();
+    let skips = sh::target_folder().join("skips.txt");
+    fs::create_dir_all(sh::target_folder())?;
+    fs::write(&skips, "").with_context(|| format!("cannot write {}", skips.display()))?;
+    let mut environment = vec![("AMBIT_SKIPS", skips.to_string_lossy().into_owned())];
+    let mut left_out = BTreeSet::new();
+    match postgres::programs() {
+        Ok(folder) => {
+            // A server that is there and does not start is a failure, not a skip.
+            environment.push(("AMBIT_REQUIRE_POSTGRES", "1".to_owned()));
+            environment.push(("PATH", postgres::path_with(&folder)?));
+        }
+        Err(error) => {
+            left_out.insert(format!("SKIPPED tests on PostgreSQL: {error:#}"));
+        }
+    }
     build::all()?;
-    let mut arguments = vec![
-        "test",
-        "--release",
-        "--workspace",
-        "--all-targets",
-        "--no-fail-fast",
+    let targets = ["--all-targets", "--no-fail-fast"];
+    let stages = [
+        cargo(targets.iter().copied().chain(filter), &environment),
+        cargo(["--doc", "--no-fail-fast"], &environment),
+        clients(&environment[..1]),
     ];
-    arguments.extend(filter);
-    sh::run("cargo", arguments)?;
-    sh::run(
-        "cargo",
-        [
-            "test",
-            "--release",
-            "--workspace",
-            "--doc",
-            "--no-fail-fast",
-        ],
-    )?;
-    clients()?;
-    if !sh::root().join("../shared/data").is_dir() {
-        println!("SKIPPED quality floors on labelled data: no folder ../shared/data");
+    left_out.extend(read(&skips)?);
+    for line in &left_out {
+        println!("{line}");
+    }
+    println!("{} kinds of tests were skipped", left_out.len());
+    let failed: Vec<_> = stages
+        .into_iter()
+        .filter_map(|stage| Some(format!("{:#}", stage.err()?)))
+        .collect();
+    if !failed.is_empty() {
+        bail!("{}", failed.join("\n"));
     }
     Ok(())
 }
 
-/// Store tests need a PostgreSQL server's programs. They come from PATH or Debian's place, else from Debian's package.
-fn postgres() {
-    let found =
-        sh::output("initdb", &["--version"]).is_some() || Path::new("/usr/lib/postgresql").is_dir();
-    if found {
-        return;
-    }
-    let installed = sh::run(
-        "apt-get",
-        [
-            "install",
-            "-y",
-            "-q",
-            "--no-install-recommends",
-            "postgresql",
-        ],
-    );
-    if installed.is_err() {
-        println!(
-            "SKIPPED tests on PostgreSQL: install `initdb` and `postgres` (Debian: postgresql)"
-        );
-    }
+fn cargo<'a>(
+    arguments: impl IntoIterator<Item = &'a str>,
+    environment: &[(&str, String)],
+) -> Result<()> {
+    let all = ["test", "--release", "--workspace"]
+        .into_iter()
+        .chain(arguments);
+    sh::with("cargo", all, environment)
 }
 
 /// Unmodified clients against the real binary.
-fn clients() -> Result<()> {
-    let folder = sh::root().join("tests/clients");
-    if !folder.is_dir() {
-        return Ok(());
-    }
+fn clients(environment: &[(&str, String)]) -> Result<()> {
     let python = python::environment(&["openai"])?;
     let binary = sh::target().join("ambit").to_string_lossy().into_owned();
     let mock = sh::target()
         .join("ambit-mock-provider")
         .to_string_lossy()
         .into_owned();
+    let mut environment = environment.to_vec();
+    environment.extend([("AMBIT", binary), ("AMBIT_MOCK_PROVIDER", mock)]);
     sh::with(
         &python.to_string_lossy(),
         ["tests/clients/run.py"],
-        &[("AMBIT", binary), ("AMBIT_MOCK_PROVIDER", mock)],
+        &environment,
     )
+}
+
+/// Each line once: many processes may lack the same.
+fn read(skips: &Path) -> Result<BTreeSet<String>> {
+    let text = fs::read_to_string(skips)?;
+    Ok(text.lines().map(str::to_owned).collect())
 }

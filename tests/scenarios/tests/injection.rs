@@ -12,7 +12,6 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -64,14 +63,7 @@ impl Canary {
 
 /// Every text of the labelled data: id and text.
 fn texts() -> Option<Vec<(String, String)>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .nth(3)?
-        .join("shared/data/injection-dev");
-    if !folder.is_dir() {
-        say("SKIPPED injection: the labelled data is not here");
-        return None;
-    }
+    let folder = ambit_skips::data("injection-dev")?;
     let files = ["direct.jsonl", "indirect.jsonl"]
         .map(|name| std::fs::read_to_string(folder.join(name)).unwrap());
     let rows = files.iter().flat_map(|file| file.lines()).map(|line| {

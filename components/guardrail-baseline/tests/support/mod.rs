@@ -4,7 +4,7 @@
 
 use guardrail_baseline::{Action, Finding, Policy, Rule, Stage, check};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A policy that reports everything and changes nothing.
 pub(crate) fn flag_all(stage: Stage) -> Policy {
@@ -28,18 +28,6 @@ pub(crate) fn is_attack(stage: Stage, text: &str) -> bool {
     findings(stage, text)
         .iter()
         .any(|finding| finding.category == "prompt-injection")
-}
-
-/// The folder of labelled data: `AMBIT_SHARED`, or `shared` beside the workspace. None where there is none.
-pub(crate) fn shared_data() -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "a test is told by its environment where things are"
-    )]
-    let root = std::env::var_os("AMBIT_SHARED").map_or(beside, PathBuf::from);
-    let data = root.join("data");
-    data.is_dir().then_some(data)
 }
 
 pub(crate) fn rows(path: &Path) -> Vec<Value> {

@@ -171,11 +171,10 @@ fn what_is_no_set_is_an_error() {
 /// with the component's own parser, so that the two halves of the signature layer are tested as one.
 #[test]
 fn wycheproof_signatures() {
-    let path = shared_data("jose-wycheproof-dev/json_web_signature_test.json");
-    let Ok(text) = std::fs::read(&path) else {
-        skipped(&format!("{} is absent", path.display()));
+    let Some(path) = ambit_skips::data("jose-wycheproof-dev/json_web_signature_test.json") else {
         return;
     };
+    let text = std::fs::read(path).unwrap();
     let vectors: Value = serde_json::from_slice(&text).unwrap();
     let (mut accepted, mut refused) = (0, 0);
     for group in vectors["testGroups"].as_array().unwrap() {
@@ -215,18 +214,4 @@ fn accepts(set: &KeySet, jws: &str) -> bool {
         signed.message,
         &signed.signature,
     ) == Some(true)
-}
-
-/// Labelled data lies beside the checkout, or where `AMBIT_SHARED` says.
-#[expect(clippy::disallowed_methods, reason = "tests find their data so")]
-fn shared_data(name: &str) -> std::path::PathBuf {
-    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared");
-    let root =
-        std::env::var_os("AMBIT_SHARED").map_or_else(|| beside.into(), std::path::PathBuf::from);
-    root.join("data").join(name)
-}
-
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
-fn skipped(why: &str) {
-    eprintln!("skipped: {why}");
 }
