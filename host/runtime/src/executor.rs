@@ -2,7 +2,8 @@
 //!
 //! A guest may spin until its limit is spent, so it never runs on an I/O thread. The executor's own threads serve the tenants in
 //! turn: each has a bounded queue and a cap on jobs in flight that is one less than the threads, so one tenant's jobs can neither
-//! fill another's queue nor take the last thread. A job is one closure: several pure calls of a request go in one, because handing over
+//! fill another's queue nor take the last thread. While others wait, a tenant that has half of the threads gets no further one: two that
+//! are busy cannot keep all of them from a third. A job is one closure: several pure calls of a request go in one, because handing over
 //! costs more than a call.
 //!
 //! A job whose caller has gone away before it began is not run; one that has begun ends by its own limits.
@@ -57,6 +58,8 @@ struct Shared {
     work: Condvar,
     /// Jobs one tenant may have in flight.
     cap: usize,
+    /// Jobs it may have in flight before those who have fewer.
+    half: usize,
 }
 
 #[derive(Default)]
@@ -85,6 +88,7 @@ impl Executor {
             state: Mutex::default(),
             work: Condvar::new(),
             cap: threads - 1,
+            half: threads / 2,
         });
         let threads = (0..threads)
             .map(|n| {
@@ -161,7 +165,7 @@ impl Shared {
             if state.stopped {
                 return;
             }
-            let Some((id, job)) = state.take() else {
+            let Some((id, job)) = state.take(self.half) else {
                 self.work.wait(&mut state);
                 continue;
             };
@@ -192,8 +196,11 @@ impl State {
         give
     }
 
-    fn take(&mut self) -> Option<(TenantId, Job)> {
-        let id = self.turns.pop_front()?;
+    /// The next job: of the first tenant whose turn it is and which has less than half of the threads, else of the first.
+    fn take(&mut self, half: usize) -> Option<(TenantId, Job)> {
+        let modest = |id: &TenantId| self.tenants.get(id).is_some_and(|q| q.in_flight < half);
+        let place = self.turns.iter().position(modest).unwrap_or(0);
+        let id = self.turns.remove(place)?;
         let queue = self.tenants.get_mut(&id)?;
         queue.queued = false;
         let job = queue.waiting.pop_front()?;
@@ -364,6 +371,36 @@ mod tests {
                 (5..=15).contains(&early),
                 "about a third of the first half, where first come first served would be 20, 10, 0: {early}"
             );
+        }
+    }
+
+    #[tokio::test]
+    async fn who_has_half_of_the_threads_waits_for_those_who_have_less() {
+        let executor = Arc::new(Executor::start(4).unwrap());
+        let [loud, louder, quiet] = ["loud", "louder", "quiet"].map(|name| tenant(name, 10));
+        let (gate, first) = (Arc::new(Barrier::new(4)), Arc::new(Barrier::new(2)));
+        let mut holders = vec![hold(&executor, &louder, &first).await];
+        for tenant in [&loud, &loud, &louder] {
+            holders.push(hold(&executor, tenant, &gate).await);
+        }
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut jobs = Vec::new();
+        for (waiting, tenant) in [&loud, &quiet].into_iter().enumerate() {
+            let (order, id) = (order.clone(), tenant.id());
+            jobs.push(spawn(&executor, tenant, move || order.lock().push(id)));
+            while executor.waiting() <= waiting {
+                tokio::task::yield_now().await;
+            }
+        }
+        // One thread becomes free: the quiet tenant has it, although it came last.
+        first.wait();
+        for job in jobs {
+            job.await.unwrap().unwrap();
+        }
+        assert_eq!(*order.lock(), [quiet.id(), loud.id()]);
+        gate.wait();
+        for holder in holders {
+            holder.await.unwrap().unwrap();
         }
     }
 

@@ -4,6 +4,7 @@
 //! `ambit:guardrail` (release only forward and on character boundaries, masks in order, bounded state), caps the text that may
 //! be held back, and answers an error, never text, where a component fails or breaks any of it: a guardrail fails closed.
 
+mod batch;
 mod filter;
 mod host;
 mod policy;
@@ -14,6 +15,7 @@ pub use policy::{Action, Rule, Rules, Stage};
 use crate::{Failure, LoadError};
 use ambit_runtime::{Admitted, CallScope, Pure, Runtime, Tenant};
 use ambit_types::CallContext;
+use batch::Batch;
 use filter::{Filter, Judged};
 use host::{Guest, Lookups};
 use std::sync::Arc;
@@ -22,8 +24,6 @@ use std::sync::Arc;
 const HELD_CAP: usize = 64 * 1024;
 /// The category of that rejection.
 pub const HELD_TOO_LONG: &str = "held-too-long";
-/// A text is judged whole in one call up to this size, beyond in pieces, so that no call's limits depend on a caller's size.
-const ONE_CALL_CAP: usize = 64 * 1024;
 
 /// Something found, whatever was done about it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -66,6 +66,8 @@ pub struct Checked {
 pub struct Released {
     /// May be sent now: judged, masks applied. Often shorter or longer than what was pushed.
     pub text: String,
+    /// Something of it was replaced.
+    pub masked: bool,
     /// Reported for the first time.
     pub findings: Vec<Finding>,
     /// Nothing more will be released.
@@ -118,7 +120,7 @@ impl Guardrail {
             .ok_or_else(|| Failure::Contract("no verdict".to_owned()))
     }
 
-    /// Judges whole texts, each for itself, with one hand-over to another thread. The verdicts are in the texts' order.
+    /// Judges whole texts of one stage, each for itself; see [`Guardrail::check_each`].
     ///
     /// # Errors
     ///
@@ -129,27 +131,40 @@ impl Guardrail {
         stage: Stage,
         texts: Vec<String>,
     ) -> Result<Vec<Checked>, Failure> {
-        let (guardrail, scope) = (self.clone(), self.scope(ctx));
-        let job = move || {
-            texts
-                .iter()
-                .map(|text| guardrail.0.check(&scope, stage, text))
-                .collect()
-        };
-        self.0
-            .runtime
-            .executor()
-            .run(&self.tenant(ctx), job)
-            .await?
+        self.check_each(ctx, texts.into_iter().map(|text| (stage, text)).collect())
+            .await
+    }
+
+    /// Judges whole texts, each for itself and at its stage. The verdicts are in the texts' order.
+    ///
+    /// What fits one turn (a usual request does) costs one hand-over to another thread; more of it takes further turns, between which
+    /// others have theirs, and which end when the caller goes away.
+    ///
+    /// # Errors
+    ///
+    /// When the component fails on any of them, or all together take longer than a request's share.
+    pub async fn check_each(
+        &self,
+        ctx: &CallContext,
+        texts: Vec<(Stage, String)>,
+    ) -> Result<Vec<Checked>, Failure> {
+        let (tenant, mut batch) = (self.tenant(ctx), Batch::new(texts));
+        while !batch.is_done() {
+            let (guardrail, scope) = (self.clone(), CallScope::new(tenant.clone(), ctx.deadline));
+            let turn = move || batch.turn(&guardrail.0, &scope).map(|()| batch);
+            batch = self.0.runtime.executor().run(&tenant, turn).await??;
+        }
+        Ok(batch.into_checked())
     }
 
     /// Begins to judge a text that arrives in pieces.
     #[must_use]
     pub fn stream(&self, ctx: &CallContext, stage: Stage) -> GuardStream {
+        let tenant = self.tenant(ctx);
         GuardStream {
             guardrail: self.clone(),
-            tenant: self.tenant(ctx),
-            scope: self.scope(ctx),
+            scope: CallScope::new(tenant.clone(), ctx.deadline),
+            tenant,
             stage,
             state: State::Open(Filter::new(HELD_CAP)),
         }
@@ -158,44 +173,9 @@ impl Guardrail {
     fn tenant(&self, ctx: &CallContext) -> Arc<Tenant> {
         self.0.runtime.tenant(ctx.tenant, &ctx.tenant_slug)
     }
-
-    fn scope(&self, ctx: &CallContext) -> CallScope {
-        CallScope::new(self.tenant(ctx), ctx.deadline)
-    }
 }
 
 impl Inner {
-    fn check(&self, scope: &CallScope, stage: Stage, text: &str) -> Result<Checked, Failure> {
-        // The whole text is here already, so holding it back costs nothing.
-        let mut filter = Filter::new(usize::MAX);
-        let mut checked = Checked {
-            text: String::with_capacity(text.len()),
-            masks: Vec::new(),
-            findings: Vec::new(),
-            rejection: None,
-        };
-        let mut rest = text;
-        loop {
-            let (piece, more) = rest.split_at(rest.floor_char_boundary(ONE_CALL_CAP));
-            let judged = self.judge(scope, stage, &mut filter, piece, more.is_empty())?;
-            checked.findings.extend(judged.findings);
-            if judged.rejection.is_some() {
-                return Ok(Checked {
-                    text: String::new(),
-                    masks: Vec::new(),
-                    rejection: judged.rejection,
-                    ..checked
-                });
-            }
-            checked.text.push_str(&judged.text);
-            checked.masks.extend(judged.masks);
-            if more.is_empty() {
-                return Ok(checked);
-            }
-            rest = more;
-        }
-    }
-
     /// One call of the component over the next piece of a text.
     fn judge(
         &self,
@@ -291,6 +271,7 @@ impl GuardStream {
         };
         Ok(Released {
             text: judged.text,
+            masked: !judged.masks.is_empty(),
             findings: judged.findings,
             rejection: judged.rejection,
         })

@@ -1,5 +1,6 @@
 use crate::support::{admitted, block_on, context, runtime};
 use ambit_capabilities::guardrail::{Action, Guardrail, Rule, Rules, Stage};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn rules() -> Rules {
     let rule = |stage, category: &str, action| {
@@ -82,6 +83,82 @@ fn masks_whole_texts_and_says_what_it_found() {
     });
 }
 
+/// More text than a request can bring, in texts of all sizes.
+fn flood() -> Vec<String> {
+    let mut texts = vec!["x".to_owned(); 4096];
+    texts.push("plain words and nothing else. ".repeat(280_000));
+    texts
+}
+
+#[test]
+fn a_small_request_does_not_wait_for_large_ones() {
+    block_on(async {
+        let guardrail = guardrail();
+        let finished = AtomicUsize::new(0);
+        let contexts = ["loud", "louder"].map(context);
+        // Of two tenants, as many at once as there are threads and more.
+        let floods = (0..8).map(|n| {
+            let ctx = contexts[n % 2].clone();
+            let (guardrail, finished) = (&guardrail, &finished);
+            async move {
+                let judged = guardrail.check_all(&ctx, Stage::Input, flood()).await;
+                judged.unwrap();
+                finished.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let mut floods = Box::pin(futures::future::join_all(floods));
+        let quiet = async {
+            let ctx = context("quiet");
+            for _ in 0..5 {
+                let text = TEXT.to_owned();
+                let checked = guardrail.check(&ctx, Stage::Input, text).await.unwrap();
+                assert_eq!(checked.masks.len(), 2);
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = &mut floods => {}
+            () = quiet => {}
+        }
+        let finished = finished.load(Ordering::Relaxed);
+        assert_eq!(finished, 0, "a small request waited for a large one");
+        // What nobody waits for any more ends: the queues are empty soon, and the threads idle.
+        drop(floods);
+        let executor = runtime().executor();
+        while executor.waiting() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let ctx = context("loud");
+        let checked = guardrail.check(&ctx, Stage::Input, TEXT.to_owned()).await;
+        assert_eq!(checked.unwrap().masks.len(), 2);
+    });
+}
+
+#[test]
+fn each_text_has_its_own_stage() {
+    block_on(async {
+        let rule = |action| Rule {
+            category: "pii".to_owned(),
+            action,
+        };
+        let rules = [
+            (Stage::Input, rule(Action::Mask)),
+            (Stage::ToolResult, rule(Action::Reject)),
+        ];
+        let rules = rules.into_iter().collect();
+        let admitted = admitted("guardrail-baseline");
+        let guardrail = Guardrail::new(runtime(), &admitted, rules).unwrap();
+        let texts = [Stage::Input, Stage::ToolResult].map(|stage| (stage, TEXT.to_owned()));
+        let checked = guardrail.check_each(&context("acme"), texts.into()).await;
+        let came_to: Vec<_> = checked
+            .unwrap()
+            .iter()
+            .map(|checked| (checked.masks.len(), checked.rejection.is_some()))
+            .collect();
+        assert_eq!(came_to, [(2, false), (0, true)]);
+    });
+}
+
 #[test]
 fn a_stream_split_anywhere_releases_what_the_whole_text_would() {
     block_on(async {
@@ -93,10 +170,18 @@ fn a_stream_split_anywhere_releases_what_the_whole_text_would() {
             .unwrap();
         for split in (0..=TEXT.len()).filter(|split| TEXT.is_char_boundary(*split)) {
             let mut stream = guardrail.stream(&ctx, Stage::Output);
-            let mut out = stream.push(TEXT[..split].to_owned()).await.unwrap().text;
-            out += &stream.push(TEXT[split..].to_owned()).await.unwrap().text;
-            out += &stream.finish().await.unwrap().text;
-            assert_eq!(out, whole.text, "split at {split}");
+            let mut out = stream.push(TEXT[..split].to_owned()).await.unwrap();
+            let mut masked = out.masked;
+            for last in [false, true] {
+                let released = match last {
+                    false => stream.push(TEXT[split..].to_owned()).await.unwrap(),
+                    true => stream.finish().await.unwrap(),
+                };
+                masked |= released.masked;
+                out.text += &released.text;
+            }
+            assert_eq!(out.text, whole.text, "split at {split}");
+            assert!(masked, "and says that something was replaced");
         }
         let mut stream = guardrail.stream(&ctx, Stage::Output);
         let (mut out, mut findings) = (String::new(), 0);
