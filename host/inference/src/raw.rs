@@ -53,6 +53,8 @@ pub struct RawChat {
     choices: u32,
     logprobs: bool,
     texts: Vec<TextSpan>,
+    /// Messages that hold a tool's answer, in order.
+    of_tools: Vec<u32>,
 }
 
 object! {
@@ -123,15 +125,18 @@ impl RawChat {
                 .unwrap_or(false),
         };
         let mut texts = Vec::with_capacity(messages.len());
+        let mut of_tools = Vec::new();
         for (index, message) in messages.iter().enumerate() {
-            message
-                .texts(&body, u32::try_from(index).unwrap_or(u32::MAX), &mut texts)
-                .map_err(|error| {
-                    fault(
-                        "messages",
-                        &format!("message {index} cannot be read: {error}"),
-                    )
-                })?;
+            let number = u32::try_from(index).unwrap_or(u32::MAX);
+            if message.is_of_tool() {
+                of_tools.push(number);
+            }
+            message.texts(&body, number, &mut texts).map_err(|error| {
+                fault(
+                    "messages",
+                    &format!("message {index} cannot be read: {error}"),
+                )
+            })?;
         }
         Ok(Self {
             model,
@@ -143,6 +148,7 @@ impl RawChat {
             choices: read.n.unwrap_or(1),
             logprobs: read.logprobs.unwrap_or(false),
             texts,
+            of_tools,
             body,
         })
     }
@@ -187,6 +193,12 @@ impl RawChat {
     #[must_use]
     pub fn texts(&self) -> &[TextSpan] {
         &self.texts
+    }
+
+    /// Whether one of [`texts`](Self::texts) is what a tool answered.
+    #[must_use]
+    pub fn is_of_tool(&self, text: &TextSpan) -> bool {
+        self.of_tools.binary_search(&text.index).is_ok()
     }
 
     /// The body as it is.

@@ -71,6 +71,7 @@ object! {
 object! {
     /// A message of a request, a message of an answer, or a delta: the fields that hold text are the same.
     pub(crate) struct Said<'a> {
+        role: Option<&'a RawValue>,
         content: Option<&'a RawValue>,
         refusal: Option<&'a RawValue>,
         reasoning_content: Option<&'a RawValue>,
@@ -242,6 +243,17 @@ impl<'a> Said<'a> {
             });
         }
         Ok(())
+    }
+
+    /// What a tool answered: data that somebody else wrote. `function` is what came before `tool`.
+    pub(crate) fn is_of_tool(&self) -> bool {
+        self.role.is_some_and(|role| match role.get() {
+            "\"tool\"" | "\"function\"" => true,
+            // Another spelling of the same word.
+            escaped if escaped.contains('\\') => serde_json::from_str::<String>(escaped)
+                .is_ok_and(|role| matches!(role.as_str(), "tool" | "function")),
+            _ => false,
+        })
     }
 
     fn calls(&self) -> impl Iterator<Item = &Call<'a>> {

@@ -10,18 +10,15 @@ use crate::{
     guard::Guard,
     observer::Observer,
     platform::Platform,
-    record::{Recorder, header},
+    record::{INTERRUPTED, Recorder, header},
+    reply::Underway,
     tenants::{LiveAgent, Tenant},
     tools::Offer,
 };
-use ambit_capabilities::{
-    agent::{
-        Answer, Decision, Definition, Event, Finish, Message as NewMessage, Move,
-        Role as AgentRole, Turn, TurnClock,
-    },
-    guardrail::Stage,
+use ambit_capabilities::agent::{
+    Answer, Decision, Definition, Event, Finish, Move, Turn, TurnClock,
 };
-use ambit_inference::{FinishReason, Message, Role, ToolCall, Usage};
+use ambit_inference::{FinishReason, ToolCall, Usage};
 use ambit_store::SessionState;
 use ambit_types::{CallContext, Error, ErrorKind, SessionId};
 use serde_json::json;
@@ -88,6 +85,7 @@ impl Sessions {
             streamed: BTreeSet::new(),
             last_reply_calls: Vec::new(),
             model_calls: 0,
+            underway: None,
             sessions: self.clone(),
             context,
             tenant,
@@ -118,6 +116,7 @@ pub(crate) struct Run {
     /// Calls the last reply asked for: only these may be made or handed back.
     pub(crate) last_reply_calls: Vec<ToolCall>,
     pub(crate) model_calls: u32,
+    pub(crate) underway: Option<Underway>,
 }
 
 /// How a request ended well.
@@ -141,7 +140,8 @@ impl Run {
         let last = match ended {
             // A caller that is still there hears why.
             None => {
-                self.close(SessionState::Interrupted, tasks.reason()).await;
+                self.close(SessionState::Interrupted, tasks.reason(), INTERRUPTED)
+                    .await;
                 SessionEvent::Failed(stopping())
             }
             Some(Ok(ended)) => match self
@@ -156,7 +156,8 @@ impl Run {
                 Err(error) => SessionEvent::Failed(error),
             },
             Some(Err(error)) => {
-                self.close(SessionState::Failed, error.code()).await;
+                self.close(SessionState::Failed, error.code(), error.code())
+                    .await;
                 SessionEvent::Failed(error)
             }
         };
@@ -164,12 +165,11 @@ impl Run {
         let _ = self.events.send(last).await;
     }
 
-    async fn close(&mut self, state: SessionState, reason: &str) {
-        if let Err(error) = self
-            .recorder
-            .close(state, &[("reason", json!(reason))])
-            .await
-        {
+    /// Ends a session that did not end well, an effect under way with `code`.
+    async fn close(&mut self, state: SessionState, reason: &str, code: &'static str) {
+        let mut facts = vec![("reason", json!(reason))];
+        facts.extend(self.settle(code).map(|effect| ("unknown", json!(effect))));
+        if let Err(error) = self.recorder.close(state, &facts).await {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "a session's end could not be journalled"
@@ -199,63 +199,6 @@ impl Run {
             ErrorKind::LimitExceeded { limit: "steps" },
             format!("the agent did not finish within its {steps} steps"),
         ))
-    }
-
-    /// Judges what the caller wrote and numbers it.
-    async fn take_in(&mut self) -> Result<Vec<Event>, Error> {
-        let mut messages = std::mem::take(&mut self.turn.messages);
-        for (stage, of_tools) in [(Stage::Input, false), (Stage::ToolResult, true)] {
-            let places: Vec<usize> = (0..messages.len())
-                .filter(|i| {
-                    (messages[*i].role == Role::Tool) == of_tools && !messages[*i].text.is_empty()
-                })
-                .collect();
-            let texts = places.iter().map(|i| messages[*i].text.clone()).collect();
-            let masked = match self.guard.require(&mut self.recorder, stage, texts).await {
-                Ok(masked) => masked,
-                Err(error) => {
-                    // What was refused is not kept: only that it was.
-                    self.recorder.note(
-                        "request",
-                        &[
-                            ("agent", json!(self.agent.definition.name)),
-                            ("refused", json!(true)),
-                        ],
-                        &json!({}),
-                    )?;
-                    return Err(error);
-                }
-            };
-            for (place, text) in places.into_iter().zip(masked) {
-                if let Some(text) = text {
-                    messages[place].text = text;
-                }
-            }
-        }
-        let body = json!({ "messages": messages, "tools": self.offer.client_names(), "options": self.turn.options });
-        self.recorder.note(
-            "request",
-            &[("agent", json!(self.agent.definition.name))],
-            &body,
-        )?;
-        Ok(messages
-            .into_iter()
-            .map(|message| {
-                let (role, size) = (agent_role(message.role), bytes(&message.text));
-                let message = Message {
-                    role: message.role,
-                    text: message.text,
-                    tool_calls: message.tool_calls,
-                    tool_call_id: message.tool_call_id,
-                };
-                Event::Message(NewMessage {
-                    id: self.conversation.push(message),
-                    role,
-                    size,
-                    text: None,
-                })
-            })
-            .collect())
     }
 
     async fn step(
@@ -367,11 +310,8 @@ impl Run {
         })
     }
 
-    /// A caller that went away is noticed by [`Run::run_to_end`].
-    pub(crate) async fn say(&self, event: SessionEvent) {
-        if !matches!(&event, SessionEvent::Text(text) if text.is_empty()) {
-            let _ = self.events.send(event).await;
-        }
+    async fn say(&self, event: SessionEvent) {
+        say(&self.events, event).await;
     }
 
     /// Adds a reply to the conversation.
@@ -385,13 +325,10 @@ impl Run {
     }
 }
 
-fn agent_role(role: Role) -> AgentRole {
-    match role {
-        Role::System => AgentRole::System,
-        Role::Developer => AgentRole::Developer,
-        Role::User => AgentRole::User,
-        Role::Assistant => AgentRole::Assistant,
-        Role::Tool => AgentRole::Tool,
+/// A caller that went away is noticed by [`Run::run_to_end`].
+pub(crate) async fn say(caller: &mpsc::Sender<SessionEvent>, event: SessionEvent) {
+    if !matches!(&event, SessionEvent::Text(text) if text.is_empty()) {
+        let _ = caller.send(event).await;
     }
 }
 

@@ -2,11 +2,15 @@
 
 use crate::{observer::Observer, record::Recorder};
 use ambit_capabilities::guardrail::{
-    Action, Checked, Finding, GuardStream, Guardrail, Rejection, Stage,
+    Action, Checked, Finding, GuardStream, Guardrail, Rejection, Released, Stage,
 };
 use ambit_types::{CallContext, Error, ErrorKind};
+use serde::de::IgnoredAny;
 use serde_json::json;
 use std::{collections::BTreeMap, sync::Arc};
+
+/// As many texts as the gateway takes messages.
+const TEXTS_AT_MOST: usize = 4096;
 
 #[derive(Clone)]
 pub(crate) struct Guard {
@@ -16,26 +20,23 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Judges whole texts in one go. The caller decides what a rejected one means.
+    /// Judges whole texts in one go, each at its stage. The caller decides what a rejected one means.
     pub(crate) async fn check_all(
         &self,
         recorder: &mut Recorder,
-        stage: Stage,
-        texts: Vec<String>,
+        texts: Vec<(Stage, String)>,
     ) -> Result<Vec<Checked>, Error> {
         if texts.is_empty() {
             return Ok(Vec::new());
         }
-        let checked = self
-            .guardrail
-            .check_all(&self.context, stage, texts)
-            .await?;
-        for (position, checked) in checked.iter().enumerate() {
+        let stages: Vec<Stage> = texts.iter().map(|(stage, _)| *stage).collect();
+        let checked = self.guardrail.check_each(&self.context, texts).await?;
+        for (position, (checked, stage)) in checked.iter().zip(stages).enumerate() {
             self.note(
                 recorder,
                 stage,
                 position,
-                action(checked),
+                checked.action(),
                 &checked.findings,
                 checked.rejection.as_ref(),
             )?;
@@ -43,21 +44,17 @@ impl Guard {
         Ok(checked)
     }
 
-    /// Judges texts that must pass: a rejected one ends the request. Returns what to use instead where something was masked.
+    /// Judges texts that must pass: a rejected one ends the request.
     pub(crate) async fn require(
         &self,
         recorder: &mut Recorder,
-        stage: Stage,
-        texts: Vec<String>,
-    ) -> Result<Vec<Option<String>>, Error> {
-        let checked = self.check_all(recorder, stage, texts).await?;
-        if let Some(rejection) = checked.iter().find_map(|c| c.rejection.as_ref()) {
-            return Err(rejected(rejection));
+        texts: Vec<(Stage, String)>,
+    ) -> Result<Vec<Checked>, Error> {
+        let checked = self.check_all(recorder, texts).await?;
+        match checked.iter().find_map(|c| c.rejection.as_ref()) {
+            Some(rejection) => Err(rejected(&rejection.category)),
+            None => Ok(checked),
         }
-        Ok(checked
-            .into_iter()
-            .map(|c| (!c.masks.is_empty()).then_some(c.text))
-            .collect())
     }
 
     pub(crate) fn output(&self) -> OutputGuard {
@@ -65,6 +62,7 @@ impl Guard {
             stream: self.guardrail.stream(&self.context, Stage::Output),
             guard: self.clone(),
             findings: Vec::new(),
+            masked: false,
             rejection: None,
         }
     }
@@ -106,6 +104,7 @@ pub(crate) struct OutputGuard {
     stream: GuardStream,
     guard: Guard,
     findings: Vec<Finding>,
+    masked: bool,
     rejection: Option<Rejection>,
 }
 
@@ -122,10 +121,11 @@ impl OutputGuard {
         self.take(released)
     }
 
-    fn take(&mut self, released: ambit_capabilities::guardrail::Released) -> Result<String, Error> {
+    fn take(&mut self, released: Released) -> Result<String, Error> {
         self.findings.extend(released.findings);
+        self.masked |= released.masked;
         if let Some(rejection) = released.rejection {
-            let error = rejected(&rejection);
+            let error = rejected(&rejection.category);
             self.rejection = Some(rejection);
             return Err(error);
         }
@@ -134,10 +134,11 @@ impl OutputGuard {
 
     /// Journals the verdict on the whole text, however it ended.
     pub(crate) fn note(&self, recorder: &mut Recorder) -> Result<(), Error> {
-        let action = match (&self.rejection, self.findings.is_empty()) {
-            (Some(_), _) => Action::Reject,
-            (None, false) => Action::Flag,
-            (None, true) => Action::Allow,
+        let action = match &self.rejection {
+            Some(_) => Action::Reject,
+            None if self.masked => Action::Mask,
+            None if !self.findings.is_empty() => Action::Flag,
+            None => Action::Allow,
         };
         self.guard.note(
             recorder,
@@ -150,22 +151,39 @@ impl OutputGuard {
     }
 }
 
-fn action(checked: &Checked) -> Action {
-    match checked {
-        Checked {
-            rejection: Some(_), ..
-        } => Action::Reject,
-        Checked { masks, .. } if !masks.is_empty() => Action::Mask,
-        Checked { findings, .. } if !findings.is_empty() => Action::Flag,
-        _ => Action::Allow,
+/// What to use in place of a text that passed; None: the text itself.
+pub(crate) fn replacement(checked: Checked) -> Option<String> {
+    (!checked.masks.is_empty()).then_some(checked.text)
+}
+
+/// As [`replacement`], for the arguments of a tool call. Where a mask would leave JSON that nobody can read, they do not pass.
+pub(crate) fn arguments(checked: Checked, original: &str) -> Result<Option<String>, Error> {
+    let is_json = |text: &str| serde_json::from_str::<IgnoredAny>(text).is_ok();
+    let category = checked.findings.first().map(|found| found.category.clone());
+    match replacement(checked) {
+        Some(masked) if is_json(original) && !is_json(&masked) => {
+            Err(rejected(category.as_deref().unwrap_or("masked")))
+        }
+        replacement => Ok(replacement),
     }
 }
 
-pub(crate) fn rejected(rejection: &Rejection) -> Error {
+/// Refuses a request with more texts to judge than one may bring, however small they are.
+pub(crate) fn few_enough(texts: usize) -> Result<(), Error> {
+    if texts <= TEXTS_AT_MOST {
+        return Ok(());
+    }
+    let message = format!(
+        "the messages hold {texts} texts, counting parts and the arguments of calls; {TEXTS_AT_MOST} are the most of one request"
+    );
+    Err(Error::invalid("messages", message))
+}
+
+fn rejected(category: &str) -> Error {
     Error::new(
         ErrorKind::ContentFiltered {
-            category: rejection.category.clone(),
+            category: category.into(),
         },
-        format!("the guardrail rejected the text: {}", rejection.category),
+        format!("the guardrail rejected the text: {category}"),
     )
 }

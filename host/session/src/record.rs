@@ -8,22 +8,37 @@
 //! | `request` | agent or model | JSON: messages, tools, options |
 //! | `verdict` | stage, action, categories | JSON: findings by message, no text |
 //! | `intent` | effect, and provider, model or tools | JSON: what is about to be done |
-//! | `outcome` | effect, code | JSON: the reply, results or passages |
+//! | `outcome` | effect, code; what it cost, as far as it is known | JSON: the reply (what was released of it, if it was cut), results or passages |
 //! | `checkpoint` | step, move, time | the agent's state, its bytes |
-//! | `end` | reason or error code; `unknown`: an effect whose outcome nobody saw | empty |
+//! | `end` | reason or error code; `unknown`: an effect whose outcome nobody saw; `unwritten`: how many events the journal refused | empty |
 
-use ambit_store::{Append, Header, Journal, NewEvent, NewSession, SessionState};
+use ambit_store::{
+    Append, Appended, Header, Journal, NewEvent, NewSession, SessionState, StoreError,
+};
 use ambit_types::{CallContext, Error, SessionId};
 use serde::Serialize;
-use serde_json::{Map, Value};
-use std::sync::Arc;
+use serde_json::{Map, Value, json};
+use std::{pin::Pin, sync::Arc};
+
+/// The code of an outcome that nobody waited for.
+pub(crate) const INTERRUPTED: &str = "interrupted";
 
 pub(crate) struct Recorder {
     journal: Journal,
     context: CallContext,
     session: SessionId,
+    /// Until the journal has the session.
     open: Option<NewSession>,
     pending: Vec<NewEvent>,
+    writing: Option<Writing>,
+    /// Events the journal refused.
+    unwritten: usize,
+}
+
+/// An append on its way. Kept here and not by whoever waits for it: who goes away while the journal has no room takes nothing along.
+struct Writing {
+    append: Pin<Box<dyn Future<Output = Result<Appended, StoreError>> + Send + Sync>>,
+    events: usize,
 }
 
 impl Recorder {
@@ -43,6 +58,8 @@ impl Recorder {
             session,
             open: Some(open),
             pending: Vec::with_capacity(4),
+            writing: None,
+            unwritten: 0,
         }
     }
 
@@ -54,6 +71,8 @@ impl Recorder {
             session: self.session,
             open: self.open.take(),
             pending: std::mem::take(&mut self.pending),
+            writing: self.writing.take(),
+            unwritten: self.unwritten,
         }
     }
 
@@ -75,45 +94,78 @@ impl Recorder {
 
     /// Makes everything noted durable.
     pub(crate) async fn flush(&mut self) -> Result<(), Error> {
-        self.append(None).await
+        self.written().await.map_err(unavailable)?;
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        self.append(None).await.map_err(unavailable)
     }
 
-    /// Ends the session: everything noted and its end become durable together. A session that was never opened leaves nothing.
+    /// Ends the session: everything noted and its end become durable together, with everything that was on its way before.
     pub(crate) async fn close(
         &mut self,
         state: SessionState,
         facts: &[(&str, Value)],
     ) -> Result<(), Error> {
-        self.note_bytes("end", header(facts), Vec::new());
-        self.append(Some(state)).await
+        // Whoever waited for it heard of its failure; the end says it too.
+        let _ = self.written().await;
+        let mut end = header(facts);
+        if self.unwritten > 0 {
+            end.facts.insert("unwritten".into(), json!(self.unwritten));
+        }
+        self.note_bytes("end", end.clone(), Vec::new());
+        let opens = self.open.is_some();
+        match self.append(Some(state)).await {
+            // The append that was to open it failed without anybody knowing how far it had come: it had come to its end.
+            Err(StoreError::Conflict { .. }) if opens => {
+                self.open = None;
+                self.note_bytes("end", end, Vec::new());
+                self.append(Some(state)).await.map_err(unavailable)
+            }
+            ended => ended.map_err(unavailable),
+        }
     }
 
-    async fn append(&mut self, state: Option<SessionState>) -> Result<(), Error> {
-        if self.pending.is_empty() && state.is_none() {
-            return Ok(());
-        }
+    async fn append(&mut self, state: Option<SessionState>) -> Result<(), StoreError> {
+        let events = self.pending.len();
         let mut append =
             Append::new(self.context.tenant, self.session).events(self.pending.drain(..));
-        if let Some(open) = self.open.take() {
-            append = append.open(open);
+        if let Some(open) = &self.open {
+            append = append.open(open.clone());
         }
         if let Some(state) = state {
             append = append.state(state);
         }
-        self.journal
-            .append(append)
-            .await
-            .map(drop)
-            .map_err(|error| {
-                Error::new(
-                    ambit_types::ErrorKind::Unavailable {
-                        retry_after: std::time::Duration::from_secs(5),
-                    },
-                    "the journal cannot be written, so nothing was done that it would have to show",
-                )
-                .because(error)
-            })
+        let journal = self.journal.clone();
+        self.writing = Some(Writing {
+            append: Box::pin(async move { journal.append(append).await }),
+            events,
+        });
+        self.written().await
     }
+
+    /// Waits for what is on its way.
+    async fn written(&mut self) -> Result<(), StoreError> {
+        let Some(writing) = &mut self.writing else {
+            return Ok(());
+        };
+        let written = (&mut writing.append).await;
+        match &written {
+            Ok(_) => self.open = None,
+            Err(_) => self.unwritten += writing.events,
+        }
+        self.writing = None;
+        written.map(drop)
+    }
+}
+
+fn unavailable(error: StoreError) -> Error {
+    let retry_after = std::time::Duration::from_secs(5);
+    Error::new(
+        ambit_types::ErrorKind::Unavailable { retry_after },
+        "the journal cannot be written, so nothing was done that it would have to show",
+    )
+    .because(error)
 }
 
 pub(crate) fn header(facts: &[(&str, Value)]) -> Header {

@@ -61,6 +61,22 @@ pub struct Checked {
     pub rejection: Option<Rejection>,
 }
 
+impl Checked {
+    /// The strictest thing that was done about the text.
+    #[must_use]
+    pub fn action(&self) -> Action {
+        if self.rejection.is_some() {
+            Action::Reject
+        } else if !self.masks.is_empty() {
+            Action::Mask
+        } else if !self.findings.is_empty() {
+            Action::Flag
+        } else {
+            Action::Allow
+        }
+    }
+}
+
 /// What one more piece of a stream set free.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Released {

@@ -5,6 +5,7 @@
 //! and an index that fell behind catches up before it answers.
 
 mod host;
+pub mod judged;
 
 pub use ambit_index::{Attribute, Value};
 

@@ -1,15 +1,15 @@
 //! Documents on their way into a collection and out of it.
 //!
 //! A batch is a number of lines, one document each, so that a client loads a large folder in many small requests: each is answered with
-//! what it did, repeating one costs a hash per document, and a broken load goes on where it stopped. Every text passes the guardrail's
-//! `ingest` stage first. A document it rejects, or that the retrieval component cannot take, is named in the answer with the reason, and the
-//! others are stored.
+//! what it did, repeating one costs a hash per document, and a broken load goes on where it stopped. Every text of it (title and
+//! attributes too) passes the guardrail's `ingest` stage first. A document it rejects, or that the retrieval component cannot take, is named in
+//! the answer with the reason, and the others are stored.
 
 use super::{Admin, Answer, Asked, At, one};
 use crate::openai::json::{self, Bad};
 use ambit_capabilities::{
     guardrail::Stage,
-    retrieval::{self, Attribute, Document, IngestReport, MediaType, RetrievalError},
+    retrieval::{self, Attribute, Document, IngestReport, MediaType, RetrievalError, judged},
 };
 use ambit_session::Tenant as Live;
 use ambit_types::{CallContext, CollectionName, Error, ErrorKind, TenantSlug};
@@ -83,31 +83,18 @@ fn no_retrieval() -> Error {
 async fn judged(
     live: &Arc<Live>,
     context: &CallContext,
-    documents: Vec<Document>,
+    mut documents: Vec<Document>,
 ) -> Result<(Vec<Document>, Vec<Value>), Error> {
-    let texts = documents
-        .iter()
-        .map(|document| document.text.clone())
-        .collect();
+    let texts = judged::texts(&mut documents);
     let checked = live
         .guardrail
         .check_all(context, Stage::Ingest, texts)
         .await?;
-    if checked.len() != documents.len() {
-        return Err(Error::internal(
-            "the guardrail judged another number of texts than it was given",
-        ));
-    }
     let (mut kept, mut rejected) = (Vec::with_capacity(documents.len()), Vec::new());
-    for (mut document, checked) in documents.into_iter().zip(checked) {
-        match checked.rejection {
-            None => {
-                document.text = checked.text;
-                kept.push(document);
-            }
-            Some(rejection) => {
-                rejected.push(json!({"id": document.id, "category": rejection.category}))
-            }
+    for judged in judged::apply(documents, checked) {
+        match judged {
+            Ok(document) => kept.push(document),
+            Err((id, category)) => rejected.push(json!({"id": id, "category": category})),
         }
     }
     Ok((kept, rejected))

@@ -5,7 +5,7 @@
 
 use super::{codepoints, json};
 use crate::{data::Call, error::OpenAiError};
-use ambit_capabilities::guardrail::{Action, Checked, Severity, Stage};
+use ambit_capabilities::guardrail::{Checked, Severity, Stage};
 use ambit_types::{Error, Scope};
 use axum::{
     Json,
@@ -38,7 +38,7 @@ pub(crate) async fn create(call: Call, body: Body) -> Result<Response, OpenAiErr
     for checked in &checked {
         call.gateway
             .metrics
-            .judged(&call.context.tenant_slug, request.stage, action(checked));
+            .judged(&call.context.tenant_slug, request.stage, checked.action());
     }
     let results: Vec<_> = request
         .inputs
@@ -140,23 +140,10 @@ pub(crate) fn result(text: &str, checked: &Checked) -> Value {
         "categories": categories,
         "category_scores": scores,
         "category_applied_input_types": input_types,
-        "action": action(checked),
+        "action": checked.action(),
         "severity": worst,
         "spans": spans,
     })
-}
-
-/// What the rules in force would do with the text.
-pub(crate) fn action(checked: &Checked) -> Action {
-    if checked.rejection.is_some() {
-        Action::Reject
-    } else if !checked.masks.is_empty() {
-        Action::Mask
-    } else if !checked.findings.is_empty() {
-        Action::Flag
-    } else {
-        Action::Allow
-    }
 }
 
 /// OpenAI's scores run from 0 to 1; ours are the four severities on that scale.

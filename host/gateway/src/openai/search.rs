@@ -1,10 +1,10 @@
 //! `POST /v1/vector_stores/{collection}/search`: retrieval in OpenAI's shape.
 
 use super::json::{self, Bad};
-use crate::{data::Call, error::OpenAiError, openai::moderation};
+use crate::{data::Call, error::OpenAiError};
 use ambit_capabilities::{
     guardrail::Stage,
-    retrieval::{Mode, Passage, Query},
+    retrieval::{Mode, Passage, Query, judged},
 };
 use ambit_types::{CollectionName, Error, Scope};
 use axum::{
@@ -57,10 +57,7 @@ pub(crate) async fn create(
 /// What the rules for retrieved text leave: masked where they mask, left out where they reject. A caller who reads passages itself gets
 /// no more of them than an agent would.
 async fn judged(call: &Call, mut passages: Vec<Passage>) -> Result<Vec<Passage>, Error> {
-    let texts = passages
-        .iter()
-        .map(|passage| passage.text.clone())
-        .collect();
+    let texts = judged::texts(&mut passages);
     let checked = call
         .tenant
         .guardrail
@@ -70,19 +67,11 @@ async fn judged(call: &Call, mut passages: Vec<Passage>) -> Result<Vec<Passage>,
         call.gateway.metrics.judged(
             &call.context.tenant_slug,
             Stage::Retrieved,
-            moderation::action(checked),
+            checked.action(),
         );
     }
-    let mut verdicts = checked.into_iter();
-    passages.retain_mut(|passage| match verdicts.next() {
-        Some(checked) if checked.rejection.is_none() => {
-            passage.text = checked.text;
-            true
-        }
-        // Rejected, or not judged at all.
-        _ => false,
-    });
-    Ok(passages)
+    let left = judged::apply(passages, checked);
+    Ok(left.into_iter().filter_map(Result::ok).collect())
 }
 
 /// Reads a body. `rewrite_query` and a ranker's name mean nothing here: both are hints.

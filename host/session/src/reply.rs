@@ -1,0 +1,171 @@
+//! The effect that is being carried out, and what is known of it however it ends.
+//!
+//! A request can end in the middle of an effect: its caller goes away, its deadline comes, the provider fails or the guardrail breaks it
+//! off. What was released and what was spent by then is journalled and counted all the same.
+
+use crate::{
+    chat::{Run, say},
+    definition::ModelName,
+    event::SessionEvent,
+    guard::OutputGuard,
+    record::{header, usage},
+};
+use ambit_inference::{ChatStream, Delta, FinishReason, ToolCall, ToolCallFragment, Usage};
+use ambit_types::{Error, ErrorKind};
+use futures::StreamExt as _;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+/// Tool calls one reply may hold, whatever the model says.
+pub(crate) const CALLS_AT_MOST: usize = 128;
+
+/// An effect that was begun and has no outcome yet.
+pub(crate) enum Underway {
+    Model(Box<Reply>),
+    /// What they came to is known once all are back.
+    Tools,
+}
+
+/// A model's reply while it is read.
+pub(crate) struct Reply {
+    pub(crate) model: ModelName,
+    /// Released by the guardrail.
+    pub(crate) text: String,
+    pub(crate) calls: Vec<ToolCall>,
+    /// The provider's numbers of the calls.
+    places: Vec<u32>,
+    pub(crate) finish: FinishReason,
+    pub(crate) usage: Usage,
+    pub(crate) output: OutputGuard,
+}
+
+impl Run {
+    /// Notes what is known of an effect that ends before its outcome. The effect of which nobody knows what it came to.
+    pub(crate) fn settle(&mut self, code: &'static str) -> Option<&'static str> {
+        match self.underway.take()? {
+            Underway::Tools => Some("tools"),
+            Underway::Model(reply) => {
+                self.count(&reply, Some(code));
+                // A verdict that cannot be written as JSON says nothing anyway.
+                let _ = reply.output.note(&mut self.recorder);
+                let mut outcome = header(&[
+                    ("effect", json!("model")),
+                    ("model", json!(reply.model)),
+                    ("code", json!(code)),
+                ]);
+                outcome.usage = Some(usage(&reply.usage));
+                let body = json!({ "text": reply.text }).to_string();
+                self.recorder
+                    .note_bytes("outcome", outcome, body.into_bytes());
+                None
+            }
+        }
+    }
+
+    pub(crate) fn count(&self, reply: &Reply, code: Option<&'static str>) {
+        self.sessions.observer.model_call(
+            &self.context.tenant_slug,
+            &self.agent.definition.name,
+            &reply.model.provider,
+            &reply.usage,
+            code,
+        );
+    }
+}
+
+impl Reply {
+    pub(crate) fn new(model: ModelName, output: OutputGuard) -> Self {
+        Self {
+            model,
+            text: String::new(),
+            calls: Vec::new(),
+            places: Vec::new(),
+            finish: FinishReason::Stop,
+            usage: Usage::default(),
+            output,
+        }
+    }
+
+    /// Reads it to its end; its text goes to the caller, where there is one to hear it, as it is released.
+    pub(crate) async fn read(
+        &mut self,
+        mut stream: ChatStream,
+        caller: Option<&mpsc::Sender<SessionEvent>>,
+    ) -> Result<(), Error> {
+        while let Some(delta) = stream.next().await {
+            match delta? {
+                Delta::Text(text) | Delta::Refusal(text) => {
+                    let released = self.output.push(text).await?;
+                    self.release(released, caller).await;
+                }
+                Delta::ToolCall(fragment) => self.add(fragment)?,
+                Delta::Finish(reason) => self.finish = reason,
+                Delta::Usage(usage) => self.usage = usage,
+            }
+        }
+        let released = self.output.finish().await?;
+        self.release(released, caller).await;
+        self.complete()
+    }
+
+    async fn release(&mut self, text: String, caller: Option<&mpsc::Sender<SessionEvent>>) {
+        self.text.push_str(&text);
+        if let Some(caller) = caller {
+            say(caller, SessionEvent::Text(text)).await;
+        }
+    }
+
+    fn add(&mut self, fragment: ToolCallFragment) -> Result<(), Error> {
+        let place = match self
+            .places
+            .iter()
+            .position(|index| *index == fragment.index)
+        {
+            Some(place) => place,
+            None if self.places.len() >= CALLS_AT_MOST => {
+                return Err(Error::new(
+                    ErrorKind::ProviderFailed {
+                        code: "invalid_response",
+                    },
+                    "the model asked for too many tools at once",
+                ));
+            }
+            None => {
+                self.places.push(fragment.index);
+                self.calls.push(ToolCall {
+                    id: String::new(),
+                    name: String::new(),
+                    arguments: String::new(),
+                });
+                self.places.len() - 1
+            }
+        };
+        let call = &mut self.calls[place];
+        call.id.push_str(fragment.id.as_deref().unwrap_or_default());
+        call.name
+            .push_str(fragment.name.as_deref().unwrap_or_default());
+        call.arguments.push_str(&fragment.arguments);
+        Ok(())
+    }
+
+    /// Gives calls without an id one: some servers leave it out, and results need something to refer to.
+    fn complete(&mut self) -> Result<(), Error> {
+        for (place, call) in self.calls.iter_mut().enumerate() {
+            if call.name.is_empty() {
+                return Err(Error::new(
+                    ErrorKind::ProviderFailed {
+                        code: "invalid_response",
+                    },
+                    "the model asked for a tool without naming it",
+                ));
+            }
+            if call.id.is_empty() {
+                call.id = format!("call_{place}");
+            }
+            if call.arguments.trim().is_empty() {
+                call.arguments = "{}".into();
+            }
+        }
+        Ok(())
+    }
+}

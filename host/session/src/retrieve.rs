@@ -1,0 +1,152 @@
+//! Carrying out retrievals. They reach nothing outside, so nothing is journalled before them; what was found is, after the guardrail.
+
+use crate::{
+    chat::{Run, bytes},
+    conversation::{Found, bad_move},
+    event::Citation,
+};
+use ambit_capabilities::{
+    agent::{Event, Failure, Passage, Query, Retrieval, RetrieveRequest},
+    guardrail::Stage,
+    retrieval::{self, judged},
+};
+use ambit_policy::Access;
+use ambit_types::{CollectionName, Error};
+use futures::future::join_all;
+use serde_json::json;
+
+impl Run {
+    pub(crate) async fn retrieve(
+        &mut self,
+        requests: Vec<RetrieveRequest>,
+    ) -> Result<Vec<Event>, Error> {
+        if requests.is_empty() || requests.len() > 16 {
+            return Err(bad_move(format!("{} retrievals at once", requests.len())));
+        }
+        let mut queries = Vec::with_capacity(requests.len());
+        for request in &requests {
+            let text = match &request.query {
+                Query::Message(id) => self.conversation.text(*id)?.to_owned(),
+                Query::Text(text) => text.clone(),
+            };
+            queries.push(text);
+        }
+        let found = join_all(
+            requests
+                .iter()
+                .zip(queries)
+                .map(|(request, text)| self.search(request, text)),
+        )
+        .await;
+        let mut events = Vec::with_capacity(requests.len());
+        for (request, found) in requests.into_iter().zip(found) {
+            let passages = match found {
+                Ok(passages) => passages,
+                Err(failure) => {
+                    self.recorder.note(
+                        "outcome",
+                        &[("effect", json!("retrieve")), ("code", json!(failure.code))],
+                        &json!({ "collection": request.collection }),
+                    )?;
+                    events.push(Event::Failed(failure));
+                    continue;
+                }
+            };
+            events.push(self.keep_passages(request.collection, passages).await?);
+        }
+        Ok(events)
+    }
+
+    async fn search(
+        &self,
+        request: &RetrieveRequest,
+        text: String,
+    ) -> Result<Vec<retrieval::Passage>, Failure> {
+        let failure = |code: &str, message: String| Failure {
+            move_: "retrieve".into(),
+            code: code.into(),
+            message,
+        };
+        let collection: CollectionName = request
+            .collection
+            .parse()
+            .map_err(|error: ambit_types::NameError| failure("invalid", error.to_string()))?;
+        let ambit = self.ambit();
+        let permit = ambit
+            .collection(Access::Read, &collection)
+            .map_err(|denied| failure("denied", denied.to_string()))?;
+        let Some(retriever) = &self.tenant.retriever else {
+            return Err(failure(
+                "unavailable",
+                "no retrieval component is bound".into(),
+            ));
+        };
+        let max_results = request.max_passages.clamp(1, 50);
+        let query = retrieval::Query {
+            collection: permit.into_inner().name,
+            text,
+            max_results,
+            filter: None,
+            mode: None,
+        };
+        retriever.search(&self.context, &self.tenant.retrieval, &query).await.map_err(|error| {
+            // The component's own words may repeat the query.
+            tracing::debug!(target: "ambit::guest", text = %error);
+            let error = Error::from(error);
+            tracing::warn!(code = error.code(), collection = %request.collection, "a retrieval failed");
+            failure(error.code(), error.message().to_owned())
+        })
+    }
+
+    /// Judges, numbers and keeps passages. What the guardrail rejects is left out, as if it had not been found.
+    async fn keep_passages(
+        &mut self,
+        collection: String,
+        mut passages: Vec<retrieval::Passage>,
+    ) -> Result<Event, Error> {
+        let texts = judged::texts(&mut passages)
+            .into_iter()
+            .map(|text| (Stage::Retrieved, text))
+            .collect();
+        let checked = self.guard.check_all(&mut self.recorder, texts).await?;
+        let left = judged::apply(passages, checked);
+        let mut found = Vec::with_capacity(left.len());
+        for passage in left.into_iter().flatten() {
+            let citation = Citation {
+                number: self.conversation.next_passage(),
+                collection: collection.clone(),
+                document: passage.document,
+                title: passage.title,
+                anchor: passage.anchor,
+            };
+            found.push(Found {
+                citation,
+                text: passage.text,
+                score: passage.score,
+            });
+        }
+        let facts = [("effect", json!("retrieve")), ("code", json!("ok"))];
+        let body: Vec<_> = found
+            .iter()
+            .map(|f| json!({ "citation": f.citation, "text": f.text, "score": f.score }))
+            .collect();
+        self.recorder.note("outcome", &facts, &body)?;
+        let shown = found
+            .iter()
+            .map(|f| Passage {
+                number: f.citation.number,
+                document: f.citation.document.clone(),
+                title: f.citation.title.clone(),
+                anchor: f.citation.anchor.clone(),
+                score: f.score,
+                size: bytes(&f.text),
+            })
+            .collect();
+        let id = self.conversation.push_passages(found);
+        Ok(Event::Retrieved(Retrieval {
+            id,
+            collection,
+            passages: shown,
+        }))
+    }
+}
