@@ -16,7 +16,7 @@ use ambit_capabilities::{
 };
 use ambit_inference::{RawChat, RawCompletion, RawReply, TextKind, TextSpan, Usage};
 use ambit_store::SessionState;
-use ambit_types::{CallContext, Error, ErrorKind, SessionId};
+use ambit_types::{CallContext, Error, SessionId};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use serde_json::json;

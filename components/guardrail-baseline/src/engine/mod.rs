@@ -22,7 +22,7 @@ use crate::category;
 use crate::clause::{self, Chain, Traits};
 use crate::fold::{self, IDEOGRAPH, Sink};
 use crate::injection::Injection;
-use crate::policy::{self, Action, Policy, Severity, Stage};
+use crate::policy::{Policy, Stage};
 use crate::scan::{self, Candidate, Context};
 use pending::Pending;
 use quiet::QuietWord;

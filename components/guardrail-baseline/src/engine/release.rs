@@ -7,7 +7,7 @@ use crate::{
 };
 
 impl Stream {
-    fn extend_mask(&mut self, policy: &Policy) {
+    pub(super) fn extend_mask(&mut self, policy: &Policy) {
         let (category, masked_to, end) = match &mut self.continuation {
             Continuation::None => return,
             Continuation::Word {
@@ -24,7 +24,7 @@ impl Stream {
         *masked_to = end;
     }
 
-    fn end_continuation(&mut self, policy: &Policy) {
+    pub(super) fn end_continuation(&mut self, policy: &Policy) {
         match std::mem::replace(&mut self.continuation, Continuation::None) {
             Continuation::None => {}
             Continuation::Word {
@@ -40,13 +40,13 @@ impl Stream {
     }
 
     /// A finding without an end in sight that would be rejected is rejected now.
-    fn reject_early(&mut self, policy: &Policy, category: &'static str) {
+    pub(super) fn reject_early(&mut self, policy: &Policy, category: &'static str) {
         if policy.action(category) == Action::Reject {
             self.end_continuation(policy);
         }
     }
 
-    fn find(&mut self, policy: &Policy, start: u64, end: u64, category: &'static str) {
+    pub(super) fn find(&mut self, policy: &Policy, start: u64, end: u64, category: &'static str) {
         match policy.action(category) {
             Action::Allow => return,
             Action::Reject => self.rejected = self.rejected.or(Some(category)),
@@ -60,13 +60,13 @@ impl Stream {
         });
     }
 
-    fn mask(&mut self, policy: &Policy, start: u64, end: u64, category: &'static str) {
+    pub(super) fn mask(&mut self, policy: &Policy, start: u64, end: u64, category: &'static str) {
         if policy.action(category) == Action::Mask {
             self.masks.push((start, end, Some(category)));
         }
     }
 
-    fn take_injections(&mut self, policy: &Policy) {
+    pub(super) fn take_injections(&mut self, policy: &Policy) {
         for (start, end) in self.injection.take_found() {
             self.find(policy, start, end, category::PROMPT_INJECTION);
             self.mask(
@@ -79,7 +79,7 @@ impl Stream {
     }
 
     /// Everything before this byte is decided, and no mask reaches across it.
-    fn settled(&self, policy: &Policy) -> u64 {
+    pub(super) fn settled(&self, policy: &Policy) -> u64 {
         let mut settled = self.pending.first().unwrap_or(self.consumed);
         // What stands between the words of a key is masked with the next one, if it goes on.
         if let Some((category, masked_to)) = self.continuation.open()
@@ -99,7 +99,7 @@ impl Stream {
         settled
     }
 
-    fn outcome(&mut self, policy: &Policy, is_final: bool) -> Outcome {
+    pub(super) fn outcome(&mut self, policy: &Policy, is_final: bool) -> Outcome {
         let findings = std::mem::take(&mut self.findings);
         let verdict = if let Some(category) = self.rejected {
             Verdict::Reject {
@@ -133,7 +133,7 @@ impl Stream {
     }
 
     /// The masks of what is released now, in order and merged.
-    fn releasable_masks(&mut self) -> Vec<Mask> {
+    pub(super) fn releasable_masks(&mut self) -> Vec<Mask> {
         let released = self.released;
         self.masks
             .sort_by_key(|(start, end, _)| (*start, std::cmp::Reverse(*end)));

@@ -82,7 +82,7 @@ fn what_stands_behind_handles_is_a_few_kib_each_and_they_are_few() {
         let tools = toolbox("fat_handles", &server, "cpu = \"2s\"", &reach).await;
         let taken = told(&tools, "filler", "50").await.unwrap().content;
         let taken: usize = taken.parse().unwrap();
-        assert!((1..=50 * 32 << 10).contains(&taken), "{taken} bytes");
+        assert!((1..=(50 * 32) << 10).contains(&taken), "{taken} bytes");
         // Each body takes three handles, so that there are not many more.
         for endless in ["bodies", "headers"] {
             let result = told(&tools, "filler", endless).await;

@@ -146,6 +146,7 @@ pub(crate) async fn key(tenant: &TenantStore) -> (String, String) {
         created_ms: 0,
         expires_ms: None,
         revoked_ms: None,
+        permissions: None,
     };
     tenant.create_key(&key).await.unwrap();
     (credential.expose().to_owned(), made.public_id)
