@@ -5,7 +5,7 @@
 //! call with [`Spent`]; nothing else happens: no other call, tenant or thread notices.
 //!
 //! Time is counted in ticks. On the pure engine each is one callback of the epoch, however many passed before it, so that a thread taken
-//! off its core is not billed; wasmtime's own epoch deadline would bill that. On the other engine [`pace`](crate::pace) counts.
+//! off its core is not billed; wasmtime's own epoch deadline would bill that. On the other engine [`pace`](crate::pace) measures.
 
 use crate::{places::Of, ticker::TICK};
 use ambit_policy::Limits;
@@ -17,7 +17,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// A limit a call can spend. The names are those of the manifest's `[limits]`.
@@ -110,13 +110,15 @@ pub struct Tenant {
     memory: AtomicU64,
     calls: AtomicU32,
     ticks: AtomicU64,
+    /// Nanoseconds of the ends of calls that were no whole tick.
+    rests: AtomicU64,
     /// Of the places all tenants share, by [`Of`].
     held: [AtomicU32; Of::COUNT],
 }
 
 impl Tenant {
     pub(crate) fn new(id: TenantId, slug: TenantSlug, limits: TenantLimits) -> Arc<Self> {
-        let (memory, calls, ticks, held) = Default::default();
+        let (memory, calls, ticks, rests, held) = Default::default();
         Arc::new(Self {
             id,
             slug,
@@ -124,6 +126,7 @@ impl Tenant {
             memory,
             calls,
             ticks,
+            rests,
             held,
         })
     }
@@ -162,6 +165,14 @@ impl Tenant {
     #[must_use]
     pub fn cpu_ms(&self) -> u64 {
         self.ticks.load(Ordering::Relaxed)
+    }
+
+    /// Adds up what is less than a tick, over all calls; whether this made a whole one.
+    pub(crate) fn carry(&self, rest: Duration) -> bool {
+        let rest = u64::try_from(rest.as_nanos()).unwrap_or(0);
+        let before = self.rests.fetch_add(rest, Ordering::Relaxed);
+        let ticks = |nanos: u64| u128::from(nanos) / TICK.as_nanos();
+        ticks(before) < ticks(before.wrapping_add(rest))
     }
 
     /// How many it holds of the places all tenants share.
@@ -492,7 +503,6 @@ impl Drop for Limiter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
     use wasmtime::ResourceLimiter as _;
 
     fn meter(tenant: TenantLimits, limits: Limits) -> Arc<Meter> {
@@ -574,6 +584,13 @@ mod tests {
         assert!(!limiter.table_growing(4, 5, None).unwrap());
         drop(limiter);
         assert_eq!(meter.tenant().memory(), 0);
+    }
+
+    #[test]
+    fn calls_of_less_than_a_tick_are_not_free() {
+        let meter = meter(TenantLimits::default(), Limits::default());
+        let calls = (0..1_000).filter(|_| meter.tenant().carry(Duration::from_micros(300)));
+        assert_eq!(calls.count(), 300);
     }
 
     #[test]

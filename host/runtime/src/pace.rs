@@ -1,8 +1,8 @@
 //! The time of an effectful call: what its thread spends on it is billed, what it waits is not.
 //!
-//! Each stretch between two waits is one poll of the call's future. A guest that does not wait yields at every tick, so a stretch is about
-//! a tick long at most, and another task has its turn after it. A stretch counts as long as it took, host functions included, but for
-//! a tick at most: a thread taken off its core is not the guest's doing.
+//! Each stretch between two waits is one poll of the call's future, on one thread. It counts as much of that thread's CPU time as it took, host
+//! functions included: a thread taken off its core is nobody's doing. A guest that does not wait yields at every tick, so that a stretch is
+//! about a tick long at most and another task has its turn after it.
 //!
 //! Measuring at the guest's calls of the host instead (`Store::call_hook`) would leave out a host function that does not wait, which a
 //! guest can call in a loop, and would have to tell a wait from work in calls that nest.
@@ -11,12 +11,8 @@ use crate::{
     CallError, Meter,
     ticker::{TICK, Ticker},
 };
-use std::{
-    future::poll_fn,
-    pin::pin,
-    task::Poll,
-    time::{Duration, Instant},
-};
+use rustix::time::{ClockId, clock_gettime};
+use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 /// Carries `call` out and bills its time; ends it where it has spent its limit.
 pub(crate) async fn paced<R>(
@@ -26,20 +22,35 @@ pub(crate) async fn paced<R>(
 ) -> Result<R, CallError> {
     let mut call = pin!(call);
     let mut unbilled = Duration::ZERO;
-    poll_fn(|context| {
+    let result = poll_fn(|context| {
         meter.resume(ticker.now());
-        let began = Instant::now();
+        let began = thread_time();
         let polled = call.as_mut().poll(context);
-        unbilled += began.elapsed().min(TICK);
-        if unbilled < TICK {
-            return polled;
+        unbilled += thread_time().saturating_sub(began);
+        let mut spent = Ok(());
+        while unbilled >= TICK {
+            unbilled -= TICK;
+            spent = spent.and(meter.tick());
         }
-        unbilled -= TICK;
-        match meter.tick() {
+        match spent {
             Err(spent) if polled.is_pending() => Poll::Ready(Err(CallError::Limit(spent.0))),
             // What is done is done.
             Ok(()) | Err(_) => polled,
         }
     })
-    .await
+    .await;
+    if meter.tenant().carry(unbilled) {
+        let _ = meter.tick();
+    }
+    result
+}
+
+/// CPU time of this thread.
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    // Never negative, and less than a second of them.
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
 }
