@@ -1,6 +1,6 @@
 //! What is admitted, and what is said when it is not.
 
-use crate::support::{AGENT, TIGHT, admitted, load, manifest, runtime, text};
+use crate::support::{AGENT, TIGHT, admitted, guest, load, manifest, runtime, text};
 use ambit_policy::{Grant, Permissions};
 use ambit_runtime::{LoadError, MAX_COMPONENT, admit, inspect};
 
@@ -185,6 +185,18 @@ fn inspection_says_what_a_grant_leaves() {
             .get("granted")
             .is_none()
     );
+}
+
+#[test]
+fn a_component_that_wants_everything_is_told_all_it_may_not_have() {
+    let runtime = runtime();
+    let code = load(&runtime, &guest("everything"), manifest("tool", HTTP));
+    let refused = admit(&code, &Permissions::default())
+        .unwrap_err()
+        .to_string();
+    for import in ["wasi:filesystem/", "wasi:sockets/", "permissions.http"] {
+        assert!(refused.contains(import), "{import} in {refused}");
+    }
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-type Tool = Effectful<(), tool::Guest>;
-type Agent = Pure<(), agent::Guest>;
+pub(crate) type Tool = Effectful<(), tool::Guest>;
+pub(crate) type Agent = Pure<(), agent::Guest>;
 
 pub(crate) fn link_tool(runtime: &Arc<Runtime>, name: &str, rest: &str) -> Arc<Tool> {
     let admitted = admitted(runtime, &guest(name), manifest("tool", rest));

@@ -29,8 +29,8 @@ async fn a_tight_loop_is_cut_at_its_ticks() {
     let tenant = tenant(&runtime, "tight-loop");
     let both = Both::new(&runtime, module, TIGHT);
     assert_eq!(both.run(&scope(&tenant), 0).await, Err("limit cpu".into()));
-    // Two calls of 30 ticks each; a tick is counted while the guest runs and at no other time.
-    assert_eq!(tenant.cpu_ms(), 60);
+    // Two calls of 30 ticks each; a tick is counted while the guest runs and at no other time. The last may be counted with the one before it.
+    assert!((60..=66).contains(&tenant.cpu_ms()), "{}", tenant.cpu_ms());
     assert_eq!(
         runtime
             .metrics()
@@ -209,4 +209,31 @@ async fn a_tenants_memory_is_one_sum_over_its_calls() {
     });
     assert_eq!(held.unwrap(), (1, u64::MAX, 1, 1));
     assert_eq!(poor.memory() + other.memory(), 0);
+}
+
+#[tokio::test]
+async fn what_is_written_as_text_is_a_tool_like_any_other() {
+    use crate::{base::invoke, support::hostile_text};
+    let runtime = runtime();
+    for (name, expected) in [
+        ("many_memories", "limit memory"),
+        ("table_growth", "limit tables"),
+    ] {
+        let component = hostile_text("tool").replace("MODULE", &hostile_text(name));
+        let wasm = wat::parse_str(component).unwrap_or_else(|error| panic!("{error}"));
+        let tool =
+            crate::support::admitted(&runtime, &wasm, crate::support::manifest("tool", TIGHT));
+        let tool = crate::base::Tool::link(&runtime, &tool, |_| Ok(())).unwrap();
+        let tenant = tenant(&runtime, "text");
+        let described = tool
+            .call(&scope(&tenant), (), async |store, guest| {
+                guest.ambit_tool_tool().call_describe(store).await
+            })
+            .await;
+        assert_eq!(described.unwrap()[0].name, "misbehave");
+        assert_eq!(
+            invoke(&tool, &scope(&tenant), "x").await,
+            Err(expected.into())
+        );
+    }
 }

@@ -11,5 +11,6 @@ mod hostile;
 mod limits;
 mod reuse;
 mod samples;
+mod siege;
 mod snapshot;
 mod support;

@@ -188,6 +188,12 @@ pub(crate) fn guest(name: &str) -> Bytes {
     read(&dir.join(format!("{name}.wasm")))
 }
 
+/// A module of `tests/hostile/text`.
+pub(crate) fn hostile_text(name: &str) -> String {
+    let path = root().join(format!("tests/hostile/text/{name}.wat"));
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
 /// A component of the project, likewise: from `AMBIT_COMPONENTS` or built here, all of them once.
 pub(crate) fn component(name: &str) -> Bytes {
     static DIR: OnceLock<PathBuf> = OnceLock::new();

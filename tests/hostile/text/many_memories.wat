@@ -1,0 +1,15 @@
+;; Eight memories, grown in turn by 16 pages each until one is refused; then it gives up.
+(memory $a (export "memory") 1) (memory $b 1) (memory $c 1) (memory $d 1)
+(memory $e 1) (memory $f 1) (memory $g 1) (memory $h 1)
+(func (export "run") (param i64) (result i64)
+  (block $full (loop $again
+    (br_if $full (i32.eq (memory.grow $a (i32.const 16)) (i32.const -1)))
+    (br_if $full (i32.eq (memory.grow $b (i32.const 16)) (i32.const -1)))
+    (br_if $full (i32.eq (memory.grow $c (i32.const 16)) (i32.const -1)))
+    (br_if $full (i32.eq (memory.grow $d (i32.const 16)) (i32.const -1)))
+    (br_if $full (i32.eq (memory.grow $e (i32.const 16)) (i32.const -1)))
+    (br_if $full (i32.eq (memory.grow $f (i32.const 16)) (i32.const -1)))
+    (br_if $full (i32.eq (memory.grow $g (i32.const 16)) (i32.const -1)))
+    (br_if $full (i32.eq (memory.grow $h (i32.const 16)) (i32.const -1)))
+    (br $again)))
+  unreachable)

@@ -1,0 +1,42 @@
+;; A tool around another module of this folder, whose text stands in place of the one word in capitals. It describes itself as the guests
+;; of `examples/` do, and calls the module's `run` where they call their function.
+(component
+  (core module $misbehave MODULE)
+  (core instance $misbehave (instantiate $misbehave))
+  (core module $tool
+    (import "misbehave" "run" (func $run (param i64) (result i64)))
+    (memory (export "memory") 2)
+    (data (i32.const 16) "misbehave")
+    (data (i32.const 32) "Misbehaves.")
+    (data (i32.const 48) "{\"type\":\"object\"}")
+    ;; One tool-spec: name, description, parameters, reversible, idempotent. Then the list of it, and a tool-output.
+    (data (i32.const 80) "\10\00\00\00\09\00\00\00\20\00\00\00\0b\00\00\00\30\00\00\00\11\00\00\00\01\01")
+    (data (i32.const 112) "\50\00\00\00\01\00\00\00")
+    (data (i32.const 128) "\00\00\00\00\10\00\00\00\09\00\00\00")
+    (global $free (mut i32) (i32.const 1024))
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+      (global.get $free)
+      (global.set $free (i32.add (global.get $free) (local.get 3))))
+    (func (export "describe") (result i32) (i32.const 112))
+    (func (export "invoke") (param i32 i32 i32 i32 i32 i32) (result i32)
+      (drop (call $run (i64.const 1)))
+      (i32.const 128)))
+  (core instance $tool (instantiate $tool (with "misbehave" (instance $misbehave))))
+
+  (type $spec' (record (field "name" string) (field "description" string) (field "parameters" string)
+    (field "reversible" bool) (field "idempotent" bool)))
+  (export $spec "tool-spec" (type $spec'))
+  (type $call' (record (field "id" string) (field "name" string) (field "arguments" string)))
+  (export $call "tool-call" (type $call'))
+  (type $output' (record (field "content" string)))
+  (export $output "tool-output" (type $output'))
+  (type $error' (variant (case "unknown-tool" string) (case "invalid-arguments" string) (case "denied" string)
+    (case "timeout" string) (case "unavailable" string) (case "other" string)))
+  (export $error "tool-error" (type $error'))
+
+  (func $describe (result (list $spec))
+    (canon lift (core func $tool "describe") (memory (core memory $tool "memory"))))
+  (func $invoke (param "call" $call) (result (result $output (error $error)))
+    (canon lift (core func $tool "invoke") (memory (core memory $tool "memory")) (realloc (core func $tool "realloc"))))
+  (instance $exports (export "describe" (func $describe)) (export "invoke" (func $invoke)))
+  (export "ambit:tool/tool@0.1.0" (instance $exports)))
