@@ -41,9 +41,11 @@ pub(crate) const TENANTS: &[DemoTenant] = &[
             "README.md",
             "ARCHITECTURE.md",
             "docs/permissions.md",
+            "docs/components.md",
+            "docs/agents.md",
             "docs/operating.md",
             "docs/configuration.md",
-            "docs/components.md"
+            "docs/admin-api.md",
         ],
     },
     DemoTenant {

@@ -46,7 +46,7 @@ pub(crate) async fn install(platform: &Platform, folder: &Path) -> anyhow::Resul
         .components()
         .await?
         .into_iter()
-        .map(|component| (component.digest, component.name))
+        .map(|component| (component.digest, component))
         .collect();
     let granted: Vec<_> = operator
         .grants()
@@ -80,7 +80,11 @@ pub(crate) async fn install(platform: &Platform, folder: &Path) -> anyhow::Resul
         let parsed = ambit_policy::Manifest::parse(&manifest)
             .map_err(ambit_policy::Problems)
             .with_context(|| format!("{} is not a manifest", manifest_file.display()))?;
-        if !known.contains_key(&digest) {
+        let there = known.get(&digest);
+        // The row may be another node's, and its file on that node's disk; and a manifest that changed alone is refused, not passed over.
+        if there.is_none_or(|there| there.manifest != manifest)
+            || !platform.library.has(digest).await
+        {
             platform
                 .library
                 .install(wasm.into(), &manifest)
@@ -91,7 +95,7 @@ pub(crate) async fn install(platform: &Platform, folder: &Path) -> anyhow::Resul
         let slot = slot(parsed.component.kind, &name);
         let bound = slots.get(&slot).and_then(|digest| known.get(digest));
         // An operator's own component in the slot stays.
-        if slots.get(&slot) != Some(&digest) && bound.is_none_or(|bound| *bound == name) {
+        if slots.get(&slot) != Some(&digest) && bound.is_none_or(|bound| bound.name == name) {
             operator
                 .bind_default_slot(&SlotBinding {
                     slot: slot.clone(),

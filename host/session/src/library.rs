@@ -113,6 +113,13 @@ impl Library {
         })
     }
 
+    /// Whether the bytes of a component are in this process's folder. Its row alone may be another node's doing.
+    pub async fn has(&self, digest: Digest) -> bool {
+        tokio::fs::try_exists(self.path(digest))
+            .await
+            .unwrap_or(false)
+    }
+
     /// The code of an installed component, loaded once.
     ///
     /// # Errors

@@ -83,3 +83,65 @@ async fn unsettled(store: &Store, session: &Session) -> Result<Option<Value>, St
 fn effect(event: &EventFacts) -> Option<Value> {
     event.header.facts.get("effect").cloned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ambit_store::{Header, NewSession, testing::TestStore};
+    use ambit_types::{SessionId, TenantId};
+
+    async fn begin(store: &Store, tenant: TenantId, events: &[(&'static str, &str)]) -> SessionId {
+        let id = SessionId::new();
+        let session = NewSession {
+            agent: "assistant".into(),
+            principal: "alice".into(),
+        };
+        let events = events.iter().map(|&(kind, effect)| {
+            let facts = json!({ "effect": effect });
+            let header = Header {
+                facts: facts.as_object().unwrap().clone(),
+                ..Header::default()
+            };
+            NewEvent::new(kind, header, vec![b'x'; 100_000])
+        });
+        let append = Append::new(tenant, id).open(session).events(events);
+        store.journal().append(append).await.unwrap();
+        id
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_closed_keeps_the_rest_from_nothing() {
+        let test = TestStore::sqlite().await.unwrap();
+        let store = &test.store;
+        let slug = "acme".parse().unwrap();
+        let tenant = store.operator().create_tenant(slug, "Acme").await.unwrap();
+        let damaged = begin(store, tenant.id, &[("intent", "model")]).await;
+        let begun = begin(store, tenant.id, &[("intent", "model")]).await;
+        let both = [("intent", "model"), ("outcome", "model")];
+        let done = begin(store, tenant.id, &both).await;
+        for _ in 0..20 {
+            begin(store, tenant.id, &both).await;
+        }
+        let file = test.folder().unwrap().join("ambit.db");
+        rusqlite::Connection::open(file)
+            .unwrap()
+            .execute(
+                "UPDATE events SET header = 'no JSON' WHERE session = ?1",
+                [damaged.to_string()],
+            )
+            .unwrap();
+
+        assert_eq!(close_abandoned(store).await.unwrap(), 22);
+        let rows = store.tenant(tenant.id);
+        let state = async |id| rows.session(id).await.unwrap().unwrap().state;
+        assert_eq!(state(damaged).await, SessionState::Open);
+        for (session, unknown) in [(begun, Some(&json!("model"))), (done, None)] {
+            assert_eq!(state(session).await, SessionState::Interrupted);
+            let events = rows.event_facts(session, 0, 10).await.unwrap();
+            let end = events.last().unwrap();
+            assert_eq!(end.kind, "end");
+            assert_eq!(end.header.facts.get("unknown"), unknown);
+            assert!(rows.verify_chain(session).await.is_ok());
+        }
+    }
+}

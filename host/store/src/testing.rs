@@ -97,8 +97,11 @@ pub struct Server {
 
 const TEMPLATE: &str = "ambit_template";
 
-/// This process's server, or why there is none.
-pub(crate) async fn server() -> Option<&'static Server> {
+/// This process's server. None, with the reason said, where there is none to start.
+///
+/// # Panics
+/// There is none although `AMBIT_REQUIRE_POSTGRES` is 1.
+pub async fn server() -> Option<&'static Server> {
     static SERVER: OnceCell<std::result::Result<Server, String>> = OnceCell::const_new();
     let server = SERVER
         .get_or_init(|| async {

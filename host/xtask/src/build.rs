@@ -74,10 +74,38 @@ pub(crate) fn components() -> Result<()> {
             .join("components")
             .join(&name)
             .join("component.toml");
-        fs::copy(&manifest, folder.join(format!("{name}.toml")))
-            .with_context(|| format!("cannot copy {}", manifest.display()))?;
+        let manifest = fs::read_to_string(&manifest)
+            .with_context(|| format!("cannot read {}", manifest.display()))?;
+        fs::write(&to, with_manifest(fs::read(&to)?, &manifest))?;
+        fs::write(folder.join(format!("{name}.toml")), manifest)?;
     }
     Ok(())
+}
+
+/// A component with its manifest in a custom section, which engines pass over. Installations know a component by the digest of its bytes: so
+/// one whose manifest alone changed is another component, and takes the place of the one before like any other.
+fn with_manifest(mut wasm: Vec<u8>, manifest: &str) -> Vec<u8> {
+    const CUSTOM: u8 = 0;
+    const NAME: &str = "component.toml";
+    let mut section = leb128(NAME.len());
+    section.extend(NAME.bytes().chain(manifest.bytes()));
+    wasm.push(CUSTOM);
+    wasm.extend(leb128(section.len()));
+    wasm.extend(section);
+    wasm
+}
+
+fn leb128(mut number: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let low = (number & 0x7f) as u8;
+        number >>= 7;
+        if number == 0 {
+            bytes.push(low);
+            return bytes;
+        }
+        bytes.push(low | 0x80);
+    }
 }
 
 fn names() -> Result<Vec<String>> {
@@ -88,4 +116,20 @@ fn names() -> Result<Vec<String>> {
         .collect();
     names.sort();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_that_changed_makes_another_component() {
+        const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
+        let manifest = "x".repeat(300);
+        let wasm = with_manifest(EMPTY.to_vec(), &manifest);
+        // 315 bytes: the name with its length, and the manifest.
+        let expected = [EMPTY, b"\0\xbb\x02\x0ecomponent.toml", manifest.as_bytes()].concat();
+        assert_eq!(wasm, expected);
+        assert_ne!(wasm, with_manifest(EMPTY.to_vec(), "y"));
+    }
 }

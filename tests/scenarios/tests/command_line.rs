@@ -3,7 +3,10 @@
 
 use ambit_scenarios::{Ambit, NewComponent, Signal, binary, guest};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 struct Commands {
     binary: PathBuf,
@@ -91,6 +94,21 @@ impl Commands {
         );
         let revoke = ["key", "revoke", id, "--tenant", tenant];
         assert!(self.json(&revoke).await["revoked_ms"].is_i64());
+
+        let short = [
+            "key",
+            "create",
+            "short",
+            "--days",
+            "2",
+            "--scopes",
+            "moderate,chat",
+        ];
+        let made = json(&short).await;
+        assert_eq!(made["scopes"], json!(["moderate", "chat"]));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let lives = made["expires_ms"].as_u64().unwrap() - now.as_millis() as u64;
+        assert_eq!((lives + 60_000) / (24 * 3_600_000), 2, "{made}");
 
         let component =
             NewComponent::new(&format!("test:{tenant}"), "tool", guest("benign").unwrap());

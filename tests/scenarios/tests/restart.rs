@@ -3,7 +3,10 @@
 use ambit_mock_provider::{Fault, Mock, Reply, Script};
 use ambit_scenarios::{Ambit, Signal, binary, until};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 #[cfg(unix)]
 fn is_private(path: &Path) -> bool {
@@ -85,6 +88,31 @@ async fn a_second_start_finds_everything_as_it_was() {
         .await
         .unwrap();
     assert!(again.is_good() && again.text == answer.text, "{again:?}");
+}
+
+/// Ready in under a second where everything is made already: the best of some starts, so that a busy machine fails nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_start_takes_less_than_a_second() {
+    let Some(binary) = binary() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let start = async || {
+        let began = Instant::now();
+        let mut ambit = Ambit::up_on(&binary, &data, None).await.unwrap();
+        let took = began.elapsed();
+        ambit.signal(Signal::Terminate).await.unwrap();
+        assert!(ambit.ended().await.unwrap().success());
+        took
+    };
+    start().await;
+    let mut best = Duration::MAX;
+    for _ in 0..10 {
+        best = best.min(start().await);
+        if best < Duration::from_secs(1) {
+            return;
+        }
+    }
+    panic!("{best:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
