@@ -5,20 +5,24 @@
 
 use crate::{
     Result, StoreError,
-    direct::{self, Direct, DirectTx},
+    direct::{Direct, DirectTx},
+    postgres::{PgTx, Pool},
+    row::Inner,
 };
 use ambit_types::TenantId;
-use serde::de::DeserializeOwned;
 use sqlx::{
-    PgPool, Postgres, Row as _, Sqlite, SqlitePool, Transaction,
-    postgres::{PgArguments, PgRow},
-    query::Query as SqlxQuery,
-    sqlite::{SqliteArguments, SqliteRow},
+    Sqlite, SqlitePool, Transaction, postgres::PgArguments, query::Query as SqlxQuery,
+    sqlite::SqliteArguments,
 };
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{Mutex, OwnedMutexGuard},
     time::timeout,
+};
+
+pub(crate) use crate::{
+    failure::{failed, sqlite_failed},
+    row::{Row, Value, json},
 };
 
 /// Takes the write lock at once: a transaction that would take it later can find that it reads the past and must fail.
@@ -63,10 +67,10 @@ pub(crate) enum Db {
         turns: Turns,
     },
     Postgres {
-        app: PgPool,
-        operator: PgPool,
+        app: Pool,
+        operator: Pool,
         /// The journal's own connection: it waits for nobody's.
-        journal: PgPool,
+        journal: Pool,
     },
 }
 
@@ -184,10 +188,7 @@ impl Db {
             Access::Operator => operator,
             Access::EachTenant => journal,
         };
-        let tx = pool.begin_with(begin).await;
-        let mut tx = tx
-            .map(|tx| Tx::Postgres(tx, Vec::new()))
-            .map_err(|e| failed("BEGIN", e))?;
+        let mut tx = Tx::Postgres(pool.begin(begin).await?);
         if let Access::Tenant(tenant) = access {
             tx.enter(&tenant.to_string()).await?;
         }
@@ -201,13 +202,13 @@ pub(crate) enum Tx {
     /// With the turns of the one that writes.
     Sqlite(Transaction<'static, Sqlite>, Vec<Turn>),
     Direct(DirectTx),
-    Postgres(Transaction<'static, Postgres>, Vec<Turn>),
+    Postgres(PgTx),
 }
 
 impl Tx {
     /// Gives `turn` back only when the transaction has ended.
     pub(crate) fn holding(mut self, turn: Turn) -> Self {
-        if let Self::Sqlite(_, turns) | Self::Postgres(_, turns) = &mut self {
+        if let Self::Sqlite(_, turns) | Self::Postgres(PgTx { turns, .. }) = &mut self {
             turns.push(turn);
         }
         self
@@ -217,7 +218,7 @@ impl Tx {
         match self {
             Self::Sqlite(tx, _turns) => tx.commit().await,
             Self::Direct(tx) => return tx.commit(),
-            Self::Postgres(tx, _turns) => tx.commit().await,
+            Self::Postgres(tx) => return tx.commit().await,
         }
         .map_err(|e| failed("COMMIT", e))
     }
@@ -229,12 +230,11 @@ impl Tx {
 
     /// From here to the end of the transaction, row-level security shows this tenant only. SQLite has none.
     pub(crate) async fn enter(&mut self, tenant: &str) -> Result<()> {
-        if let Self::Postgres(tx, _) = self {
-            sqlx::query("SELECT set_config('ambit.tenant', $1, true)")
-                .bind(tenant)
-                .execute(&mut **tx)
-                .await
-                .map_err(|e| failed("SET TENANT", e))?;
+        if let Self::Postgres(PgTx { tx, origin, .. }) = self {
+            let set = sqlx::query("SELECT set_config('ambit.tenant', $1, true)").bind(tenant);
+            origin
+                .answered("SET TENANT", set.execute(&mut **tx))
+                .await?;
         }
         Ok(())
     }
@@ -291,10 +291,10 @@ impl Query {
                 .execute(&mut **tx)
                 .await
                 .map(|done| done.rows_affected()),
-            Tx::Postgres(tx, _) => sqlx_query!(self, PgArguments)
-                .execute(&mut **tx)
-                .await
-                .map(|done| done.rows_affected()),
+            Tx::Postgres(PgTx { tx, origin, .. }) => {
+                let done = sqlx_query!(self, PgArguments).execute(&mut **tx);
+                return Ok(origin.answered(name, done).await?.rows_affected());
+            }
         }
         .map_err(|e| failed(name, e))
     }
@@ -310,10 +310,10 @@ impl Query {
                 .fetch_optional(&mut **tx)
                 .await
                 .map(|row| row.map(Inner::Sqlite)),
-            Tx::Postgres(tx, _) => sqlx_query!(self, PgArguments)
-                .fetch_optional(&mut **tx)
-                .await
-                .map(|row| row.map(Inner::Postgres)),
+            Tx::Postgres(PgTx { tx, origin, .. }) => {
+                let row = sqlx_query!(self, PgArguments).fetch_optional(&mut **tx);
+                Ok(origin.answered(statement, row).await?.map(Inner::Postgres))
+            }
         }
         .map_err(|e| failed(statement, e))?
         .map(|inner| Row { statement, inner }))
@@ -340,11 +340,9 @@ impl Query {
                     })
                     .collect()
             }
-            Tx::Postgres(tx, _) => {
-                let rows = sqlx_query!(self, PgArguments)
-                    .fetch_all(&mut **tx)
-                    .await
-                    .map_err(|e| failed(statement, e))?;
+            Tx::Postgres(PgTx { tx, origin, .. }) => {
+                let rows = sqlx_query!(self, PgArguments).fetch_all(&mut **tx);
+                let rows = origin.answered(statement, rows).await?;
                 rows.into_iter()
                     .map(|row| Row {
                         statement,
@@ -368,210 +366,5 @@ impl Query {
             }
         }
         Ok(self.statement.name)
-    }
-}
-
-/// What a column can hold. A null has its column's type: PostgreSQL asks for it.
-#[derive(Debug, Clone)]
-pub(crate) enum Value {
-    Int(Option<i64>),
-    Text(Option<Arc<str>>),
-    Blob(Option<Arc<[u8]>>),
-}
-
-macro_rules! value_from {
-    ($($type:ty, $value:ident => $to:expr;)*) => {$(
-        impl From<$type> for Value {
-            fn from($value: $type) -> Self {
-                $to
-            }
-        }
-    )*};
-}
-
-value_from! {
-    i64, value => Self::Int(Some(value));
-    Option<i64>, value => Self::Int(value);
-    &str, value => Self::Text(Some(value.into()));
-    &String, value => Self::Text(Some(value.as_str().into()));
-    String, value => Self::Text(Some(value.into()));
-    Arc<str>, value => Self::Text(Some(value));
-    Option<String>, value => Self::Text(value.map(Into::into));
-    &[u8], value => Self::Blob(Some(value.into()));
-    Arc<[u8]>, value => Self::Blob(Some(value));
-    crate::Digest, value => Self::Blob(Some(value.0.as_slice().into()));
-    Option<crate::Digest>, value => Self::Blob(value.map(|digest| digest.0.as_slice().into()));
-}
-
-/// A row that knows which statement it came from. Columns are read by position, which is cheaper and no less clear beside the statement.
-#[derive(Debug)]
-pub(crate) struct Row {
-    statement: &'static str,
-    inner: Inner,
-}
-
-#[derive(Debug)]
-enum Inner {
-    Sqlite(SqliteRow),
-    Direct(Vec<rusqlite::types::Value>),
-    Postgres(PgRow),
-}
-
-macro_rules! row_get {
-    ($($name:ident: $type:ty;)*) => {$(
-        pub(crate) fn $name(&self, column: usize) -> Result<$type> {
-            match &self.inner {
-                Inner::Sqlite(row) => row.try_get(column).map_err(|e| self.corrupt(column, e)),
-                Inner::Direct(row) => direct::cell(row, column).map_err(|e| self.corrupt(column, e)),
-                Inner::Postgres(row) => row.try_get(column).map_err(|e| self.corrupt(column, e)),
-            }
-        }
-    )*};
-}
-
-impl Row {
-    row_get! {
-        int: i64;
-        optional_int: Option<i64>;
-        text: String;
-        optional_text: Option<String>;
-        blob: Vec<u8>;
-        optional_blob: Option<Vec<u8>>;
-    }
-
-    /// A count or a size: never negative.
-    pub(crate) fn unsigned(&self, column: usize) -> Result<u64> {
-        u64::try_from(self.int(column)?).map_err(|e| self.corrupt(column, e))
-    }
-
-    pub(crate) fn unsigned_32(&self, column: usize) -> Result<u32> {
-        u32::try_from(self.int(column)?).map_err(|e| self.corrupt(column, e))
-    }
-
-    pub(crate) fn parsed<T: FromStr<Err: std::error::Error + Send + Sync + 'static>>(
-        &self,
-        column: usize,
-    ) -> Result<T> {
-        self.text(column)?
-            .parse()
-            .map_err(|e| self.corrupt(column, e))
-    }
-
-    pub(crate) fn json<T: DeserializeOwned>(&self, column: usize) -> Result<T> {
-        serde_json::from_str(&self.text(column)?).map_err(|e| self.corrupt(column, e))
-    }
-
-    pub(crate) fn optional_json<T: DeserializeOwned>(&self, column: usize) -> Result<Option<T>> {
-        let text = self.optional_text(column)?;
-        text.map(|text| serde_json::from_str(&text))
-            .transpose()
-            .map_err(|e| self.corrupt(column, e))
-    }
-
-    pub(crate) fn digest(&self, column: usize) -> Result<crate::Digest> {
-        let bytes = self.blob(column)?;
-        bytes
-            .as_slice()
-            .try_into()
-            .map(crate::Digest)
-            .map_err(|e: std::array::TryFromSliceError| self.corrupt(column, e))
-    }
-
-    pub(crate) fn optional_digest(&self, column: usize) -> Result<Option<crate::Digest>> {
-        match self.optional_blob(column)? {
-            None => Ok(None),
-            Some(_) => self.digest(column).map(Some),
-        }
-    }
-
-    fn corrupt(
-        &self,
-        column: usize,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> StoreError {
-        StoreError::Corrupt {
-            statement: self.statement,
-            column,
-            source: Arc::from(source.into()),
-        }
-    }
-}
-
-/// JSON text of a value that this crate defined or was given as JSON: it always has one.
-pub(crate) fn json(value: &impl serde::Serialize) -> Result<String> {
-    serde_json::to_string(value).map_err(|_| StoreError::Invalid {
-        what: "value",
-        why: "has no JSON form",
-    })
-}
-
-/// The error of a statement, sorted by what a caller can do.
-pub(crate) fn failed(statement: &'static str, error: sqlx::Error) -> StoreError {
-    use sqlx::error::ErrorKind;
-    let code = error
-        .as_database_error()
-        .and_then(|e| e.code().map(std::borrow::Cow::into_owned));
-    let is_sqlite = error
-        .as_database_error()
-        .is_some_and(|e| e.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some());
-    let kind = error
-        .as_database_error()
-        .map(sqlx::error::DatabaseError::kind);
-    match (&error, kind) {
-        (_, Some(ErrorKind::UniqueViolation)) => return StoreError::Conflict { what: "row" },
-        (_, Some(ErrorKind::ForeignKeyViolation)) => {
-            return StoreError::NotFound {
-                what: "row that this one refers to",
-            };
-        }
-        (
-            sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed
-            | sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_),
-            _,
-        ) => {
-            return StoreError::Unavailable(Arc::new(error));
-        }
-        _ => {}
-    }
-    match code.as_deref() {
-        Some(code) if is_sqlite => {
-            sqlite_failed(statement, code.parse().unwrap_or_default(), error)
-        }
-        // Classes and codes of PostgreSQL's appendix A.
-        Some("53100") => StoreError::Full(Arc::new(error)),
-        Some("25006") => StoreError::ReadOnly(Arc::new(error)),
-        Some("54000") => StoreError::Invalid {
-            what: "value",
-            why: "is too big",
-        },
-        Some(code) if matches!(code.get(..2), Some("08" | "53" | "57" | "40")) => {
-            StoreError::Unavailable(Arc::new(error))
-        }
-        _ => StoreError::Database {
-            statement,
-            source: Arc::new(error),
-        },
-    }
-}
-
-/// The same for an error of SQLite's, by its extended code.
-pub(crate) fn sqlite_failed(
-    statement: &'static str,
-    extended_code: i32,
-    error: impl std::error::Error + Send + Sync + 'static,
-) -> StoreError {
-    let source = Arc::new(error);
-    match extended_code & 0xff {
-        13 => StoreError::Full(source),                     // SQLITE_FULL
-        8 => StoreError::ReadOnly(source),                  // SQLITE_READONLY
-        5 | 6 | 10 | 14 => StoreError::Unavailable(source), // BUSY, LOCKED, IOERR, CANTOPEN
-        18 => StoreError::Invalid {
-            what: "value",
-            why: "is too big",
-        }, // SQLITE_TOOBIG
-        _ => StoreError::Database { statement, source },
     }
 }

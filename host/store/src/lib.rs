@@ -32,11 +32,14 @@ mod config;
 mod db;
 mod direct;
 mod error;
+mod failure;
 mod journal;
 mod migrations;
 mod operator;
+mod postgres;
 mod records;
 mod retention;
+mod row;
 mod store;
 mod tenant;
 #[cfg(feature = "testing")]

@@ -5,17 +5,16 @@ use crate::{
     db::{Access, BUSY, Db, Turns, failed, statements},
     direct::Direct,
     migrations,
+    postgres::Pool,
 };
 use ambit_types::TenantId;
 use sqlx::{
     ConnectOptions as _, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{
     collections::HashMap,
     path::Path,
-    str::FromStr as _,
     sync::{Arc, PoisonError},
 };
 use tokio::sync::Mutex;
@@ -78,8 +77,9 @@ impl Store {
         &self.journal
     }
 
-    /// Whether the database answers; for `/readyz`.
+    /// Whether the database answers and the journal is being written; for `/readyz`.
     pub async fn check(&self) -> Result<()> {
+        self.journal.check()?;
         let mut tx = self.db.read(Access::Operator).await?;
         ANSWER.query().optional(&mut tx).await.map(drop)
     }
@@ -141,31 +141,17 @@ async fn open_postgres(config: &PostgresConfig) -> Result<Db> {
     if let Some(owner) = &config.owner {
         migrations::run_postgres(owner.expose()).await?;
     }
-    let app = connect(config.app.expose(), config.max_connections).await?;
-    let operator = connect(config.operator.expose(), config.max_connections).await?;
-    let journal = connect(config.app.expose(), 1).await?;
-    check_role(&app, "ambit_app").await?;
-    check_role(&operator, "ambit_operator").await?;
-    migrations::check_postgres(&app).await?;
+    let app = Pool::connect(config.app.expose(), config.max_connections).await?;
+    let operator = Pool::connect(config.operator.expose(), config.max_connections).await?;
+    let journal = Pool::connect(config.app.expose(), 1).await?;
+    check_role(&app.now(), "ambit_app").await?;
+    check_role(&operator.now(), "ambit_operator").await?;
+    migrations::check_postgres(&app.now()).await?;
     Ok(Db::Postgres {
         app,
         operator,
         journal,
     })
-}
-
-async fn connect(url: &str, max_connections: u32) -> Result<PgPool> {
-    let options = PgConnectOptions::from_str(url)
-        .map_err(|e| failed("CONNECT", e))?
-        .application_name("ambit")
-        .disable_statement_logging();
-    PgPoolOptions::new()
-        .max_connections(max_connections.max(1))
-        .acquire_timeout(BUSY)
-        .test_before_acquire(false)
-        .connect_with(options)
-        .await
-        .map_err(|e| failed("CONNECT", e))
 }
 
 /// Row-level security does not bind superusers, `BYPASSRLS` roles and (without `FORCE`) owners; and a login in both groups would have the

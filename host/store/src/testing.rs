@@ -185,6 +185,12 @@ impl Server {
         })
     }
 
+    /// Where its socket is.
+    #[cfg(test)]
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// An empty, migrated database and its three logins.
     ///
     /// # Errors

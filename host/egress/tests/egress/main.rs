@@ -6,6 +6,7 @@
 )]
 
 mod destinations;
+mod look_ups;
 mod messages;
 mod support;
 mod tls;

@@ -21,9 +21,17 @@ use crate::{
 use std::{
     sync::{Arc, Mutex, PoisonError},
     thread,
+    time::{Duration, Instant},
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use writer::{Message, Waiting, WaitingEvent, Writer};
+
+/// A batch that takes so long is stuck; on a slow disk it takes a tenth.
+const STALLED: Duration = if cfg!(test) {
+    Duration::from_millis(300)
+} else {
+    Duration::from_secs(5)
+};
 
 /// Handle of the writer. Cheap to clone; the writer ends when all handles are gone or the store is closed.
 #[derive(Debug, Clone)]
@@ -32,6 +40,8 @@ pub struct Journal {
     /// Kibibytes that may still wait.
     room: Arc<Semaphore>,
     most: u32,
+    /// Since when the writer is at the batch it is at.
+    busy: Arc<Mutex<Option<Instant>>>,
     /// Answered when the writer is done.
     ended: Arc<Mutex<Option<oneshot::Receiver<()>>>>,
 }
@@ -45,8 +55,10 @@ impl Journal {
         let (end, ended) = oneshot::channel();
         let batch = config.batch;
         let in_place = matches!(db, Db::Sqlite { .. });
+        let busy = Arc::<Mutex<Option<Instant>>>::default();
+        let at_work = Arc::clone(&busy);
         let writer = async move {
-            Writer::new(db, batch).run(waiting).await;
+            Writer::new(db, batch, at_work).run(waiting).await;
             let _ = end.send(());
         };
         if in_place {
@@ -67,6 +79,7 @@ impl Journal {
             queue,
             room: Arc::new(Semaphore::new(most as usize)),
             most,
+            busy,
             ended: Arc::new(Mutex::new(Some(ended))),
         })
     }
@@ -132,6 +145,20 @@ impl Journal {
             .await
             .map_err(|_| closed())?;
         outcome.await.map_err(|_| closed())?
+    }
+
+    /// Whether what is appended now will be written: the writer lives, and is not held up.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.queue.is_closed() {
+            return Err(closed());
+        }
+        let busy = *self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        match busy {
+            Some(since) if since.elapsed() > STALLED => {
+                Err(StoreError::unavailable("the journal's writer is held up"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Writes what was accepted and ends the writer.

@@ -20,7 +20,8 @@ use crate::{
 use ambit_types::{SessionId, TenantId};
 use std::{
     collections::{HashMap, hash_map::Entry},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -74,14 +75,16 @@ pub(super) struct Writer {
     db: Db,
     heads: HashMap<Key, Head>,
     batch: usize,
+    busy: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Writer {
-    pub(super) fn new(db: Db, batch: usize) -> Self {
+    pub(super) fn new(db: Db, batch: usize, busy: Arc<Mutex<Option<Instant>>>) -> Self {
         Self {
             db,
             heads: HashMap::new(),
             batch: batch.max(1),
+            busy,
         }
     }
 
@@ -96,8 +99,14 @@ impl Writer {
                     Message::Stop => stopping = true,
                 }
             }
+            self.at_work(Some(Instant::now()));
             self.settle(batch).await;
+            self.at_work(None);
         }
+    }
+
+    fn at_work(&self, since: Option<Instant>) {
+        *self.busy.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
     /// Commits the batch and answers each of its appends.

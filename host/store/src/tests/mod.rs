@@ -6,6 +6,7 @@
 
 mod access;
 mod documents;
+mod fail_over;
 mod hostile;
 mod journal;
 mod key_values;
@@ -59,7 +60,7 @@ impl TestStore {
             Db::Sqlite { writer, .. } => drop(sqlx::raw_sql(sql).execute(writer).await.unwrap()),
             Db::Postgres { app, .. } => {
                 let query = sqlx::query_as("SELECT current_database()::text");
-                let (database,): (String,) = query.fetch_one(app).await.unwrap();
+                let (database,): (String,) = query.fetch_one(&app.now()).await.unwrap();
                 server()
                     .await
                     .unwrap()
@@ -90,7 +91,7 @@ impl TestStore {
                 ];
                 // On every connection that the pool may give.
                 let mut connections = Vec::new();
-                for pool in [app, journal] {
+                for pool in [app.now(), journal.now()] {
                     for _ in 0..pool.options().get_max_connections() {
                         let mut connection = pool.acquire().await.unwrap();
                         connection

@@ -286,7 +286,7 @@ async fn every_table_with_a_tenant_is_behind_the_wall() {
         "SELECT c.relname::text, c.relrowsecurity, c.relforcerowsecurity FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid \
          WHERE c.relkind = 'r' AND a.attname = 'tenant' AND c.relnamespace = 'public'::regnamespace ORDER BY 1",
     )
-    .fetch_all(app)
+    .fetch_all(&app.now())
     .await
     .unwrap();
     let mut expected: Vec<_> = TABLES
@@ -301,7 +301,7 @@ async fn every_table_with_a_tenant_is_behind_the_wall() {
         "SELECT t.relname::text FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid JOIN pg_attribute tenant ON tenant.attrelid = t.oid \
          WHERE tenant.attname = 'tenant' AND i.indisprimary AND i.indkey[0] <> tenant.attnum",
     )
-    .fetch_all(app)
+    .fetch_all(&app.now())
     .await
     .unwrap();
     assert_eq!(

@@ -54,6 +54,7 @@ async fn every_statement_prepares_on_both_databases() {
                     .await
                     .map(drop),
                 Db::Postgres { app, .. } => app
+                    .now()
                     .acquire()
                     .await
                     .unwrap()
@@ -404,6 +405,7 @@ impl TestStore {
                 // Tables of tests are tiny: without this the planner rightly reads them whole. Nulls stand for the values.
                 let deletes = statement.name == "EVENTS_DELETE";
                 let mut connection = if deletes { operator } else { app }
+                    .now()
                     .acquire()
                     .await
                     .unwrap();
@@ -455,7 +457,7 @@ impl TestStore {
                 "SELECT c.relname || '.' || a.attname, NOT a.attnotnull FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid \
                  WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace AND a.attnum > 0 AND c.relname NOT LIKE '\\_sqlx%'",
             )
-            .fetch_all(app)
+            .fetch_all(&app.now())
             .await
             .unwrap(),
         };
@@ -478,7 +480,7 @@ impl TestStore {
                     WHERE relnamespace = 'public'::regnamespace \
                  ORDER BY 1",
             )
-            .fetch_all(app)
+            .fetch_all(&app.now())
             .await
             .unwrap(),
         }
