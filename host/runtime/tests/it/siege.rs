@@ -26,13 +26,13 @@ const NEIGHBOURS: usize = 60;
 /// What misbehaves: a guest of the standard toolchain, or a module of text where Rust has no words for it.
 enum Attack {
     Guest(Arc<Tool>, Arc<Agent>, &'static str),
-    Text(Both),
+    Text(Box<Both>),
 }
 
 impl Attack {
     fn new(runtime: &Arc<Runtime>, name: &str, argument: &'static str) -> Self {
         match name.strip_suffix(".wat") {
-            Some(name) => Self::Text(Both::new(runtime, &hostile_text(name), TIGHT)),
+            Some(name) => Self::Text(Box::new(Both::new(runtime, &hostile_text(name), TIGHT))),
             None => Self::Guest(
                 link_tool(runtime, name, TIGHT),
                 link_agent(runtime, name, TIGHT),
