@@ -68,7 +68,7 @@ impl Metrics {
         );
         registry.register(
             "ambit_component_cpu_milliseconds",
-            "Time guests ran",
+            "CPU time spent on calls",
             self.cpu.clone(),
         );
     }

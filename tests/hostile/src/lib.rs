@@ -1,8 +1,8 @@
 //! Components that misbehave, one in each file of `examples/`, each a real one of the standard toolchain.
 //!
 //! Every guest exports both a tool and an agent, so that the same code can be set loose on either engine: the manifest it is loaded with
-//! says which it is. What Rust cannot express (several memories, a huge initial memory, growing tables, a trapping start function,
-//! importing everything) is written as WebAssembly text in the host's tests.
+//! says which it is. What Rust cannot express (several memories, growing tables) is WebAssembly text in `text/`, of which the tests make
+//! components.
 //!
 //! Some are harmless: `benign` is the neighbour of the others, `surroundings` tells what it finds around it, `start_up` has work for a
 //! snapshot, and `edition`, `edition_guardrail` and `alias_routing` are there to be swapped while requests run.

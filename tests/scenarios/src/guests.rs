@@ -82,11 +82,21 @@ impl NewComponent {
     }
 }
 
-/// The guest of this name, built where it is not yet.
+/// The guest of this name, built where it is not yet. `NAME.wat` is a module of text, made a tool.
 ///
 /// # Errors
 /// It cannot be built.
 pub fn guest(name: &str) -> Result<Vec<u8>> {
+    if name.ends_with(".wat") {
+        let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("../hostile/text");
+        let read = |name: &str| {
+            let path = text.join(name);
+            std::fs::read_to_string(&path).with_context(|| path.display().to_string())
+        };
+        return Ok(wat::parse_str(
+            read("tool.wat")?.replace("MODULE", &read(name)?),
+        )?);
+    }
     static FOLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| build().map_err(|error| format!("{error:#}")));
     match folder {

@@ -31,8 +31,11 @@ const LIMITS: &str = "[limits]\nmemory = \"32MiB\"\ncpu = \"50ms\"\ndeadline = \
 const SECRET: &str = "the-instructions-of-this-agent";
 
 /// Guests, and the stable code their call ends with: in the answer of an agent, in the journal's outcome of a tool.
-const AGENTS: [(&str, &str); 8] = [
+const AGENTS: [(&str, &str); 11] = [
     ("tight_loop", "limit_exceeded"),
+    ("host_call_loop", "limit_exceeded"),
+    ("huge_initial", "limit_exceeded"),
+    ("start_trap", "internal_error"),
     ("deep_recursion", "limit_exceeded"),
     ("memory_hog", "limit_exceeded"),
     ("log_flood", "limit_exceeded"),
@@ -41,8 +44,13 @@ const AGENTS: [(&str, &str); 8] = [
     ("handle_hoard", "limit_exceeded"),
     ("panicker", "internal_error"),
 ];
-const TOOLS: [(&str, &str); 10] = [
+const TOOLS: [(&str, &str); 15] = [
     ("tight_loop", "limit"),
+    ("host_call_loop", "limit"),
+    ("wait_then_spin", "limit"),
+    ("many_memories.wat", "limit"),
+    ("table_growth.wat", "limit"),
+    ("fat_handles", "limit"),
     ("deep_recursion", "limit"),
     ("memory_hog", "limit"),
     ("log_flood", "limit"),
@@ -53,6 +61,9 @@ const TOOLS: [(&str, &str); 10] = [
     ("connection_hoard", "ok"),
     ("panicker", "unavailable"),
 ];
+
+/// Tools that cannot say what they are, so that nothing is ever bound to them.
+const MUTE: [&str; 3] = ["huge_list", "huge_initial", "start_trap"];
 
 /// Sends the head of an answer and then a byte now and then, to everybody.
 async fn drip() -> String {
@@ -75,8 +86,16 @@ async fn drip() -> String {
     address
 }
 
+/// The agent that sets a guest loose.
+fn agent_of(guest: &str, kind: &str) -> String {
+    format!(
+        "{}-{kind}",
+        guest.trim_end_matches(".wat").replace('_', "-")
+    )
+}
+
 fn named(guest: &str, kind: &str) -> String {
-    format!("hostile:{}-{kind}", guest.replace('_', "-"))
+    format!("hostile:{}", agent_of(guest, kind))
 }
 
 /// Installs every guest for the tenant; the names of the agents that set them loose.
@@ -103,7 +122,7 @@ async fn prepare(
                 .bind(tenant, &format!("{kind}/{component}"), &digest)
                 .await
                 .unwrap();
-            let agent = format!("{}-{kind}", name.replace('_', "-"));
+            let agent = agent_of(name, kind);
             let mut definition =
                 json!({"name": agent, "model": "openai/calls", "instructions": SECRET});
             match kind {
@@ -172,19 +191,22 @@ async fn a_hostile_tenant_hurts_only_itself() {
     let ambit = Ambit::up(&binary, Some(&mock.url())).await.unwrap();
     let (acme, globex) = (ambit.tenant("acme"), ambit.tenant("globex"));
     let agents = prepare(&ambit, acme, &address).await;
-    // One that describes a million tools is never bound; the tenant's other agents are.
-    let huge = NewComponent::new(
-        "hostile:huge-list-tool",
-        "tool",
-        guest("huge_list").unwrap(),
-    );
-    let digest = ambit.install(&huge.tables(LIMITS)).await.unwrap();
-    ambit
-        .bind(acme, "tool/hostile:huge-list-tool", &digest)
-        .await
-        .unwrap();
-    let definition = json!({"name": "huge-list-tool", "model": "openai/calls", "tools": ["hostile:huge-list-tool"]});
-    assert!(ambit.apply(acme, &definition).await.is_err());
+    // A tool that cannot describe itself is never bound; the tenant's other agents are.
+    for name in MUTE {
+        let component = named(name, "tool");
+        let mute = NewComponent::new(&component, "tool", guest(name).unwrap());
+        let digest = ambit.install(&mute.tables(LIMITS)).await.unwrap();
+        let slot = format!("tool/{component}");
+        ambit.bind(acme, &slot, &digest).await.unwrap();
+        let definition =
+            json!({"name": agent_of(name, "tool"), "model": "openai/calls", "tools": [component]});
+        assert!(ambit.apply(acme, &definition).await.is_err(), "{name}");
+    }
+    // One that wants everything is not even admitted.
+    let greedy = NewComponent::new("hostile:everything", "tool", guest("everything").unwrap());
+    let digest = ambit.install(&greedy.tables(LIMITS)).await.unwrap();
+    let bound = ambit.bind(acme, "tool/hostile:everything", &digest).await;
+    assert!(bound.is_err());
 
     // Each by itself: what it comes to.
     let mut wrong = Vec::new();
@@ -209,7 +231,8 @@ async fn a_hostile_tenant_hurts_only_itself() {
     let (stop, most) = (AtomicBool::new(false), AtomicU64::new(0));
     let came = Mutex::new(BTreeMap::<String, u32>::new());
     let hostile = futures::future::join_all((0..HOSTILE).map(async |worker| {
-        for n in worker.. {
+        // Each begins elsewhere, so that together they soon had every agent.
+        for n in worker * agents.len() / HOSTILE.. {
             if stop.load(Ordering::SeqCst) {
                 return;
             }
@@ -227,7 +250,7 @@ async fn a_hostile_tenant_hurts_only_itself() {
             *came
                 .lock()
                 .unwrap()
-                .entry(format!("{kind} {}", answer.code()))
+                .entry(format!("{agent} {}", answer.code()))
                 .or_default() += 1;
         }
     }));
@@ -265,8 +288,10 @@ async fn a_hostile_tenant_hurts_only_itself() {
     if let Some(before) = before {
         assert!(most < before + MEMORY, "{} MiB", mib(most));
     }
-    for kind in ["agent limit_exceeded", "agent internal_error", "tool "] {
-        assert!(came.contains_key(kind), "{kind} in {came:?}");
+    for (agent, kind, expected) in &agents {
+        let expected = if *kind == "agent" { *expected } else { "" };
+        let end = format!("{agent} {expected}");
+        assert!(came.contains_key(&end), "`{end}` in {came:?}");
     }
     // And afterwards both work as before.
     for tenant in [acme, globex] {
