@@ -177,10 +177,32 @@ fn reads_what_must_be_known() {
         .map(|span| (span.index, span.text.as_str()))
         .collect();
     assert_eq!(texts, [(0, "s"), (1, "a"), (1, "b"), (2, "{}"), (3, "t")]);
+    let of_tools = chat.texts().iter().map(|span| chat.is_of_tool(span));
+    assert_eq!(
+        of_tools.collect::<Vec<_>>(),
+        [false, false, false, false, true]
+    );
     let masked = chat.with_texts([None, Some("\u{1F30D}\n")]).unwrap();
     assert_eq!(masked.texts()[1].text, "\u{1F30D}\n");
     assert_eq!(masked.texts()[2].text, "b");
     assert_eq!(masked.model(), "p/m");
+}
+
+#[test]
+fn a_tools_message_is_known_however_its_role_is_written() {
+    for (role, of_tool) in [
+        (r#""tool""#, true),
+        (r#""function""#, true),
+        (r#""to\u006fl""#, true),
+        (r#""user""#, false),
+        (r#""tool\\""#, false),
+        ("null", false),
+        ("7", false),
+    ] {
+        let body = format!(r#"{{"model":"m","messages":[{{"content":"x","role":{role}}}]}}"#);
+        let chat = chat(&body);
+        assert_eq!(chat.is_of_tool(&chat.texts()[0]), of_tool, "{role}");
+    }
 }
 
 #[test]

@@ -184,3 +184,61 @@ pub(crate) fn usage(usage: &ambit_inference::Usage) -> ambit_store::Usage {
         output_tokens: usage.output_tokens,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ambit_store::{Store, StoreConfig};
+    use ambit_types::{Principal, RequestId, TraceContext};
+    use futures::{FutureExt as _, future::join_all};
+    use std::time::{Duration, Instant};
+
+    #[tokio::test]
+    async fn who_goes_away_while_the_journal_has_no_room_takes_no_event_along() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = StoreConfig::sqlite(folder.path().join("ambit.db"));
+        config.journal.queue_bytes = 1 << 20;
+        let store = Store::open(&config).await.unwrap();
+        let slug = "acme".parse().unwrap();
+        let acme = store.operator().create_tenant(slug, "Acme").await.unwrap();
+        let context = CallContext {
+            tenant: acme.id,
+            tenant_slug: acme.slug.clone(),
+            principal: Arc::new(Principal {
+                id: "key:test".to_owned(),
+                scopes: Vec::new(),
+                expires_at: None,
+            }),
+            request: RequestId::new(),
+            session: None,
+            trace: TraceContext::new(),
+            deadline: Instant::now() + Duration::from_secs(60),
+        };
+        let recorder = || {
+            let session = SessionId::new();
+            let journal = store.journal().clone();
+            Recorder::new(journal, context.clone(), session, "agent")
+        };
+        // A crowd whose events fill the queue many times over stands before it.
+        let mut crowd: Vec<_> = (0..64).map(|_| recorder()).collect();
+        let mut before = Box::pin(join_all(crowd.iter_mut().map(|one| {
+            one.note_bytes("outcome", Header::default(), vec![7; 900 << 10]);
+            one.flush()
+        })));
+        assert!((&mut before).now_or_never().is_none());
+
+        let mut hurried = recorder();
+        hurried.note("intent", &[], &json!({})).unwrap();
+        assert!(hurried.flush().now_or_never().is_none(), "there is room");
+        // Its owner is dropped as well, and somebody else ends the session.
+        let mut last = hurried.take();
+        drop(hurried);
+        let (_, closed) = tokio::join!(before, last.close(SessionState::Interrupted, &[]));
+        closed.unwrap();
+        let store = store.tenant(acme.id);
+        let events = store.events(last.session, 0, 10).await.unwrap();
+        let kinds: Vec<_> = events.iter().map(|event| event.kind.as_str()).collect();
+        assert_eq!(kinds, ["intent", "end"]);
+        assert!(events[1].header.facts.is_empty(), "nothing was refused");
+    }
+}

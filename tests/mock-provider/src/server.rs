@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body_util::BodyExt as _;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::{
@@ -37,10 +37,24 @@ pub struct Mock {
 }
 
 struct Shared {
-    script: Script,
+    saying: RwLock<Arc<Saying>>,
     counters: Arc<Counters>,
+}
+
+struct Saying {
+    script: Script,
     /// The whole JSON answer of a script that says the same to everybody.
     ready: Option<Bytes>,
+}
+
+impl Saying {
+    fn new(script: Script) -> Arc<Self> {
+        let ready = match &script.reply {
+            Reply::Text(text) => Some(completion(&script, Some(text), &[], 0)),
+            _ => None,
+        };
+        Arc::new(Self { script, ready })
+    }
 }
 
 #[derive(Debug, Default)]
@@ -88,14 +102,9 @@ impl Mock {
     pub async fn listen(script: Script, address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let ready = match &script.reply {
-            Reply::Text(text) => Some(completion(&script, Some(text), &[], 0)),
-            _ => None,
-        };
         let shared = Arc::new(Shared {
-            script,
+            saying: RwLock::new(Saying::new(script)),
             counters: Arc::default(),
-            ready,
         });
         #[allow(
             clippy::disallowed_methods,
@@ -107,6 +116,11 @@ impl Mock {
             shared,
             task,
         })
+    }
+
+    /// Follows this script from the next request on.
+    pub fn follow(&self, script: Script) {
+        *self.shared.saying.write() = Saying::new(script);
     }
 
     /// The base URL for a client: `http://127.0.0.1:PORT/v1`.
@@ -172,7 +186,8 @@ async fn answer(
     let response = match (request.method(), request.uri().path()) {
         (&Method::POST, "/v1/chat/completions") => return chat(&shared, request).await,
         (&Method::GET, "/v1/models") => {
-            json_response(&shared, StatusCode::OK, models(&shared.script))
+            let saying = Arc::clone(&shared.saying.read());
+            json_response(&shared, StatusCode::OK, models(&saying.script))
         }
         (&Method::GET, "/mock/stats") => {
             let stats = serde_json::to_vec(&shared.counters.stats()).unwrap_or_default();
@@ -202,11 +217,9 @@ async fn chat(
     shared: &Arc<Shared>,
     request: Request<Incoming>,
 ) -> Result<Response<Played>, io::Error> {
-    let Shared {
-        script,
-        counters,
-        ready,
-    } = &**shared;
+    let counters = &shared.counters;
+    let saying = Arc::clone(&shared.saying.read());
+    let Saying { script, ready } = &*saying;
     counters.requests.fetch_add(1, Ordering::SeqCst);
     if script.record {
         let mut seen = counters.heads.lock();

@@ -237,8 +237,7 @@ impl Ambit {
         if session["chain"]["holds"] != true {
             bail!("{session}");
         }
-        let events = self.get(&format!("{path}/events?limit=1000")).await?;
-        let events = events["data"].as_array().context("no events")?;
+        let events = self.events(tenant, id).await?;
         let kinds = events
             .iter()
             .map(|event| event["kind"].as_str().unwrap_or_default().to_owned());
@@ -248,6 +247,27 @@ impl Ambit {
             end.map_or(Value::Null, |end| end["header"]["facts"].clone()),
             kinds.collect(),
         ))
+    }
+
+    /// The events of a session.
+    ///
+    /// # Errors
+    /// There is no such session.
+    pub async fn events(&self, tenant: &Tenant, id: &str) -> Result<Vec<Value>> {
+        let path = format!("/tenants/{}/sessions/{id}/events?limit=1000", tenant.slug);
+        let events = self.get(&path).await?;
+        Ok(events["data"].as_array().context("no events")?.clone())
+    }
+
+    /// The newest session of a tenant and its state, if it has any.
+    ///
+    /// # Errors
+    /// As [`Ambit::admin`].
+    pub async fn newest(&self, tenant: &Tenant) -> Result<Option<(String, String)>> {
+        let path = format!("/tenants/{}/sessions?limit=1", tenant.slug);
+        let listed = self.get(&path).await?;
+        let word = |name: &str| listed["data"][0][name].as_str().map(str::to_owned);
+        Ok(word("id").zip(word("state")))
     }
 
     /// A request to a tenant's data plane.

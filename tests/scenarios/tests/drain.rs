@@ -163,14 +163,20 @@ async fn at_the_deadline_every_request_hears_why_and_its_end_is_kept() {
 
     let ambit = installation.serve(&mock, 1).await;
     for answer in answers {
-        let (state, end, kinds) = ambit
-            .session(&acme, &answer.session.unwrap())
-            .await
-            .unwrap();
+        let session = answer.session.clone().unwrap();
+        let (state, end, kinds) = ambit.session(&acme, &session).await.unwrap();
         assert_eq!(
             (state.as_str(), &end["reason"]),
             ("interrupted", &json!("server-stopped")),
             "{kinds:?}"
         );
+        // What its caller heard was released, and is in the journal.
+        let events = ambit.events(&acme, &session).await.unwrap();
+        let outcome = events.iter().find(|event| event["kind"] == "outcome");
+        let outcome = outcome.unwrap_or_else(|| panic!("{kinds:?}"));
+        assert_eq!(outcome["header"]["facts"]["code"], "interrupted");
+        let released = outcome["body"]["text"].as_str().unwrap();
+        assert!(released.starts_with(&answer.text), "{released} {answer:?}");
+        assert!(released.starts_with("Hello from"), "{released}");
     }
 }

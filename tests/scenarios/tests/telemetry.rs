@@ -1,7 +1,7 @@
 //! Spans as a collector receives them: one trace from the caller to the provider, one span per component call, no text and no key in
 //! them or in the log; and a collector that is gone or hangs costs spans, not requests.
 
-use ambit_mock_provider::{Mock, Script};
+use ambit_mock_provider::{Call, Mock, Reply, Script};
 use ambit_scenarios::{Tenant, Up, binary};
 use axum::{Router, body::Bytes, extract::State, routing::post};
 use opentelemetry_proto::tonic::{
@@ -35,6 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const PROMPT: &str = "heliotrope-canary-of-the-prompt";
 const DOCUMENT: &str = "verdigris-canary-of-the-document";
 const ANSWER: &str = "carmine-canary-of-the-answer";
+const ARGUMENT: &str = "viridian-canary-of-an-argument";
 const PROVIDER_KEY: &str = "cerulean-canary-of-the-key";
 
 /// A collector that keeps what it is sent.
@@ -198,7 +199,16 @@ fn attribute<'a>(span: &'a Span, name: &str) -> Option<&'a str> {
 #[tokio::test]
 async fn a_request_is_one_trace_from_its_caller_to_the_provider() {
     let Some(binary) = binary() else { return };
-    let mock = Mock::start(Script::text(ANSWER)).await.unwrap();
+    let arguments = json!({"time_zone": [ARGUMENT], ARGUMENT: ARGUMENT});
+    let clumsy = Reply::ToolsThenText {
+        calls: vec![Call::new("current_time", arguments.to_string())],
+        text: ANSWER.to_owned(),
+    };
+    let replies = [
+        ("mock-1", Reply::Text(ANSWER.to_owned())),
+        ("clumsy", clumsy),
+    ];
+    let mock = Mock::start(Script::models(replies)).await.unwrap();
     let (collector, url) = Collector::start().await;
     let server = Server::start(&binary, &mock.url(), &url).await;
     let document =
@@ -231,7 +241,12 @@ async fn a_request_is_one_trace_from_its_caller_to_the_provider() {
         assert_eq!(response.status(), 200);
         assert!(response.text().await.unwrap().contains(ANSWER));
     }
-    // What fails is logged, and must not say more for it.
+    // What fails is logged, and must not say more for it: a tool call, then the provider.
+    let agent =
+        json!({"name": "clumsy", "model": "openai/clumsy", "tools": ["ambit:tool-datetime"]});
+    server.admin("PUT", "/agents/clumsy", &agent).await;
+    let failed = server.ask("clumsy", "What time is it?", HeaderMap::new());
+    assert_eq!(failed.await.status(), 200);
     let heads = mock.stats().heads;
     drop(mock);
     let question = format!("Is {PROMPT} still there?");
@@ -311,7 +326,8 @@ async fn a_request_is_one_trace_from_its_caller_to_the_provider() {
         "a failure is logged with its request:\n{}",
         String::from_utf8_lossy(&log)
     );
-    let canaries = [PROMPT, DOCUMENT, ANSWER, PROVIDER_KEY];
+    assert!(log_says("a tool call failed"));
+    let canaries = [PROMPT, DOCUMENT, ANSWER, ARGUMENT, PROVIDER_KEY];
     for canary in canaries.into_iter().chain(keys.iter().map(String::as_str)) {
         assert!(!collector.contains(canary), "{canary} was exported");
         assert!(!log_says(canary), "{canary} was logged");

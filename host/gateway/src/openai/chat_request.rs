@@ -252,7 +252,7 @@ fn tool_call(value: Value) -> Result<ToolCall, Bad> {
         let mut function = json::map(function)?;
         Ok(ToolCall {
             id,
-            name: json::required(&mut function, "name", json::string)?,
+            name: json::required(&mut function, "name", tool_name)?.to_string(),
             arguments: json::required(&mut function, "arguments", json::string)?,
         })
     })
