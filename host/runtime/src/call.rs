@@ -5,7 +5,8 @@
 use crate::{
     base::{Base, Waited},
     engine::EngineClass,
-    meter::{Limit, Limiter, Meter, Spent, Tenant},
+    limiter::Limiter,
+    meter::{Limit, Meter, Spent, Tenant},
     ticker::Ticker,
 };
 use ambit_policy::Limits;

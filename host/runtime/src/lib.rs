@@ -21,6 +21,7 @@ mod engine;
 mod executor;
 mod inspect;
 mod interface;
+mod limiter;
 mod linked;
 mod meter;
 mod metrics;
