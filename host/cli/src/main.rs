@@ -26,6 +26,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        // Tasks between two looks at sockets and timers. Under attack each task may be a guest that has its millisecond: at tokio's own 61
+        // a timer came 63 ms late beside 16 of them, with 8 it comes 15 ms late.
+        .event_interval(8)
         .build()
     {
         Ok(runtime) => runtime,
