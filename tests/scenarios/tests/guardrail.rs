@@ -153,10 +153,42 @@ async fn what_comes_in_is_judged_at_its_stage() {
     let stats = scene.mock.stats();
     for body in &stats.bodies[usize::try_from(before).unwrap()..] {
         let body: Value = serde_json::from_slice(body).unwrap();
-        let arguments = &body["messages"][1]["tool_calls"][0]["function"]["arguments"];
+        let messages = body["messages"].as_array().unwrap();
+        let calling = messages.iter().find(|one| one["tool_calls"].is_array());
+        let arguments = &calling.unwrap()["tool_calls"][0]["function"]["arguments"];
         let read = serde_json::from_str::<Value>(arguments.as_str().unwrap());
         assert!(read.is_ok(), "{arguments}");
         assert!(!arguments.to_string().contains(SECRET));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_of_very_many_texts_is_refused_by_name() {
+    let Some(scene) = Scene::new().await else {
+        return;
+    };
+    let part = json!({"type": "text", "text": "x"});
+    let call =
+        json!({"id": "c1", "type": "function", "function": {"name": "save", "arguments": "{}"}});
+    let user = |parts: usize| json!({"role": "user", "content": vec![part.clone(); parts]});
+    let calling = json!({"role": "assistant", "content": null, "tool_calls": vec![call; 128]});
+    for (model, messages, good) in [
+        ("openai/mock-1", json!([user(4096)]), true),
+        ("openai/mock-1", json!([user(4097)]), false),
+        // To an agent a message is one text, whatever its parts.
+        ("plain", json!([user(1000)]), true),
+        ("plain", json!(vec![calling; 33]), false),
+    ] {
+        let answer = scene.ask(model, false, &messages, &json!(null)).await;
+        assert_eq!(answer.is_good(), good, "{model}: {answer:?}");
+        if !good {
+            assert_eq!(
+                (answer.status, &answer.error["param"]),
+                (400, &json!("messages"))
+            );
+            let message = answer.error["message"].as_str().unwrap();
+            assert!(message.contains("4096"), "{message}");
+        }
     }
 }
 
