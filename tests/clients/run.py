@@ -55,6 +55,30 @@ def suite():
     return failed == 0 and passed > 0
 
 
+def printed_line_works(folder):
+    """The Python line that `ambit up` prints for people, pasted into a shell whose python3 is this one."""
+    command = [os.environ["AMBIT"], "up", "--data", os.path.join(folder, "printed"), "--listen", "127.0.0.1:0"]
+    if os.environ.get("AMBIT_COMPONENTS"):
+        command += ["--components", os.environ["AMBIT_COMPONENTS"]]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        said = []
+        while not (said and said[-1].startswith("Stop with")):
+            line = process.stdout.readline()
+            if not line:
+                raise SystemExit("ambit up ended before it had said everything")
+            said.append(line.strip())
+        line = next(line for line in said if line.startswith("python3 -c"))
+        path = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+        ran = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=120, env={**os.environ, "PATH": path})
+        works = ran.returncode == 0 and "narrow" in ran.stdout
+        print("the printed line: " + ("passed" if works else f"failed\n{line}\n{ran.stdout}{ran.stderr}"))
+        return works
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
 def main():
     if os.environ.get("AMBIT_URL"):
         server = openai_client.SERVER
@@ -76,7 +100,8 @@ def main():
             ambit, up = start(command)
             processes.append(ambit)
             openai_client.SERVER.use(up)
-            return suite()
+            # Both, whatever becomes of the first.
+            return all([suite(), printed_line_works(folder)])
         finally:
             for process in processes:
                 process.terminate()

@@ -45,7 +45,6 @@ pub(crate) const TENANTS: &[DemoTenant] = &[
             "docs/agents.md",
             "docs/operating.md",
             "docs/configuration.md",
-            "docs/admin-api.md",
         ],
     },
     DemoTenant {

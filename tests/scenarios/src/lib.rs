@@ -14,7 +14,10 @@ pub use ambit::{Ambit, Signal, Tenant, Up};
 pub use answer::Answer;
 pub use guests::{NewComponent, edition, guest};
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use tokio::time::{Instant, sleep};
 
 /// How long a condition may take to come true: far more than it ever needs, on a machine that runs other tests.
@@ -29,8 +32,7 @@ pub fn binary() -> Option<PathBuf> {
         .nth(2)?
         .join("ambit");
     // A binary without its components cannot serve; cargo alone does not build those.
-    let built = beside.is_file()
-        && (components().is_some() || beside.with_file_name("components").is_dir());
+    let built = beside.is_file() && shipped(&beside).is_dir();
     if !built {
         ambit_skips::skipped(&format!(
             "scenarios: no binary and components at {}; `cargo xtask build` makes them",
@@ -65,10 +67,13 @@ pub fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) -> impl Futur
     }
 }
 
+/// The folder of the components that ship with the binary.
+#[must_use]
 #[allow(
     clippy::disallowed_methods,
     reason = "a test harness is told by its environment where things are"
 )]
-fn components() -> Option<std::ffi::OsString> {
+pub fn shipped(binary: &Path) -> PathBuf {
     std::env::var_os("AMBIT_COMPONENTS")
+        .map_or_else(|| binary.with_file_name("components"), PathBuf::from)
 }

@@ -1,6 +1,6 @@
 //! The ways the binary is started.
 
-use crate::{Ambit, Tenant, Up, components};
+use crate::{Ambit, Tenant, Up, shipped};
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 use std::{
@@ -57,6 +57,9 @@ impl Ambit {
         options: &[&str],
     ) -> Result<Self> {
         let mut command = command_up(binary, data, listen);
+        if !options.contains(&"--components") {
+            command.arg("--components").arg(shipped(binary));
+        }
         command.args(["--format", "json"]).args(options);
         let mut child = command
             .stdout(Stdio::piped())
@@ -78,6 +81,7 @@ impl Ambit {
     /// It did not come up.
     pub async fn up_in_words(binary: &Path, data: &Path) -> Result<(Self, Vec<String>)> {
         let mut command = command_up(binary, data, LOOPBACK);
+        command.arg("--components").arg(shipped(binary));
         let (mut child, server) = serving(command.stdout(Stdio::piped()), data).await?;
         let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
         let mut said = Vec::new();
@@ -100,6 +104,8 @@ impl Ambit {
     /// It cannot be started at all, or goes on.
     pub async fn up_refused(binary: &Path, data: &Path) -> Result<Output> {
         let run = command_up(binary, data, LOOPBACK)
+            .arg("--components")
+            .arg(shipped(binary))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .output();
@@ -130,9 +136,7 @@ impl Ambit {
         let data = own.path().join("data");
         std::fs::create_dir(&data)?;
         let config = data.join("ambit.toml");
-        let components = components().map_or_else(String::new, |folder| {
-            format!("components = {:?}\n", folder.to_string_lossy())
-        });
+        let components = format!("components = {:?}\n", shipped(binary));
         let head =
             "log = \"debug\"\nlisten.data = \"127.0.0.1:0\"\nadmin.key = { env = \"ADMIN_KEY\" }\n";
         std::fs::write(
@@ -230,9 +234,6 @@ fn command_up(binary: &Path, data: &Path, listen: &str) -> Command {
     let mut command = Command::new(binary);
     command.arg("up").arg("--data").arg(data);
     command.args(["--listen", listen]);
-    if let Some(folder) = components() {
-        command.arg("--components").arg(folder);
-    }
     command.stdin(Stdio::null()).kill_on_drop(true);
     command
 }

@@ -280,6 +280,17 @@ async fn every_command_works_with_and_without_a_server() {
             .trim()
             .is_empty()
     );
+    // Whoever reads may have seen enough.
+    let list = format!(
+        "{:?} component list --data {:?} | true",
+        commands.binary, commands.data
+    );
+    let cut = tokio::process::Command::new("sh")
+        .args(["-c", &list])
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&cut.stderr), "");
     let elsewhere = [
         "tenant",
         "list",

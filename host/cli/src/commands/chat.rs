@@ -169,8 +169,8 @@ impl Session {
     }
 }
 
-#[allow(clippy::print_stdout, reason = "the conversation")]
 fn print(text: &str) -> anyhow::Result<()> {
-    print!("{text}");
-    std::io::stdout().flush().context("cannot write")
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.context("cannot write")
 }

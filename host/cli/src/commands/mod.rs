@@ -12,13 +12,15 @@ pub(crate) mod tenant;
 use crate::args::Format;
 use anyhow::Context as _;
 use serde_json::Value;
-use std::{io::Read as _, path::Path};
+use std::{
+    io::{self, Read as _, Write as _},
+    path::Path,
+};
 
 /// Prints a listing: JSON as it came, or one line per entry with these columns.
-#[allow(clippy::print_stdout, reason = "what a command answers")]
 pub(crate) fn print(format: Format, entries: &[Value], columns: &[&str]) {
     if format == Format::Json {
-        println!("{}", Value::Array(entries.to_vec()));
+        write(&Value::Array(entries.to_vec()).to_string());
         return;
     }
     let rows: Vec<Vec<String>> = std::iter::once(
@@ -47,17 +49,21 @@ pub(crate) fn print(format: Format, entries: &[Value], columns: &[&str]) {
             .zip(&widths)
             .map(|(cell, width)| format!("{cell:<width$}"))
             .collect();
-        println!("{}", line.join("  ").trim_end());
+        write(line.join("  ").trim_end());
     }
 }
 
 /// Prints one thing.
-#[allow(clippy::print_stdout, reason = "what a command answers")]
 pub(crate) fn show(format: Format, value: &Value, text: impl FnOnce(&Value) -> String) {
     match format {
-        Format::Json => println!("{value}"),
-        Format::Text => println!("{}", text(value)),
+        Format::Json => write(&value.to_string()),
+        Format::Text => write(&text(value)),
     }
+}
+
+/// A line of standard output. Whoever reads it may have seen enough and be gone: the command has done its work all the same.
+fn write(line: &str) {
+    let _ = writeln!(io::stdout().lock(), "{line}");
 }
 
 fn cell(value: &Value) -> String {
@@ -73,7 +79,7 @@ fn cell(value: &Value) -> String {
 pub(crate) fn read(path: &Path) -> anyhow::Result<String> {
     if path == Path::new("-") {
         let mut text = String::new();
-        std::io::stdin()
+        io::stdin()
             .read_to_string(&mut text)
             .context("cannot read standard input")?;
         return Ok(text);
