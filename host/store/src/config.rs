@@ -45,7 +45,7 @@ pub struct PostgresConfig {
     /// The owner of the tables, used for migrations and closed again. It may create the two roles (`CREATEROLE`) or finds them made.
     /// None: somebody else migrates; opening fails when the schema is not the expected one.
     pub owner: Option<Secret>,
-    /// Connections of each of the two logins.
+    /// Connections of each of the two logins; the journal has one more.
     pub max_connections: u32,
 }
 

@@ -74,31 +74,31 @@ pub(crate) enum Db {
     },
 }
 
-/// Whose turn it is to write to SQLite: a queue, where SQLite's own lock would make the journal and the pool poll.
+/// Whose turn it is: a queue in two classes. Of SQLite's writers (its own lock would make them poll) the journal goes first, of a tenant's everybody but its tools.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Turns {
-    /// Whoever writes holds it.
-    writing: Arc<Mutex<()>>,
-    /// All but the journal hold this too, from before they wait for the other: so the journal waits for two of them at most, however many there are.
-    others: Arc<Mutex<()>>,
+    /// Whoever has the turn holds it.
+    first: Arc<Mutex<()>>,
+    /// The second class holds this too, from before it waits for the other: so the first waits for two of them at most, however many there are.
+    second: Arc<Mutex<()>>,
 }
 
 /// What a writer holds until its transaction ends.
 pub(crate) type Turn = OwnedMutexGuard<()>;
 
 impl Turns {
-    async fn journal(&self) -> Result<Turn> {
-        take(&self.writing).await
+    pub(crate) async fn first(&self) -> Result<Turn> {
+        take(&self.first).await
     }
 
-    async fn other(&self) -> Result<[Turn; 2]> {
-        let first = take(&self.others).await?;
-        Ok([take(&self.writing).await?, first])
+    pub(crate) async fn second(&self) -> Result<[Turn; 2]> {
+        let second = take(&self.second).await?;
+        Ok([take(&self.first).await?, second])
     }
 }
 
 /// Waits for a turn, for as long as it makes sense.
-pub(crate) async fn take(turn: &Arc<Mutex<()>>) -> Result<Turn> {
+async fn take(turn: &Arc<Mutex<()>>) -> Result<Turn> {
     timeout(BUSY, Arc::clone(turn).lock_owned())
         .await
         .map_err(StoreError::unavailable)
@@ -130,9 +130,9 @@ impl Db {
                 ..
             } => {
                 if matches!(access, Access::EachTenant) {
-                    return journal.begin(turns.journal().await?).await.map(Tx::Direct);
+                    return journal.begin(turns.first().await?).await.map(Tx::Direct);
                 }
-                let turn = turns.other().await?;
+                let turn = turns.second().await?;
                 match writer.begin_with(IMMEDIATE).await {
                     // When the disk is full SQLite may end a transaction by itself; sqlx then believes for ever that
                     // the connection is still in one. A new connection is not.
@@ -206,10 +206,10 @@ pub(crate) enum Tx {
 }
 
 impl Tx {
-    /// Gives `turn` back only when the transaction has ended.
-    pub(crate) fn holding(mut self, turn: Turn) -> Self {
+    /// Gives these back only when the transaction has ended.
+    pub(crate) fn holding(mut self, held: impl IntoIterator<Item = Turn>) -> Self {
         if let Self::Sqlite(_, turns) | Self::Postgres(PgTx { turns, .. }) = &mut self {
-            turns.push(turn);
+            turns.extend(held);
         }
         self
     }

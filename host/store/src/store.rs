@@ -15,9 +15,8 @@ use sqlx::{
 use std::{
     collections::HashMap,
     path::Path,
-    sync::{Arc, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
-use tokio::sync::Mutex;
 
 /// 16 MiB of log between checkpoints, each of which rewrites every touched page once and stops the writer meanwhile.
 const WAL_PAGES: &str = "4096";
@@ -37,7 +36,7 @@ pub struct Store {
 }
 
 /// One write of a tenant at a time, its own tools' among them: whoever writes much waits for himself, before he takes a turn or a connection that others need.
-type Lanes = std::sync::Mutex<HashMap<TenantId, Arc<Mutex<()>>>>;
+type Lanes = Mutex<HashMap<TenantId, Turns>>;
 
 impl Store {
     /// Opens, migrates (SQLite always; PostgreSQL when an owner is configured) and checks that the logins are harmless.

@@ -57,6 +57,8 @@ impl Schema {
             .dfa_size_limit(PATTERN_MEMORY);
         let validator = jsonschema::draft202012::options()
             .with_pattern_options(pattern)
+            // As the draft has it: a format is an annotation.
+            .should_validate_formats(false)
             .build(&document)
             .map_err(|error| format!("the schema is not valid: {error}"))?;
         Ok(Self {

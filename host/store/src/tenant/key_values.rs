@@ -35,7 +35,7 @@ impl TenantStore {
     /// Puts a value in place of an earlier one. [`StoreError::Invalid`] when it is too long or the tenant has too much.
     pub async fn put_key_value(&self, key: &str, value: &[u8]) -> Result<()> {
         check_key(key)?;
-        let mut tx = self.write().await?;
+        let mut tx = self.write_of_tools().await?;
         let used = self.lock_key_values(&mut tx).await?;
         self.write_key_value(&mut tx, used, key, value).await?;
         tx.commit().await
@@ -44,7 +44,7 @@ impl TenantStore {
     /// Adds to a decimal number, in one step whoever else does; none yet counts as 0. The sum.
     pub async fn increment_key_value(&self, key: &str, delta: u64) -> Result<u64> {
         check_key(key)?;
-        let mut tx = self.write().await?;
+        let mut tx = self.write_of_tools().await?;
         let used = self.lock_key_values(&mut tx).await?;
         let row = self
             .query(KEY_VALUE_GET)
@@ -70,7 +70,7 @@ impl TenantStore {
     /// False when there is none.
     pub async fn remove_key_value(&self, key: &str) -> Result<bool> {
         check_key(key)?;
-        let mut tx = self.write().await?;
+        let mut tx = self.write_of_tools().await?;
         let used = self.lock_key_values(&mut tx).await?;
         let Some(freed) = self.key_value_size(&mut tx, key).await? else {
             return Ok(false);

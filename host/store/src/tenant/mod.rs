@@ -11,12 +11,10 @@ mod sessions;
 
 use crate::{
     Epoch, EpochKind, Result, Tenant,
-    db::{Access, Db, Query, Statement, Tx, statements, take},
+    db::{Access, Db, Query, Statement, Turns, Tx, statements},
     operator::tenant_from,
 };
 use ambit_types::TenantId;
-use std::sync::Arc;
-use tokio::sync::Mutex;
 
 pub use self::key_values::{KEY_CAP, TENANT_CAP, VALUE_CAP};
 #[cfg(test)]
@@ -29,14 +27,14 @@ pub(crate) use self::{
 #[derive(Debug, Clone)]
 pub struct TenantStore {
     db: Db,
-    /// Held by the one write of the tenant that is under way.
-    lane: Arc<Mutex<()>>,
+    /// Of the one write of the tenant that is under way.
+    turns: Turns,
     tenant: TenantId,
 }
 
 impl TenantStore {
-    pub(crate) fn new(db: Db, lane: Arc<Mutex<()>>, tenant: TenantId) -> Self {
-        Self { db, lane, tenant }
+    pub(crate) fn new(db: Db, turns: Turns, tenant: TenantId) -> Self {
+        Self { db, turns, tenant }
     }
 
     #[must_use]
@@ -70,9 +68,16 @@ impl TenantStore {
     }
 
     async fn write(&self) -> Result<Tx> {
-        let lane = take(&self.lane).await?;
+        let turn = self.turns.first().await?;
         let tx = self.db.write(Access::Tenant(self.tenant)).await?;
-        Ok(tx.holding(lane))
+        Ok(tx.holding([turn]))
+    }
+
+    /// For what tools write: of it there may be much, and a revoked key does not wait for it.
+    async fn write_of_tools(&self) -> Result<Tx> {
+        let turns = self.turns.second().await?;
+        let tx = self.db.write(Access::Tenant(self.tenant)).await?;
+        Ok(tx.holding(turns))
     }
 
     /// A statement whose `$1` is the tenant: all of this module are.

@@ -198,16 +198,17 @@ async fn other_writers_do_not_starve_the_journal() {
     let Opened { acme, session } = Opened::new(&store).await;
     let written = Arc::new(AtomicUsize::new(0));
     let mut floods = Vec::new();
+    let mut flooding = Vec::new();
     for slug in ["a", "b", "c", "d", "e", "f", "g", "h"] {
-        let (_, flooding) = tenant(&store, slug).await;
-        for n in 0..50 {
-            let (flooding, written) = (flooding.clone(), written.clone());
-            floods.push(tokio::spawn(async move {
-                let key = format!("b/{n}");
-                flooding.put_key_value(&key, b"x").await.unwrap();
-                written.fetch_add(1, Relaxed);
-            }));
-        }
+        flooding.push(tenant(&store, slug).await.1);
+    }
+    for n in 0..400 {
+        let (flooding, written) = (flooding[n % 8].clone(), written.clone());
+        floods.push(tokio::spawn(async move {
+            let key = format!("b/{n}");
+            flooding.put_key_value(&key, b"x").await.unwrap();
+            written.fetch_add(1, Relaxed);
+        }));
     }
     while written.load(Relaxed) < 10 {
         tokio::task::yield_now().await;
@@ -219,6 +220,16 @@ async fn other_writers_do_not_starve_the_journal() {
         let meanwhile = written.load(Relaxed) - before;
         assert!(meanwhile <= 6, "{meanwhile} writes came first");
     }
+    // Nor do they hold up what else is changed for one of them.
+    let before = written.load(Relaxed);
+    let (_, other) = tenant(&store, "late").await;
+    let assistant = "assistant".parse().unwrap();
+    let definition = json!({});
+    let change = flooding[0].apply_agent(&assistant, &definition);
+    change.await.unwrap();
+    other.put_key_value("b/k", b"").await.unwrap();
+    let meanwhile = written.load(Relaxed) - before;
+    assert!(meanwhile <= 60, "{meanwhile} writes came first");
     assert!(written.load(Relaxed) < 400, "they were still waiting");
     for flood in floods {
         flood.await.unwrap();
