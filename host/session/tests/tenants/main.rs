@@ -48,6 +48,7 @@ async fn a_revoked_key_ends_everywhere_whatever_else_cannot_be_taken_in() {
 
     // Two tenants that cannot be bound where a component's file is missing; one of them has a place before or after a third that can.
     let binding = installation.binding("auth/1", "auth", "auth_jwt").await;
+    there.tenants.look().await.unwrap();
     let file = installation.file(binding.component);
     let bytes = fs::read(&file).unwrap();
     fs::remove_file(&file).unwrap();
