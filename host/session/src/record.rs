@@ -208,6 +208,7 @@ mod tests {
                 id: "key:test".to_owned(),
                 scopes: Vec::new(),
                 expires_at: None,
+                permissions: None,
             }),
             request: RequestId::new(),
             session: None,
