@@ -18,17 +18,26 @@ pub(crate) fn programs() -> Result<PathBuf> {
         return Ok(folder);
     }
     if is_root() && sh::output("apt-get", &["--version"]).is_some() {
-        // A fresh machine's lists are empty.
-        let installed = sh::run("apt-get", ["update", "-q"])
-            .and_then(|()| sh::run("apt-get", INSTALL.iter().chain(&["postgresql"])));
-        if let (Ok(()), Some(folder)) = (installed, found()) {
+        // A fresh machine's lists are empty. One source of many that does not answer is no reason not to try.
+        for arguments in [&["update", "-q"][..], INSTALL] {
+            if let Err(error) = sh::run("apt-get", arguments) {
+                println!("{error:#}");
+            }
+        }
+        if let Some(folder) = found() {
             return Ok(folder);
         }
     }
     from_pypi().context("install `initdb` and `postgres` (Debian: postgresql)")
 }
 
-const INSTALL: [&str; 4] = ["install", "-y", "-q", "--no-install-recommends"];
+const INSTALL: &[&str] = &[
+    "install",
+    "-y",
+    "-q",
+    "--no-install-recommends",
+    "postgresql",
+];
 
 /// `PATH` with a folder in front.
 pub(crate) fn path_with(folder: &Path) -> Result<String> {

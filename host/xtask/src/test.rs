@@ -32,7 +32,7 @@ pub(crate) fn all(filter: Option<&str>) -> Result<()> {
     for line in &left_out {
         println!("{line}");
     }
-    println!("{} kinds of tests were skipped", left_out.len());
+    println!("skipped: {}", left_out.len());
     let failed: Vec<_> = stages
         .into_iter()
         .filter_map(|stage| Some(format!("{:#}", stage.err()?)))
