@@ -55,11 +55,10 @@ fn found() -> Option<PathBuf> {
         .map(|version| version.join("bin"))
         .collect();
     versions.sort();
-    let mut folders = env::split_paths(&path())
+    let path = path();
+    env::split_paths(&path)
         .chain(versions.into_iter().rev())
-        .collect::<Vec<_>>()
-        .into_iter();
-    folders.find(|folder| has_both(folder))
+        .find(|folder| has_both(folder))
 }
 
 /// The client's package makes folders too: only the two programs count.
