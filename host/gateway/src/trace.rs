@@ -6,6 +6,7 @@ use opentelemetry::{
     Context,
     trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState},
 };
+use std::{borrow::Cow, str::FromStr as _};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
@@ -13,7 +14,11 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 /// spans are exported, the context names the exported one, so that what a provider records hangs below it.
 pub(crate) fn begin<B>(request: &Request<B>, id: RequestId) -> (TraceContext, Span) {
     let parent = one(request.headers(), "traceparent")
-        .and_then(|header| header.parse::<TraceContext>().ok());
+        .and_then(|header| header.parse::<TraceContext>().ok())
+        .map(|parent| match state(request.headers()) {
+            Some(state) => parent.with_state(&state),
+            None => parent,
+        });
     let span = tracing::info_span!(
         "request",
         %id,
@@ -27,7 +32,7 @@ pub(crate) fn begin<B>(request: &Request<B>, id: RequestId) -> (TraceContext, Sp
     if let Some(client_id) = one(request.headers(), "x-request-id").filter(|id| sane(id)) {
         span.record("client_id", client_id);
     }
-    let trace = exported(&span, parent)
+    let trace = exported(&span, parent.as_ref())
         .unwrap_or_else(|| parent.map_or_else(TraceContext::new, |parent| parent.child()));
     if !span.is_disabled() {
         span.record("trace", hex(&trace.trace));
@@ -36,7 +41,7 @@ pub(crate) fn begin<B>(request: &Request<B>, id: RequestId) -> (TraceContext, Sp
 }
 
 /// Begins the span's export below the caller's. None: no telemetry is configured, which is the normal case.
-fn exported(span: &Span, parent: Option<TraceContext>) -> Option<TraceContext> {
+fn exported(span: &Span, parent: Option<&TraceContext>) -> Option<TraceContext> {
     if let Some(parent) = parent {
         let flags = if parent.sampled {
             TraceFlags::SAMPLED
@@ -47,7 +52,9 @@ fn exported(span: &Span, parent: Option<TraceContext>) -> Option<TraceContext> {
             TraceId::from_bytes(parent.trace),
             SpanId::from_bytes(parent.span),
         );
-        let remote = SpanContext::new(trace, id, flags, true, TraceState::default());
+        let state = parent.state.as_deref().unwrap_or_default();
+        let state = TraceState::from_str(state).unwrap_or_default();
+        let remote = SpanContext::new(trace, id, flags, true, state);
         span.set_parent(Context::new().with_remote_span_context(remote))
             .ok()?;
     }
@@ -57,6 +64,16 @@ fn exported(span: &Span, parent: Option<TraceContext>) -> Option<TraceContext> {
         trace: ours.trace_id().to_bytes(),
         span: ours.span_id().to_bytes(),
         sampled: ours.is_sampled(),
+        state: parent.and_then(|parent| parent.state.clone()),
+    })
+}
+
+/// The caller's `tracestate`; several of them mean the same as one list.
+fn state(headers: &HeaderMap) -> Option<Cow<'_, str>> {
+    let mut values = headers.get_all("tracestate").iter();
+    let first = Cow::Borrowed(values.next()?.to_str().ok()?);
+    values.try_fold(first, |list, value| {
+        Some(Cow::Owned(format!("{list},{}", value.to_str().ok()?)))
     })
 }
 
@@ -98,6 +115,21 @@ mod tests {
         let trace = begin_with(&[("traceparent", header)]);
         assert_eq!((trace.trace, trace.sampled), (parent.trace, true));
         assert_ne!(trace.span, parent.span);
+    }
+
+    #[test]
+    fn a_callers_state_goes_on_with_its_trace() {
+        let parent = (
+            "traceparent",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        );
+        let (one, two) = (("tracestate", "rojo=00f067"), ("tracestate", "congo=t61"));
+        assert_eq!(
+            begin_with(&[parent, one, two]).state.as_deref(),
+            Some("rojo=00f067,congo=t61")
+        );
+        assert_eq!(begin_with(&[parent]).state, None);
+        assert_eq!(begin_with(&[one]).state, None, "a new trace has none");
     }
 
     #[test]

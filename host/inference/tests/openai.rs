@@ -449,14 +449,23 @@ async fn dropping_closes_the_upstream_connection() {
 async fn the_trace_goes_on_below_our_span() {
     let mock = Mock::start(Script::text("x")).await.unwrap();
     let provider = OpenAi::new(config(&mock.url())).unwrap();
-    let context = context();
+    let mut context = context();
     provider.complete(&context, "m", request()).await.unwrap();
-    let sent: ambit_types::TraceContext = mock.stats().heads[0]["traceparent"]
-        .to_str()
-        .unwrap()
-        .parse()
-        .unwrap();
-    assert_eq!(sent, context.trace);
+    context.trace = context.trace.with_state("rojo=00f067");
+    provider.complete(&context, "m", request()).await.unwrap();
+    let heads = mock.stats().heads;
+    let sent: ambit_types::TraceContext =
+        heads[0]["traceparent"].to_str().unwrap().parse().unwrap();
+    assert_eq!(
+        (sent.trace, sent.span),
+        (context.trace.trace, context.trace.span)
+    );
+    let state = |n: usize| {
+        heads[n]
+            .get("tracestate")
+            .map(|state| state.to_str().unwrap())
+    };
+    assert_eq!((state(0), state(1)), (None, Some("rojo=00f067")));
 }
 
 #[tokio::test]

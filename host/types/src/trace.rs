@@ -8,10 +8,14 @@ use std::{
     fmt,
     hash::{BuildHasher as _, RandomState},
     str::FromStr,
+    sync::Arc,
 };
 
+/// Longest `tracestate` that goes on; the standard asks for as much at least.
+const STATE_CAP: usize = 512;
+
 /// The trace of a request and our own span in it. `Display` and `FromStr` are the `traceparent` header, version 00.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceContext {
     /// Never all zero.
     pub trace: [u8; 16],
@@ -19,6 +23,8 @@ pub struct TraceContext {
     pub span: [u8; 8],
     /// Whether the caller recorded its span (bit 0 of the flags).
     pub sampled: bool,
+    /// The `tracestate` header: what tracing systems before us wrote for those behind us. Goes on as it came.
+    pub state: Option<Arc<str>>,
 }
 
 /// Why a text is not a `traceparent` header. The standard says to start a new trace then.
@@ -38,6 +44,7 @@ impl TraceContext {
             trace: random(),
             span: random(),
             sampled: false,
+            state: None,
         }
     }
 
@@ -46,7 +53,18 @@ impl TraceContext {
     pub fn child(&self) -> Self {
         Self {
             span: random(),
-            ..*self
+            ..self.clone()
+        }
+    }
+
+    /// With a `tracestate`, unless it is longer than we carry or could not stand in a header.
+    #[must_use]
+    pub fn with_state(self, state: &str) -> Self {
+        let fits = (1..=STATE_CAP).contains(&state.len())
+            && state.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        Self {
+            state: fits.then(|| state.into()),
+            ..self
         }
     }
 }
@@ -99,6 +117,7 @@ impl FromStr for TraceContext {
             trace,
             span,
             sampled: flags[0] & 1 == 1,
+            state: None,
         })
     }
 }
@@ -144,6 +163,19 @@ mod tests {
         let traces: HashSet<_> = all.iter().map(|new| new.trace).collect();
         let spans: HashSet<_> = all.iter().map(|new| new.span).collect();
         assert_eq!((traces.len(), spans.len()), (20_000, 20_000));
+    }
+
+    #[test]
+    fn carries_a_state_that_fits() {
+        let with = |state: &str| TraceContext::new().with_state(state).child().state;
+        assert_eq!(
+            with("rojo=00f067,congo=t61").as_deref(),
+            Some("rojo=00f067,congo=t61")
+        );
+        assert!(with(&"a".repeat(512)).is_some());
+        for bad in ["", "a=b\r\nx: y", "a=ä", &"a".repeat(513)] {
+            assert_eq!(with(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -31,6 +31,9 @@ use tokio::{
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// What the caller's tracing system says to those behind us.
+const STATE: &str = "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE";
+
 /// Texts that must never be seen: each says in which of its places it was planted.
 const PROMPT: &str = "heliotrope-canary-of-the-prompt";
 const DOCUMENT: &str = "verdigris-canary-of-the-document";
@@ -236,6 +239,7 @@ async fn a_request_is_one_trace_from_its_caller_to_the_provider() {
         let mut headers = HeaderMap::new();
         let header = format!("00-{trace}-{parent}-01");
         headers.insert("traceparent", header.parse().unwrap());
+        headers.insert("tracestate", STATE.parse().unwrap());
         let question = format!("What is the plan of {PROMPT}?");
         let response = server.ask(model, &question, headers).await;
         assert_eq!(response.status(), 200);
@@ -306,8 +310,8 @@ async fn a_request_is_one_trace_from_its_caller_to_the_provider() {
             hex::encode(&roots[0].span_id)
         );
         let sent = |head: &HeaderMap| {
-            head.get("traceparent")
-                .is_some_and(|sent| sent == &below[..])
+            let sent = |name: &str, value: &str| head.get(name).is_some_and(|sent| sent == value);
+            sent("traceparent", &below) && sent("tracestate", STATE)
         };
         assert!(heads.iter().any(sent), "{model}: {below} in {heads:?}");
     }

@@ -172,6 +172,10 @@ impl Transport {
         if let Ok(trace) = HeaderValue::try_from(ctx.trace.to_string()) {
             request.headers_mut().insert("traceparent", trace);
         }
+        let state = ctx.trace.state.as_deref().map(HeaderValue::try_from);
+        if let Some(Ok(state)) = state {
+            request.headers_mut().insert("tracestate", state);
+        }
         let answer = self.send(request, Instant::from_std(ctx.deadline)).await?;
         let is_events = answer
             .content_type
