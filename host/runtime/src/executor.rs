@@ -397,11 +397,11 @@ mod tests {
         for job in jobs {
             job.await.unwrap().unwrap();
         }
-        assert_eq!(*order.lock(), [quiet.id(), loud.id()]);
         gate.wait();
         for holder in holders {
             holder.await.unwrap().unwrap();
         }
+        assert_eq!(*order.lock(), [quiet.id(), loud.id()]);
     }
 
     #[tokio::test]
