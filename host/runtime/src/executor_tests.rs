@@ -1,0 +1,211 @@
+use super::*;
+use crate::TenantLimits;
+use std::sync::{
+    Barrier,
+    atomic::{AtomicUsize, Ordering},
+};
+
+fn tenant(name: &str, queue: usize) -> Arc<Tenant> {
+    Tenant::new(
+        TenantId::new(),
+        name.parse().unwrap(),
+        TenantLimits {
+            queue,
+            ..TenantLimits::default()
+        },
+    )
+}
+
+/// Starts a job without waiting for it; it is queued when this returns.
+fn spawn<R: Send + 'static>(
+    executor: &Arc<Executor>,
+    tenant: &Arc<Tenant>,
+    job: impl FnOnce() -> R + Send + 'static,
+) -> tokio::task::JoinHandle<Result<R, ExecutorError>> {
+    let (executor, tenant) = (executor.clone(), tenant.clone());
+    #[expect(clippy::disallowed_methods, reason = "the test waits for it")]
+    tokio::spawn(async move { executor.run(&tenant, job).await })
+}
+
+/// Starts a job that runs until `gate` opens, and waits until it runs.
+async fn hold(
+    executor: &Arc<Executor>,
+    tenant: &Arc<Tenant>,
+    gate: &Arc<Barrier>,
+) -> tokio::task::JoinHandle<Result<(), ExecutorError>> {
+    let (gate, (begun, begins)) = (gate.clone(), oneshot::channel());
+    let job = spawn(executor, tenant, move || {
+        begun.send(()).unwrap();
+        gate.wait();
+    });
+    begins.await.unwrap();
+    job
+}
+
+#[tokio::test]
+async fn a_tenant_that_fills_its_share_leaves_the_others_theirs() {
+    let executor = Arc::new(Executor::start(3).unwrap());
+    let (loud, quiet) = (tenant("loud", 10), tenant("quiet", 10));
+    let gate = Arc::new(Barrier::new(3));
+    let loud_jobs = [
+        hold(&executor, &loud, &gate).await,
+        hold(&executor, &loud, &gate).await,
+    ];
+    let more: Vec<_> = (0..12)
+        .map(|n| spawn(&executor, &loud, move || n))
+        .collect();
+    // All its threads are taken, and yet the other tenant's jobs run.
+    for n in 0..100 {
+        assert_eq!(executor.run(&quiet, move || n).await, Ok(n));
+    }
+    assert_eq!(executor.waiting(), 10, "the queue is bounded");
+    gate.wait();
+    for job in loud_jobs {
+        job.await.unwrap().unwrap();
+    }
+    let mut done = 0;
+    for job in more {
+        match job.await.unwrap() {
+            Ok(_) => done += 1,
+            Err(error) => assert_eq!(error, ExecutorError::Busy(Busy::Tenant)),
+        }
+    }
+    assert_eq!(done, 10);
+    // A job is answered a moment before its thread puts its tenant away.
+    for _ in 0..1000 {
+        if executor.shared.state.lock().tenants.is_empty() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("something is kept of a tenant without jobs");
+}
+
+#[tokio::test]
+async fn tenants_take_turns() {
+    let executor = Arc::new(Executor::start(2).unwrap());
+    let tenants = [tenant("a", 100), tenant("b", 100), tenant("c", 100)];
+    let gate = Arc::new(Barrier::new(3));
+    // Hold both threads while the queues fill.
+    let holders = [tenant("one", 1), tenant("two", 1)];
+    let holders = [
+        hold(&executor, &holders[0], &gate).await,
+        hold(&executor, &holders[1], &gate).await,
+    ];
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut jobs = Vec::new();
+    for tenant in &tenants {
+        for _ in 0..20 {
+            let (order, id) = (order.clone(), tenant.id());
+            jobs.push(spawn(&executor, tenant, move || order.lock().push(id)));
+        }
+    }
+    while executor.waiting() < 60 {
+        tokio::task::yield_now().await;
+    }
+    gate.wait();
+    for job in jobs.into_iter().chain(holders.into_iter()) {
+        job.await.unwrap().unwrap();
+    }
+    let order = order.lock();
+    for tenant in &tenants {
+        let early = order
+            .iter()
+            .take(30)
+            .filter(|id| **id == tenant.id())
+            .count();
+        assert!(
+            (5..=15).contains(&early),
+            "about a third of the first half, where first come first served would be 20, 10, 0: {early}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn who_has_half_of_the_threads_waits_for_those_who_have_less() {
+    let executor = Arc::new(Executor::start(4).unwrap());
+    let [loud, louder, quiet] = ["loud", "louder", "quiet"].map(|name| tenant(name, 10));
+    let (gate, first) = (Arc::new(Barrier::new(4)), Arc::new(Barrier::new(2)));
+    let mut holders = vec![hold(&executor, &louder, &first).await];
+    for tenant in [&loud, &loud, &louder] {
+        holders.push(hold(&executor, tenant, &gate).await);
+    }
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut jobs = Vec::new();
+    for (waiting, tenant) in [&loud, &quiet].into_iter().enumerate() {
+        let (order, id) = (order.clone(), tenant.id());
+        jobs.push(spawn(&executor, tenant, move || order.lock().push(id)));
+        while executor.waiting() <= waiting {
+            tokio::task::yield_now().await;
+        }
+    }
+    // One thread becomes free: the quiet tenant has it, although it came last.
+    first.wait();
+    for job in jobs {
+        job.await.unwrap().unwrap();
+    }
+    gate.wait();
+    for holder in holders {
+        holder.await.unwrap().unwrap();
+    }
+    assert_eq!(*order.lock(), [quiet.id(), loud.id()]);
+}
+
+#[tokio::test]
+async fn jobs_nobody_waits_for_are_not_run_and_panics_stay_inside() {
+    let executor = Arc::new(Executor::start(2).unwrap());
+    let acme = tenant("acme", 10);
+    let gate = Arc::new(Barrier::new(2));
+    let holder = hold(&executor, &acme, &gate).await;
+    let ran = Arc::new(AtomicUsize::new(0));
+    let abandoned: Vec<_> = (0..5)
+        .map(|_| {
+            let ran = ran.clone();
+            spawn(&executor, &acme, move || ran.fetch_add(1, Ordering::SeqCst))
+        })
+        .collect();
+    while executor.waiting() < 5 {
+        tokio::task::yield_now().await;
+    }
+    for job in abandoned {
+        job.abort();
+        assert!(job.await.is_err());
+    }
+    gate.wait();
+    holder.await.unwrap().unwrap();
+    let panicked = executor
+        .run(&acme, || -> u32 {
+            std::panic::panic_any("expected by a test")
+        })
+        .await;
+    assert_eq!(panicked, Err(ExecutorError::Panicked));
+    assert_eq!(
+        executor.run(&acme, || 7).await,
+        Ok(7),
+        "the thread lives on"
+    );
+    assert_eq!(ran.load(Ordering::SeqCst), 0);
+    assert_eq!(executor.waiting(), 0);
+}
+
+#[tokio::test]
+async fn stopping_answers_those_who_wait() {
+    let executor = Arc::new(Executor::start(2).unwrap());
+    let acme = tenant("acme", 10);
+    let gate = Arc::new(Barrier::new(2));
+    let holder = hold(&executor, &acme, &gate).await;
+    let waiting = spawn(&executor, &acme, || ());
+    while executor.waiting() < 1 {
+        tokio::task::yield_now().await;
+    }
+    executor.shared.state.lock().stopped = true;
+    let forgotten = std::mem::take(&mut executor.shared.state.lock().tenants);
+    drop(forgotten);
+    assert_eq!(waiting.await.unwrap(), Err(ExecutorError::Stopped));
+    gate.wait();
+    assert_eq!(holder.await.unwrap(), Ok(()));
+    assert_eq!(
+        executor.run(&acme, || ()).await,
+        Err(ExecutorError::Stopped)
+    );
+}
