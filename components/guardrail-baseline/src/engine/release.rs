@@ -78,7 +78,7 @@ impl Stream {
         }
     }
 
-    /// Everything before this byte is decided, and no mask reaches across it.
+    /// Everything before this byte is decided, and no mask reaches across it. Masks are in order.
     pub(super) fn settled(&self, policy: &Policy) -> u64 {
         let mut settled = self.pending.first().unwrap_or(self.consumed);
         // What stands between the words of a key is masked with the next one, if it goes on.
@@ -89,8 +89,9 @@ impl Stream {
         }
         if policy.action(category::PROMPT_INJECTION) >= Action::Mask {
             settled = settled.min(self.injection.sentence_start().unwrap_or(self.consumed));
-            // A sentence is judged when it ends, its last word may still be open.
-            for (start, end, _) in &self.masks {
+            // A sentence is judged when it ends, its last word may still be open. From the last mask to the first: where one moves the
+            // bound, an earlier one may reach across it there.
+            for (start, end, _) in self.masks.iter().rev() {
                 if *start < settled && settled < *end {
                     settled = *start;
                 }
@@ -107,6 +108,8 @@ impl Stream {
                 severity: policy::severity(category),
             }
         } else {
+            self.masks
+                .sort_by_key(|(start, end, _)| (*start, std::cmp::Reverse(*end)));
             let settled = if is_final {
                 self.consumed
             } else {
@@ -132,11 +135,9 @@ impl Stream {
         }
     }
 
-    /// The masks of what is released now, in order and merged.
+    /// The masks of what is released now, merged.
     pub(super) fn releasable_masks(&mut self) -> Vec<Mask> {
         let released = self.released;
-        self.masks
-            .sort_by_key(|(start, end, _)| (*start, std::cmp::Reverse(*end)));
         let mut merged: Vec<Mask> = Vec::new();
         self.masks.retain(|&(start, end, category)| {
             if end > released {

@@ -69,7 +69,7 @@ routes! {
     put "/tenants/{tenant}/hosts/{host}" tenants::add_host, "gives it a host name";
     delete "/tenants/{tenant}/hosts/{host}" tenants::remove_host, "takes one away";
     get "/tenants/{tenant}/keys" keys::list, "API keys, revoked ones too, without secrets";
-    post "/tenants/{tenant}/keys" keys::create, "a new key: `{name, scopes?, principal?, expires_at?}`; its secret is shown once, here";
+    post "/tenants/{tenant}/keys" keys::create, "a new key: `{name, scopes?, principal?, expires_at?, permissions?}`; its secret is shown once, here";
     delete "/tenants/{tenant}/keys/{key}" keys::revoke, "revokes a key, at once and for good";
     get "/tenants/{tenant}/issuers" issuers::list, "token issuers the tenant trusts";
     put "/tenants/{tenant}/issuers" issuers::set, "trusts one: `{issuer, audiences, algorithms, types?, leeway?, scopes?, jwks or jwks_uri}`";
