@@ -1,4 +1,5 @@
-//! Following what other processes change: a revoked key works nowhere longer than [`LOOK_EVERY`] and a database's answer.
+//! Following what other processes change: a revoked key works nowhere longer than [`LOOK_EVERY`], a database's answer and
+//! the look that is under way, which lasts as long as it takes to bind what changed.
 //!
 //! Every change moves an epoch in its own transaction. What could not be taken in is tried again, without a change too, and holds up no other tenant.
 

@@ -21,6 +21,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use serde_json::json;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 
 /// The answer of a pass-through.
 pub struct PassThrough {
@@ -206,20 +207,27 @@ impl Call {
         ]);
         outcome.usage = Some(usage(&self.usage));
         self.recorder.note_bytes("outcome", outcome, body);
+        self.close(SessionState::Finished, finish).await
+    }
+
+    /// Ends the session in a task of its own: a caller who goes away while the journal has no room takes nothing along.
+    async fn close(&mut self, state: SessionState, reason: serde_json::Value) -> Result<(), Error> {
         self.closed = true;
-        self.recorder
-            .close(SessionState::Finished, &[("reason", finish)])
-            .await
+        let mut recorder = self.recorder.take();
+        let (tell, told) = oneshot::channel();
+        self.tasks.spawn(async move {
+            let ended = recorder.close(state, &[("reason", reason)]).await;
+            if let Err(Err(error)) = tell.send(ended) {
+                unwritten(&error);
+            }
+        });
+        told.await.unwrap_or_else(|gone| Err(Error::internal(gone)))
     }
 
     /// Journals the failure; the error to answer.
     pub(crate) async fn fail(&mut self, error: Error) -> Error {
-        let facts = self.cut(error.code());
-        if let Err(failed) = self
-            .recorder
-            .close(SessionState::Failed, &[("reason", facts)])
-            .await
-        {
+        let reason = self.cut(error.code());
+        if let Err(failed) = self.close(SessionState::Failed, reason).await {
             unwritten(&failed);
         }
         error

@@ -39,8 +39,8 @@ pub async fn close_abandoned(store: &Store) -> Result<usize, StoreError> {
             .count()
             .await;
         closed += done;
-        // The next page begins with those that could not be closed.
-        if open.len() < PAGE as usize || done < open.len() {
+        // The next page begins with those that could not be closed; a page of nothing else is the last.
+        if open.len() < PAGE as usize || done == 0 {
             return Ok(closed);
         }
     }

@@ -202,7 +202,7 @@ async fn other_writers_do_not_starve_the_journal() {
     for slug in ["a", "b", "c", "d", "e", "f", "g", "h"] {
         flooding.push(tenant(&store, slug).await.1);
     }
-    for n in 0..400 {
+    for n in 0..160 {
         let (flooding, written) = (flooding[n % 8].clone(), written.clone());
         floods.push(tokio::spawn(async move {
             let key = format!("b/{n}");
