@@ -1,7 +1,8 @@
 //! Following what other processes change: a revoked key works nowhere longer than [`LOOK_EVERY`], a database's answer and
 //! the look that is under way, which lasts as long as it takes to bind what changed.
 //!
-//! Every change moves an epoch in its own transaction. What could not be taken in is tried again, without a change too, and holds up no other tenant.
+//! Every change moves an epoch in its own transaction. What could not be taken in is tried again, without a change too; a tenant that
+//! fails keeps none of the others from being taken in.
 
 use crate::{
     library::store_error,

@@ -1,4 +1,5 @@
-//! What a guardrail has to see of a document or a passage: every text somebody wrote, not the longest alone.
+//! What a guardrail sees of a document or a passage: its id and every text of it, not the longest alone. Names of attributes, numbers and
+//! anchors are not judged.
 //!
 //! A title, a heading or an attribute reaches a prompt or a caller as the text does. An id does too, but it is a name: it is judged, and a
 //! rule that rejects it leaves the document out, while masks do not touch it.
