@@ -21,6 +21,9 @@ use wasmtime::{Engine, Store, Trap, UpdateDeadline, component::ResourceTable};
 /// keeps it within some KiB each, so that a call's is some MiB at most.
 const MAX_HANDLES: usize = 256;
 
+/// A pause of a pure guest that takes long, at each tick.
+const BREATH: Duration = Duration::from_micros(20);
+
 /// What a call is made for and until when.
 #[derive(Debug, Clone)]
 pub struct CallScope {
@@ -249,7 +252,14 @@ pub(crate) fn new_store<H: Send + 'static>(
     match class {
         // Pure components never wait, so every tick is theirs.
         EngineClass::Pure => store.epoch_deadline_callback(|store| {
-            store.data().meter.tick()?;
+            let meter = &store.data().meter;
+            meter.tick()?;
+            if meter.is_long() {
+                meter.tenant().takes_long();
+                // Whoever woke meanwhile has its turn. A kernel may let a thread that never waits run for several of its own ticks,
+                // whatever its priority, and who is kept from the core may be the one that brings the disk's answer to everybody.
+                std::thread::sleep(BREATH);
+            }
             Ok(UpdateDeadline::Continue(1))
         }),
         // Time is billed by `pace`.

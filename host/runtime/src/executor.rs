@@ -6,6 +6,9 @@
 //! are busy cannot keep all of them from a third. A job is one closure: several pure calls of a request go in one, because handing over
 //! costs more than a call.
 //!
+//! A tenant one of whose guests took long has its jobs run on threads apart for a while, which the operating system lets run when others
+//! have little to do: where cores are scarce, guests that spin wait for those that do not, and for I/O, not the other way round.
+//!
 //! A job whose caller has gone away before it began is not run; one that has begun ends by its own limits.
 
 use crate::{Busy, CallError, Tenant, engine::THREAD_STACK};
@@ -24,6 +27,13 @@ use tracing::Span;
 /// The executor. Dropping it lets running jobs end and forgets the waiting ones.
 #[derive(Debug)]
 pub struct Executor {
+    quick: Lane,
+    slow: Lane,
+}
+
+/// Threads of one priority, and who waits for them.
+#[derive(Debug)]
+struct Lane {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -60,6 +70,8 @@ struct Shared {
     cap: usize,
     /// Jobs it may have in flight before those who have fewer.
     half: usize,
+    /// Where jobs go of a tenant that turned out to be slow while they waited.
+    slower: Option<Arc<Shared>>,
 }
 
 #[derive(Default)]
@@ -78,28 +90,18 @@ struct Queue {
     queued: bool,
 }
 
-type Job = Box<dyn FnOnce() + Send>;
+struct Job {
+    tenant: Arc<Tenant>,
+    run: Box<dyn FnOnce() + Send>,
+}
 
 impl Executor {
     pub(crate) fn start(threads: usize) -> std::io::Result<Self> {
-        // One tenant's cap is one less than the threads, so there are two at least.
-        let threads = threads.max(2);
-        let shared = Arc::new(Shared {
-            state: Mutex::default(),
-            work: Condvar::new(),
-            cap: threads - 1,
-            half: threads / 2,
-        });
-        let threads = (0..threads)
-            .map(|n| {
-                let shared = shared.clone();
-                thread::Builder::new()
-                    .name(format!("ambit-pure-{n}"))
-                    .stack_size(THREAD_STACK)
-                    .spawn(move || shared.work())
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Self { shared, threads })
+        let slow = Lane::start("ambit-slow", threads, None, step_back)?;
+        Ok(Self {
+            quick: Lane::start("ambit-pure", threads, Some(slow.shared.clone()), || ())?,
+            slow,
+        })
     }
 
     /// Runs `job` on one of the threads when it is the tenant's turn.
@@ -109,13 +111,13 @@ impl Executor {
     /// At once, when the tenant has as many jobs waiting as it may.
     pub async fn run<R: Send + 'static>(
         &self,
-        tenant: &Tenant,
+        tenant: &Arc<Tenant>,
         job: impl FnOnce() -> R + Send + 'static,
     ) -> Result<R, ExecutorError> {
         let (sender, receiver) = oneshot::channel();
         // What the job tells belongs to the caller's trace.
         let span = Span::current();
-        let job = Box::new(move || {
+        let run = Box::new(move || {
             // Nobody waits any more: the caller's future was dropped.
             if !sender.is_closed() {
                 let job = || span.in_scope(job);
@@ -123,34 +125,86 @@ impl Executor {
                 let _ = sender.send(result.map_err(|_| ExecutorError::Panicked));
             }
         });
-        self.shared.push(tenant, job)?;
+        let job = Job {
+            tenant: tenant.clone(),
+            run,
+        };
+        let lane = if tenant.is_slow() {
+            &self.slow
+        } else {
+            &self.quick
+        };
+        if !tenant.waits() {
+            return Err(ExecutorError::Busy(Busy::Tenant));
+        }
+        lane.shared.push(job).map_err(|_| ExecutorError::Stopped)?;
         receiver.await.unwrap_or(Err(ExecutorError::Stopped))
     }
 
     /// Jobs waiting, over all tenants.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.shared
-            .state
-            .lock()
-            .tenants
-            .values()
-            .map(|queue| queue.waiting.len())
-            .sum()
+        let waiting = |lane: &Lane| -> usize {
+            let state = lane.shared.state.lock();
+            state
+                .tenants
+                .values()
+                .map(|queue| queue.waiting.len())
+                .sum()
+        };
+        waiting(&self.quick) + waiting(&self.slow)
+    }
+}
+
+impl Lane {
+    fn start(
+        name: &str,
+        threads: usize,
+        slower: Option<Arc<Shared>>,
+        prepare: fn(),
+    ) -> std::io::Result<Self> {
+        // One tenant's cap is one less than the threads, so there are two at least.
+        let threads = threads.max(2);
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            work: Condvar::new(),
+            cap: threads - 1,
+            half: threads / 2,
+            slower,
+        });
+        let threads = (0..threads)
+            .map(|n| {
+                let shared = shared.clone();
+                thread::Builder::new()
+                    .name(format!("{name}-{n}"))
+                    .stack_size(THREAD_STACK)
+                    .spawn(move || {
+                        prepare();
+                        shared.work();
+                    })
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { shared, threads })
+    }
+}
+
+/// Gives this thread a tenth of the weight others have, where the system knows such a thing of threads.
+fn step_back() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, 10) {
+        tracing::debug!(%error, "slow jobs run at the priority of all others");
     }
 }
 
 impl Shared {
-    fn push(&self, tenant: &Tenant, job: Job) -> Result<(), ExecutorError> {
+    /// The job comes back where nothing runs any more.
+    fn push(&self, job: Job) -> Result<(), Job> {
         let mut state = self.state.lock();
         if state.stopped {
-            return Err(ExecutorError::Stopped);
+            return Err(job);
         }
-        let id = tenant.id();
+        let id = job.tenant.id();
         let queue = state.tenants.entry(id).or_default();
-        if queue.waiting.len() >= tenant.limits().queue {
-            return Err(ExecutorError::Busy(Busy::Tenant));
-        }
         queue.waiting.push_back(job);
         if state.give_turn(id, self.cap) {
             drop(state);
@@ -175,7 +229,14 @@ impl Shared {
             if more {
                 self.work.notify_one();
             }
-            job();
+            let left = match &self.slower {
+                Some(slower) if job.tenant.is_slow() => slower.push(job).err(),
+                _ => Some(job),
+            };
+            if let Some(job) = left {
+                job.tenant.waits_no_more();
+                (job.run)();
+            }
             state = self.state.lock();
             state.finish(id, self.cap);
         }
@@ -220,7 +281,7 @@ impl State {
     }
 }
 
-impl Drop for Executor {
+impl Drop for Lane {
     fn drop(&mut self) {
         let forgotten = {
             let mut state = self.shared.state.lock();

@@ -73,7 +73,7 @@ async fn a_tenant_that_fills_its_share_leaves_the_others_theirs() {
     assert_eq!(done, 10);
     // A job is answered a moment before its thread puts its tenant away.
     for _ in 0..1000 {
-        if executor.shared.state.lock().tenants.is_empty() {
+        if executor.quick.shared.state.lock().tenants.is_empty() {
             return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -198,8 +198,8 @@ async fn stopping_answers_those_who_wait() {
     while executor.waiting() < 1 {
         tokio::task::yield_now().await;
     }
-    executor.shared.state.lock().stopped = true;
-    let forgotten = std::mem::take(&mut executor.shared.state.lock().tenants);
+    executor.quick.shared.state.lock().stopped = true;
+    let forgotten = std::mem::take(&mut executor.quick.shared.state.lock().tenants);
     drop(forgotten);
     assert_eq!(waiting.await.unwrap(), Err(ExecutorError::Stopped));
     gate.wait();
@@ -208,4 +208,41 @@ async fn stopping_answers_those_who_wait() {
         executor.run(&acme, || ()).await,
         Err(ExecutorError::Stopped)
     );
+}
+
+/// Where a job runs, and at which priority below that of others.
+fn place() -> (String, Option<i32>) {
+    let name = thread::current().name().unwrap_or_default().to_owned();
+    let nice = rustix::process::getpriority_process(None).ok();
+    (name, nice.filter(|_| cfg!(target_os = "linux")))
+}
+
+#[tokio::test]
+async fn who_takes_long_steps_back_with_what_waits_already() {
+    let executor = Arc::new(Executor::start(2).unwrap());
+    let (slow, quick) = (tenant("slow", 10), tenant("quick", 10));
+    let ours = rustix::process::getpriority_process(None).unwrap();
+    let is_quick = |(name, nice): (String, Option<i32>)| {
+        assert!(name.starts_with("ambit-pure-"), "{name}");
+        assert!(nice.is_none_or(|nice| nice == ours));
+    };
+    is_quick(executor.run(&slow, place).await.unwrap());
+    let gate = Arc::new(Barrier::new(2));
+    let running = hold(&executor, &slow, &gate).await;
+    let waiting = spawn(&executor, &slow, place);
+    while executor.waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    slow.takes_long();
+    gate.wait();
+    running.await.unwrap().unwrap();
+    for steps_back in [
+        waiting.await.unwrap().unwrap(),
+        executor.run(&slow, place).await.unwrap(),
+    ] {
+        let (name, nice) = steps_back;
+        assert!(name.starts_with("ambit-slow-"), "{name}");
+        assert!(nice.is_none_or(|nice| nice > ours), "{nice:?}");
+    }
+    is_quick(executor.run(&quick, place).await.unwrap());
 }

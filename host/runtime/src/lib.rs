@@ -30,6 +30,7 @@ mod places;
 mod runtime;
 mod snapshot;
 mod ticker;
+mod turnstile;
 mod warm;
 
 pub use admission::{AdmissionError, Admitted, Refusal, admit};

@@ -266,7 +266,8 @@ impl<H: Send + 'static, B: Bindings<H>> Effectful<H, B> {
         let whole = self
             .call_metered(scope, &meter, host, run)
             .instrument(span.clone());
-        let paced = paced(self.0.runtime.ticker(), &meter, whole);
+        let runtime = &self.0.runtime;
+        let paced = paced(runtime.ticker(), runtime.turnstile(), &meter, whole);
         let result = match tokio::time::timeout_at(meter.deadline().into(), paced).await {
             Ok(result) => result,
             Err(_) => Err(CallError::Limit(Limit::Deadline)),

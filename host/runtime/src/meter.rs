@@ -7,18 +7,19 @@
 //! Time is counted in ticks. On the pure engine each is one callback of the epoch, however many passed before it, so that a thread taken
 //! off its core is not billed; wasmtime's own epoch deadline would bill that. On the other engine [`pace`](crate::pace) measures.
 
-use crate::{places::Of, ticker::TICK};
+use crate::{places::Of, ticker::TICK, turnstile::Turnstile};
 use ambit_policy::Limits;
 use ambit_types::{TenantId, TenantSlug};
 use parking_lot::Mutex;
 use std::{
     fmt,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        Arc, LazyLock,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
+use tokio::sync::Semaphore;
 
 /// A limit a call can spend. The names are those of the manifest's `[limits]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -101,6 +102,15 @@ impl Default for TenantLimits {
     }
 }
 
+/// A tenant is slow for so many milliseconds after a pure guest of its took long.
+const SLOW_FOR: u64 = 30_000;
+
+/// Milliseconds since it was asked for the first time.
+fn uptime() -> u64 {
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u64::try_from(BEGAN.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
 /// A tenant's share of the host, and what of it is in use.
 #[derive(Debug)]
 pub struct Tenant {
@@ -112,13 +122,19 @@ pub struct Tenant {
     ticks: AtomicU64,
     /// Nanoseconds of the ends of calls that were no whole tick.
     rests: AtomicU64,
+    /// Jobs.
+    waiting: AtomicUsize,
+    /// Milliseconds on the clock of [`uptime`].
+    slow_until: AtomicU64,
     /// Of the places all tenants share, by [`Of`].
     held: [AtomicU32; Of::COUNT],
+    /// Its stretches of effectful calls that may wait for a thread of the async runtime; see [`Turnstile`](crate::turnstile::Turnstile).
+    pub(crate) turns: Semaphore,
 }
 
 impl Tenant {
     pub(crate) fn new(id: TenantId, slug: TenantSlug, limits: TenantLimits) -> Arc<Self> {
-        let (memory, calls, ticks, rests, held) = Default::default();
+        let (memory, calls, ticks, rests, waiting, slow_until, held) = Default::default();
         Arc::new(Self {
             id,
             slug,
@@ -127,7 +143,10 @@ impl Tenant {
             calls,
             ticks,
             rests,
+            waiting,
+            slow_until,
             held,
+            turns: Turnstile::of_a_tenant(),
         })
     }
 
@@ -173,6 +192,30 @@ impl Tenant {
         let before = self.rests.fetch_add(rest, Ordering::Relaxed);
         let ticks = |nanos: u64| u128::from(nanos) / TICK.as_nanos();
         ticks(before) < ticks(before.wrapping_add(rest))
+    }
+
+    /// Takes a place among those of its jobs that wait, over both kinds of the executor's threads. Whether there was one.
+    pub(crate) fn waits(&self) -> bool {
+        let limit = self.limits.queue;
+        let one_more = |waiting| (waiting < limit).then_some(waiting + 1);
+        self.waiting
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .is_ok()
+    }
+
+    pub(crate) fn waits_no_more(&self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// One of its guests takes long.
+    pub(crate) fn takes_long(&self) {
+        self.slow_until
+            .store(uptime() + SLOW_FOR, Ordering::Relaxed);
+    }
+
+    /// One of its guests took long of late.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.slow_until.load(Ordering::Relaxed) > uptime()
     }
 
     /// How many it holds of the places all tenants share.
@@ -334,6 +377,11 @@ impl Meter {
             return Err(Spent(Limit::Cpu));
         }
         self.check_deadline()
+    }
+
+    /// It has worked for longer than the components the project ships ever do, whose longest call judges 64 KiB in a tick or two.
+    pub(crate) fn is_long(&self) -> bool {
+        self.ticks.load(Ordering::Relaxed) > 3
     }
 
     pub(crate) fn check_deadline(&self) -> Result<(), Spent> {

@@ -8,41 +8,61 @@
 //! guest can call in a loop, and would have to tell a wait from work in calls that nest.
 
 use crate::{
-    CallError, Meter,
+    Busy, CallError, Meter,
     ticker::{TICK, Ticker},
+    turnstile::Turnstile,
 };
 use rustix::time::{ClockId, clock_gettime};
 use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
-/// Carries `call` out and bills its time; ends it where it has spent its limit.
+/// Carries `call` out, turn by turn, and bills its time; ends it where it has spent its limit.
 pub(crate) async fn paced<R>(
     ticker: &Ticker,
+    turnstile: &Turnstile,
     meter: &Meter,
     call: impl Future<Output = Result<R, CallError>>,
 ) -> Result<R, CallError> {
     let mut call = pin!(call);
     let mut unbilled = Duration::ZERO;
-    let result = poll_fn(|context| {
-        meter.resume(ticker.now());
-        let began = thread_time();
-        let polled = call.as_mut().poll(context);
-        unbilled += thread_time().saturating_sub(began);
+    let result = loop {
+        let Some(turn) = turnstile.pass(meter.tenant()).await else {
+            break Err(CallError::Busy(Busy::Host));
+        };
+        let stretch = poll_fn(|context| {
+            meter.resume(ticker.now());
+            let began = thread_time();
+            let polled = call.as_mut().poll(context);
+            unbilled += thread_time().saturating_sub(began);
+            Poll::Ready(polled)
+        });
+        let polled = stretch.await;
+        drop(turn);
         let mut spent = Ok(());
         while unbilled >= TICK {
             unbilled -= TICK;
             spent = spent.and(meter.tick());
         }
-        match spent {
-            Err(spent) if polled.is_pending() => Poll::Ready(Err(CallError::Limit(spent.0))),
+        match (polled, spent) {
             // What is done is done.
-            Ok(()) | Err(_) => polled,
+            (Poll::Ready(result), _) => break result,
+            (Poll::Pending, Err(spent)) => break Err(CallError::Limit(spent.0)),
+            (Poll::Pending, Ok(())) => woken().await,
         }
-    })
-    .await;
+    };
     if meter.tenant().carry(unbilled) {
         let _ = meter.tick();
     }
     result
+}
+
+/// Waits for what a poll that is over has asked to be woken by.
+async fn woken() {
+    let mut is_woken = false;
+    poll_fn(|_| match std::mem::replace(&mut is_woken, true) {
+        true => Poll::Ready(()),
+        false => Poll::Pending,
+    })
+    .await;
 }
 
 /// CPU time of this thread.

@@ -7,6 +7,7 @@ use crate::{
     engine::{Allocation, EngineClass, Engines, default_threads},
     metrics::Pools,
     ticker::Ticker,
+    turnstile::Turnstile,
     warm::Warm,
 };
 use ambit_policy::Manifest;
@@ -64,6 +65,7 @@ pub struct Runtime {
     ticker: Arc<Ticker>,
     warm: Warm,
     executor: Executor,
+    turnstile: Turnstile,
     cache: Option<Cache>,
     compiled: Mutex<HashMap<(Digest, EngineClass), Weak<Compiled>>>,
     /// Held while compiling: it uses every core by itself, and two requests for one component compile it once.
@@ -94,6 +96,7 @@ impl Runtime {
             ticker: Arc::new(ticker),
             warm,
             executor,
+            turnstile: Turnstile::new(),
             cache: config.cache.as_deref().and_then(Cache::open),
             compiled: Mutex::default(),
             compiling: Mutex::default(),
@@ -173,6 +176,10 @@ impl Runtime {
             .lock()
             .get(&(digest, class))
             .and_then(Weak::upgrade)
+    }
+
+    pub(crate) fn turnstile(&self) -> &Turnstile {
+        &self.turnstile
     }
 
     /// Threads for pure calls.

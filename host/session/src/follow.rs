@@ -1,5 +1,5 @@
-//! Following what other processes change: a revoked key works nowhere longer than [`LOOK_EVERY`], a database's answer and
-//! the look that is under way, which lasts as long as it takes to bind what changed.
+//! Following what other processes change: a revoked key works nowhere longer than [`LOOK_EVERY`] and a database's answers, whatever else
+//! is being taken in. Binding takes longer, as tools have to describe themselves, so credentials are followed apart from it.
 //!
 //! Every change moves an epoch in its own transaction. What could not be taken in is tried again, without a change too; a tenant that
 //! fails keeps none of the others from being taken in.
@@ -71,15 +71,29 @@ impl Seen {
 impl Tenants {
     /// Follows what other processes change, until dropped. Run it once, beside the server.
     pub async fn follow(&self) {
-        loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            if let Err(error) = self.look().await {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "changes could not be looked for"
-                );
+        let bindings = every(async || self.look().await);
+        let mut seen = self.seen().epochs.credentials.clone();
+        let credentials = every(async || self.look_at_credentials(&mut seen).await);
+        tokio::join!(bindings, credentials);
+    }
+
+    /// Takes in the credentials that have changed since `seen`.
+    ///
+    /// # Errors
+    /// The store cannot be read. What could not be taken in is tried again.
+    async fn look_at_credentials(&self, seen: &mut Credentials) -> Result<(), Error> {
+        let now = Epochs::read(&self.inner.platform).await?.credentials;
+        let changed = now.iter().filter(|(id, epoch)| seen.get(id) != Some(epoch));
+        let changed: Vec<_> = changed.map(|(id, epoch)| (*id, *epoch)).collect();
+        for (id, epoch) in changed {
+            match self.renew_credentials(id).await {
+                Ok(()) => drop(seen.insert(id, epoch)),
+                Err(error) => tracing::error!(
+                    tenant = %id, error = &error as &dyn std::error::Error, "changed credentials could not be read"
+                ),
             }
         }
+        Ok(())
     }
 
     /// Takes in what has changed since the last time.
@@ -115,15 +129,34 @@ impl Tenants {
     }
 }
 
+async fn every(mut look: impl AsyncFnMut() -> Result<(), Error>) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if let Err(error) = look().await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "changes could not be looked for"
+            );
+        }
+    }
+}
+
+/// A counter that moves with each tenant's keys and issuers.
+type Credentials = BTreeMap<TenantId, i64>;
+
 /// Counters that move with every change.
 struct Epochs {
     installation: [i64; 2],
     tenants: BTreeMap<TenantId, Vec<i64>>,
+    credentials: Credentials,
 }
 
 impl Epochs {
     async fn read(platform: &Platform) -> Result<Self, Error> {
-        use ambit_store::InstallationEpochKind::{Components, Directory};
+        use ambit_store::{
+            EpochKind::{Issuers, Keys},
+            InstallationEpochKind::{Components, Directory},
+        };
         let operator = platform.store.operator();
         let installation = [
             operator
@@ -138,12 +171,18 @@ impl Epochs {
         let mut tenants: BTreeMap<TenantId, Vec<i64>> = BTreeMap::new();
         let mut rows = operator.tenant_epochs().await.map_err(store_error)?;
         rows.sort_by_key(|row| (row.tenant, row.kind));
+        let mut credentials = Credentials::new();
         for row in rows {
+            if matches!(row.kind, Keys | Issuers) {
+                // Each only grows, so their sum stays only where both do.
+                *credentials.entry(row.tenant).or_default() += row.value;
+            }
             tenants.entry(row.tenant).or_default().push(row.value);
         }
         Ok(Self {
             installation,
             tenants,
+            credentials,
         })
     }
 }

@@ -11,6 +11,7 @@
 //! - Text that nobody vouches for reaches a model only inside the session's delimiters, and only after the guardrail.
 //! - A tool is called only if the model's last reply asked for exactly that call.
 
+mod ahead;
 mod bind;
 mod chat;
 mod conversation;

@@ -1,6 +1,10 @@
-//! A streamed answer on its way through, chunk by chunk.
+//! A streamed answer on its way through.
 
-use crate::{guard::OutputGuard, pass_through::Call};
+use crate::{
+    ahead::{Ahead, Weight},
+    guard::OutputGuard,
+    pass_through::Call,
+};
 use ambit_inference::{RawChunk, RawStream, TextKind};
 use ambit_types::{Error, ErrorKind};
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -13,7 +17,7 @@ use serde_json::json;
 /// A streamed answer on its way through.
 pub(crate) struct Passing {
     call: Call,
-    stream: RawStream,
+    chunks: Ahead<RawStream>,
     finish: Option<&'static str>,
     /// What must wait for the outcome: the finish reason and all after it.
     held: BytesMut,
@@ -29,11 +33,17 @@ pub(crate) struct PassingText {
     finished: bool,
 }
 
+impl Weight for RawChunk {
+    fn bytes(&self) -> usize {
+        self.body().len()
+    }
+}
+
 impl Passing {
     pub(crate) fn new(call: Call, stream: RawStream) -> Self {
         Self {
             call,
-            stream,
+            chunks: Ahead::new(stream),
             finish: None,
             held: BytesMut::new(),
             done: false,
@@ -41,7 +51,8 @@ impl Passing {
     }
 
     pub(crate) fn into_stream(self) -> BoxStream<'static, Result<Bytes, Error>> {
-        stream::unfold(self, |mut passing| async move {
+        // Boxed, since it is moved in and out for every item.
+        stream::unfold(Box::new(self), |mut passing| async move {
             if passing.done {
                 return None;
             }
@@ -58,16 +69,36 @@ impl Passing {
 
     /// The next bytes to send.
     async fn next(&mut self) -> Result<Bytes, Error> {
-        while let Some(chunk) = self.stream.next().await {
-            let chunk = chunk?;
-            if let Some(usage) = chunk.usage {
-                self.call.usage = usage;
+        loop {
+            // What is held back of a text goes with its finish reason: nothing after that is judged together with it.
+            let chunks = self
+                .chunks
+                .take(|chunk: &RawChunk| !chunk.finishes.is_empty())
+                .await?;
+            if chunks.is_empty() {
+                return self.end().await;
             }
-            let mut released = self.judge(&chunk).await?;
+            let frames = self.frames(chunks).await?;
+            if !frames.is_empty() {
+                return Ok(frames.freeze());
+            }
+        }
+    }
+
+    /// What may be sent of chunks that came together; of them at most the last has finish reasons.
+    async fn frames(&mut self, chunks: Vec<RawChunk>) -> Result<BytesMut, Error> {
+        for usage in chunks.iter().filter_map(|chunk| chunk.usage) {
+            self.call.usage = usage;
+        }
+        let released = self.chunks.during(self.call.judge_chunks(&chunks)).await?;
+        let mut frames = BytesMut::new();
+        for (chunk, mut released) in chunks.into_iter().zip(released) {
             let mut before = BytesMut::new();
             for (choice, reason) in &chunk.finishes {
                 self.finish.get_or_insert(reason.as_str());
-                self.finish_texts(Some(*choice), Some((&chunk, &mut released)), &mut before)
+                let with = Some((&chunk, &mut released));
+                self.call
+                    .finish_texts(Some(*choice), with, &mut before)
                     .await?;
             }
             if chunk.for_client {
@@ -78,49 +109,102 @@ impl Passing {
                     .map(|(span, text)| (span.text != *text).then_some(text.as_str()));
                 put_frame(&mut before, &chunk.with_texts(replaced));
             }
-            let waits = !chunk.finishes.is_empty() || !self.held.is_empty();
-            self.remember(chunk);
-            if waits {
-                self.held.extend_from_slice(&before);
-            } else if !before.is_empty() {
-                return Ok(before.freeze());
+            if chunk.finishes.is_empty() && self.held.is_empty() {
+                frames.unsplit(before);
+            } else {
+                self.held.unsplit(before);
             }
+            self.call.remember(chunk);
         }
-        self.end().await
+        Ok(frames)
     }
 
-    /// What of each text of this chunk may be sent.
-    async fn judge(&mut self, chunk: &RawChunk) -> Result<Vec<String>, Error> {
-        let mut released = Vec::with_capacity(chunk.texts().len());
-        for span in chunk.texts() {
-            let of = (span.index, span.kind);
-            let call = &mut self.call;
-            let place = match call.texts.iter().position(|text| text.of == of) {
-                Some(place) => place,
-                None => {
-                    call.texts.push(PassingText {
-                        of,
-                        guard: call.guard.output(),
-                        template: None,
-                        finished: false,
-                    });
-                    call.texts.len() - 1
+    /// The provider is done: make the outcome durable, then let the finish go.
+    async fn end(&mut self) -> Result<Bytes, Error> {
+        let mut last = BytesMut::new();
+        let call = &mut self.call;
+        call.finish_texts(None, None, &mut last).await?;
+        for text in &call.texts {
+            text.guard.note(&mut call.recorder)?;
+        }
+        let body = json!({ "text": call.said }).to_string().into_bytes();
+        call.succeed(json!(self.finish), body).await?;
+        last.extend_from_slice(&self.held);
+        last.put_slice(b"data: [DONE]\n\n");
+        self.done = true;
+        Ok(last.freeze())
+    }
+}
+
+impl Call {
+    /// What of each text of these chunks may be sent. The pieces of one text are judged in one call.
+    async fn judge_chunks(&mut self, chunks: &[RawChunk]) -> Result<Vec<Vec<String>>, Error> {
+        let mut released: Vec<Vec<String>> = chunks
+            .iter()
+            .map(|chunk| vec![String::new(); chunk.texts().len()])
+            .collect();
+        let mut pieces: Vec<Pieces> = Vec::with_capacity(1);
+        for (at, chunk) in chunks.iter().enumerate() {
+            for (nth, span) in chunk.texts().iter().enumerate() {
+                let text = self.text_of((span.index, span.kind))?;
+                let known = pieces.iter_mut().find(|pieces| pieces.text == text);
+                let piece = (at, nth, span.text.len());
+                match known {
+                    Some(pieces) => {
+                        pieces.whole.push_str(&span.text);
+                        pieces.places.push(piece);
+                    }
+                    None => pieces.push(Pieces {
+                        text,
+                        whole: span.text.clone(),
+                        places: vec![piece],
+                    }),
                 }
-            };
-            let text = &mut call.texts[place];
-            if text.finished {
-                return Err(Error::new(
-                    ErrorKind::ProviderFailed {
-                        code: "invalid_response",
-                    },
-                    "the provider went on after its finish reason",
-                ));
             }
-            let free = text.guard.push(span.text.clone()).await?;
-            call.said.push_str(&free);
-            released.push(free);
+        }
+        for Pieces {
+            text,
+            whole,
+            places,
+        } in pieces
+        {
+            let free = self.texts[text].guard.push(whole).await?;
+            self.said.push_str(&free);
+            let mut rest = free.as_str();
+            for (nth, (at, span, bytes)) in places.iter().enumerate() {
+                let is_last = nth + 1 == places.len();
+                let end = if is_last {
+                    rest.len()
+                } else {
+                    rest.floor_char_boundary(*bytes)
+                };
+                let (now, later) = rest.split_at(end);
+                released[*at][*span].push_str(now);
+                rest = later;
+            }
         }
         Ok(released)
+    }
+
+    /// Which of `texts` it is, begun where it is new.
+    fn text_of(&mut self, of: (u32, TextKind)) -> Result<usize, Error> {
+        let place = match self.texts.iter().position(|text| text.of == of) {
+            Some(place) => place,
+            None => {
+                let guard = self.guard.output();
+                self.texts.push(PassingText {
+                    of,
+                    guard,
+                    template: None,
+                    finished: false,
+                });
+                self.texts.len() - 1
+            }
+        };
+        if self.texts[place].finished {
+            return Err(invalid("the provider went on after its finish reason"));
+        }
+        Ok(place)
     }
 
     /// Ends the texts of one choice, or of all: what their guards still held goes into this chunk where it has that text, else into a
@@ -131,8 +215,7 @@ impl Passing {
         mut chunk: Option<(&RawChunk, &mut Vec<String>)>,
         before: &mut BytesMut,
     ) -> Result<(), Error> {
-        let call = &mut self.call;
-        for text in call
+        for text in self
             .texts
             .iter_mut()
             .filter(|text| !text.finished && choice.is_none_or(|choice| text.of.0 == choice))
@@ -142,7 +225,7 @@ impl Passing {
             if rest.is_empty() {
                 continue;
             }
-            call.said.push_str(&rest);
+            self.said.push_str(&rest);
             let place = chunk.as_ref().and_then(|(chunk, _)| {
                 chunk
                     .texts()
@@ -155,13 +238,8 @@ impl Passing {
                     put_frame(before, &template.with_texts([Some(rest.as_str())]))
                 }
                 _ => {
-                    let message =
-                        "the provider mixed texts in a way that cannot be judged in parts";
-                    return Err(Error::new(
-                        ErrorKind::ProviderFailed {
-                            code: "invalid_response",
-                        },
-                        message,
+                    return Err(invalid(
+                        "the provider mixed texts in a way that cannot be judged in parts",
                     ));
                 }
             }
@@ -172,27 +250,26 @@ impl Passing {
     fn remember(&mut self, chunk: RawChunk) {
         if let ([span], true) = (chunk.texts(), chunk.finishes.is_empty())
             && let of = (span.index, span.kind)
-            && let Some(text) = self.call.texts.iter_mut().find(|text| text.of == of)
+            && let Some(text) = self.texts.iter_mut().find(|text| text.of == of)
         {
             text.template = Some(chunk);
         }
     }
+}
 
-    /// The provider is done: make the outcome durable, then let the finish go.
-    async fn end(&mut self) -> Result<Bytes, Error> {
-        let mut last = BytesMut::new();
-        self.finish_texts(None, None, &mut last).await?;
-        let call = &mut self.call;
-        for text in &call.texts {
-            text.guard.note(&mut call.recorder)?;
-        }
-        let body = json!({ "text": call.said }).to_string().into_bytes();
-        call.succeed(json!(self.finish), body).await?;
-        last.extend_from_slice(&self.held);
-        last.put_slice(b"data: [DONE]\n\n");
-        self.done = true;
-        Ok(last.freeze())
-    }
+/// The pieces of one text in chunks that came together.
+struct Pieces {
+    text: usize,
+    whole: String,
+    /// Chunk, span in it, bytes.
+    places: Vec<(usize, usize, usize)>,
+}
+
+fn invalid(message: &'static str) -> Error {
+    let kind = ErrorKind::ProviderFailed {
+        code: "invalid_response",
+    };
+    Error::new(kind, message)
 }
 
 fn put_frame(frame: &mut BytesMut, body: &[u8]) {

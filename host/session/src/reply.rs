@@ -4,6 +4,7 @@
 //! off. What was released and what was spent by then is journalled and counted all the same.
 
 use crate::{
+    ahead::{Ahead, Weight},
     chat::{Run, say},
     definition::ModelName,
     event::SessionEvent,
@@ -12,7 +13,6 @@ use crate::{
 };
 use ambit_inference::{ChatStream, Delta, FinishReason, ToolCall, ToolCallFragment, Usage};
 use ambit_types::{Error, ErrorKind};
-use futures::StreamExt as _;
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -37,6 +37,16 @@ pub(crate) struct Reply {
     pub(crate) finish: FinishReason,
     pub(crate) usage: Usage,
     pub(crate) output: OutputGuard,
+}
+
+impl Weight for Delta {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) | Self::Refusal(text) => text.len(),
+            Self::ToolCall(call) => call.arguments.len(),
+            Self::Finish(_) | Self::Usage(_) => 0,
+        }
+    }
 }
 
 impl Run {
@@ -89,18 +99,27 @@ impl Reply {
     /// Reads it to its end; its text goes to the caller, where there is one to hear it, as it is released.
     pub(crate) async fn read(
         &mut self,
-        mut stream: ChatStream,
+        stream: ChatStream,
         caller: Option<&mpsc::Sender<SessionEvent>>,
     ) -> Result<(), Error> {
-        while let Some(delta) = stream.next().await {
-            match delta? {
-                Delta::Text(text) | Delta::Refusal(text) => {
-                    let released = self.output.push(text).await?;
-                    self.release(released, caller).await;
+        let mut deltas = Ahead::new(stream);
+        loop {
+            let taken = deltas.take(|_| false).await?;
+            if taken.is_empty() {
+                break;
+            }
+            let mut said = String::new();
+            for delta in taken {
+                match delta {
+                    Delta::Text(text) | Delta::Refusal(text) => said.push_str(&text),
+                    Delta::ToolCall(fragment) => self.add(fragment)?,
+                    Delta::Finish(reason) => self.finish = reason,
+                    Delta::Usage(usage) => self.usage = usage,
                 }
-                Delta::ToolCall(fragment) => self.add(fragment)?,
-                Delta::Finish(reason) => self.finish = reason,
-                Delta::Usage(usage) => self.usage = usage,
+            }
+            if !said.is_empty() {
+                let released = deltas.during(self.output.push(said)).await?;
+                self.release(released, caller).await;
             }
         }
         let released = self.output.finish().await?;

@@ -186,15 +186,23 @@ impl Tenants {
             self.live_mut().remove(id);
             return Ok(false);
         };
-        // A revoked key ends here, whatever else of the tenant is out of order or slow.
-        if let Some(tenant) = self.by_id(id) {
-            let records = store.load().await.map_err(Error::internal)?;
-            tenant.authenticator.replace(records);
-        }
+        self.renew_credentials(id).await?;
         let defaults = Bindings::installation(platform).await?;
         let tenant = Arc::new(bind::tenant(platform, &defaults, &row).await?);
         self.live_mut().put(tenant);
+        // What was revoked while it was being bound.
+        self.renew_credentials(id).await?;
         Ok(true)
+    }
+
+    /// Gives a live tenant today's credentials: a revoked key ends here, whatever else of the tenant is out of order or slow.
+    pub(crate) async fn renew_credentials(&self, id: TenantId) -> Result<(), Error> {
+        if let Some(tenant) = self.by_id(id) {
+            let store = self.inner.platform.store.tenant(id);
+            let records = store.load().await.map_err(Error::internal)?;
+            tenant.authenticator.replace(records);
+        }
+        Ok(())
     }
 
     /// Binds every tenant, those that fail being told to the log, and the routing component. Which failed.

@@ -43,7 +43,9 @@ enum Command {
         #[arg(long, default_value_t = 300)]
         text_bytes: usize,
         #[arg(long)]
-        stamped: bool,
+        stamped: Option<ambit_mock_provider::Stamps>,
+        #[arg(long, default_value = "{}")]
+        tool_arguments: String,
     },
     /// The pass-through core, as a process of its own.
     #[command(hide = true)]
@@ -92,6 +94,9 @@ struct RunArguments {
     /// The components of tests/hostile.
     #[arg(long)]
     hostile: Option<PathBuf>,
+    /// Of those only these: names of their files; `none` is the row of ordinary requests.
+    #[arg(long, value_delimiter = ',')]
+    guests: Vec<String>,
     /// Measure these parts only.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Part>,
@@ -124,7 +129,13 @@ fn main() -> Result<()> {
             pace_ms,
             text_bytes,
             stamped,
-        } => serve(targets::serve_mock(pace_ms, text_bytes, stamped)),
+            tool_arguments,
+        } => serve(targets::serve_mock(
+            pace_ms,
+            text_bytes,
+            stamped,
+            tool_arguments,
+        )),
         Command::Core { provider_url } => serve(core::serve(provider_url)),
         Command::Follow { streams, shot } => serve(streams::follow_all(streams, shot.try_into()?)),
     }

@@ -17,7 +17,7 @@ use crate::{
 const QUIET: Duration = Duration::from_secs(5);
 /// Requests of each kind before growth is measured: pools and caches have their size then.
 const WARM: usize = 20_000;
-/// Requests over which growth is measured.
+/// Governed requests over which growth is measured.
 const GROWTH: usize = 200_000;
 const CONNECTIONS: usize = 16;
 
@@ -45,15 +45,18 @@ pub(crate) async fn measure(run: &RunArguments, report: &mut Report) -> Result<(
         ),
         before,
     );
-    let sent = many(&models, GROWTH).await?;
+    let sent = many(&chat, GROWTH).await?;
     sleep(QUIET).await;
     let after = ambit.server.resident()?;
-    row(format!("after {sent} more lists of models, idle"), after);
+    row(
+        format!("after {sent} more governed pass-throughs, idle"),
+        after,
+    );
     let growth = (after.anonymous - before.anonymous) / sent as f64 * 1e6;
     report.tables.push(Table {
         about: format!(
             "Memory of `ambit up` in MiB. File-backed pages are the program itself, which the kernel may take back. Growth of the anonymous \
-             part: {growth:.1} MiB per million requests."
+             part: {growth:.1} MiB per million requests, from the last two rows."
         ),
         columns: &["when", "resident", "anonymous", "file-backed"],
         rows,

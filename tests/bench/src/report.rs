@@ -19,19 +19,6 @@ pub(crate) struct RequestRow {
     pub(crate) failed: usize,
 }
 
-pub(crate) struct StreamRow {
-    pub(crate) name: &'static str,
-    pub(crate) streams: usize,
-    pub(crate) failed: usize,
-    pub(crate) first_p50_ms: f64,
-    pub(crate) first_p99_ms: f64,
-    pub(crate) late_p50_ms: f64,
-    pub(crate) late_p99_ms: f64,
-    pub(crate) cpu_percent: f64,
-    pub(crate) driver_percent: f64,
-    pub(crate) resident_mib: Option<f64>,
-}
-
 /// Any other table.
 pub(crate) struct Table {
     pub(crate) about: String,
@@ -43,7 +30,6 @@ pub(crate) struct Table {
 /// Everything measured in one run.
 pub(crate) struct Report {
     pub(crate) requests: Vec<RequestRow>,
-    pub(crate) streams: Vec<StreamRow>,
     pub(crate) tables: Vec<Table>,
     /// What programs of single parts printed.
     pub(crate) parts: String,
@@ -64,7 +50,6 @@ impl Report {
     pub(crate) fn new() -> Self {
         Self {
             requests: Vec::new(),
-            streams: Vec::new(),
             tables: Vec::new(),
             parts: String::new(),
             notes: vec![machine()],
@@ -145,29 +130,6 @@ impl Report {
         if !self.requests.is_empty() {
             self.requests(&mut text);
         }
-        if !self.streams.is_empty() {
-            text.push_str(
-                "\nStreams of 100 events, 20 ms apart. *Late*: from the provider writing an event to its arrival at the client.\n\n\
-                 | server | streams | failed | first event p50 ms | p99 ms | late p50 ms | p99 ms | CPU % of a core | driver's CPU % | resident MiB |\n\
-                 |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
-            );
-            for row in &self.streams {
-                let _ = writeln!(
-                    text,
-                    "| {} | {} | {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} | {} |",
-                    row.name,
-                    row.streams,
-                    row.failed,
-                    row.first_p50_ms,
-                    row.first_p99_ms,
-                    row.late_p50_ms,
-                    row.late_p99_ms,
-                    row.cpu_percent,
-                    row.driver_percent,
-                    mib(row.resident_mib)
-                );
-            }
-        }
         for table in &self.tables {
             let rule = "--:|".repeat(table.columns.len() - 1);
             let columns = table.columns.join(" | ");
@@ -187,7 +149,7 @@ impl Report {
     }
 }
 
-fn mib(value: Option<f64>) -> String {
+pub(crate) fn mib(value: Option<f64>) -> String {
     value.map_or_else(|| "?".to_owned(), |value| format!("{value:.0}"))
 }
 

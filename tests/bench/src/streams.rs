@@ -19,50 +19,78 @@ use crate::{
     ambit::Ambit,
     load::{Shot, percentile},
     process::{Server, cpu_seconds, raise_file_limit},
-    report::{Report, StreamRow},
+    report::{Report, Table, mib},
     targets,
 };
 
 /// Between two events of one stream.
 const PACE_MS: &str = "20";
-/// Characters of text; 12 to an event gives 100 events, two seconds.
-const TEXT: &str = "1200";
-/// Streams begin one after the other over this time, as they would.
-const RAMP: Duration = Duration::from_millis(1000);
+/// Characters of text; 12 to an event gives 250 events, five seconds.
+const TEXT: &str = "3000";
+/// Streams begin scattered over this time, so that few have their events at the same moment.
+const RAMP: Duration = Duration::from_millis(2000);
+/// The fractions of its multiples are as even as can be.
+const GOLDEN: f64 = 0.618_033_988_749_895;
+/// One row has so many times fewer streams: what the machine can carry, so that its times are those of the code.
+const FEW: usize = 10;
 
 /// Opens the streams through each server in turn.
 pub(crate) async fn measure(run: &RunArguments, report: &mut Report) -> Result<()> {
-    let (mock, url) =
-        targets::start_mock(&["--pace-ms", PACE_MS, "--text-bytes", TEXT, "--stamped"]).await?;
-    let direct = targets::chat_shot(&url, "mock-1", None, true)?;
-    report
-        .streams
-        .push(row("mock provider, directly", &direct, run.streams, &mock).await?);
-    let (core, core_url) = targets::start_core(&url).await?;
-    let shot = targets::chat_shot(&core_url, "mock-1", None, true)?;
-    report.streams.push(
-        row(
-            "pass-through core (nothing governed)",
-            &shot,
-            run.streams,
-            &core,
-        )
-        .await?,
-    );
-    drop(core);
-    if let Ok(Some(ambit)) = Ambit::start(run, Some(&url)).await {
-        let shot = ambit.chat(0, "openai/mock-1", true)?;
-        let name = "ambit, governed pass-through";
-        report
-            .streams
-            .push(row(name, &shot, run.streams, &ambit.server).await?);
+    let paced = ["--pace-ms", PACE_MS, "--text-bytes", TEXT, "--stamped"];
+    let start =
+        |stamps| async move { targets::start_mock(&[&paced[..], &[stamps]].concat()).await };
+    let ((words, words_url), (_tokens, tokens_url)) =
+        tokio::try_join!(start("words"), start("tokens"))?;
+    let (core, core_url) = targets::start_core(&words_url).await?;
+    let direct = targets::chat_shot(&words_url, "mock-1", None, true)?;
+    let through_core = targets::chat_shot(&core_url, "mock-1", None, true)?;
+    let ambit = Ambit::start(run, Some(&words_url)).await?;
+    let holding = Ambit::start(run, Some(&tokens_url)).await?;
+    let few = run.streams.div_ceil(FEW);
+    let mut rows = Vec::new();
+    for streams in [few, run.streams] {
+        rows.push(row("mock provider, directly", &direct, streams, &words).await?);
+        let core_name = "pass-through core (nothing governed)";
+        rows.push(row(core_name, &through_core, streams, &core).await?);
+        if let Some(ambit) = &ambit {
+            let shot = ambit.chat(0, "openai/mock-1", true)?;
+            let name = "ambit, governed pass-through";
+            rows.push(row(name, &shot, streams, &ambit.server).await?);
+        }
+        if streams == few
+            && let Some(ambit) = &holding
+        {
+            let shot = ambit.chat(0, "openai/mock-1", true)?;
+            let name = "the same, words begun by one event and ended by the next";
+            rows.push(row(name, &shot, streams, &ambit.server).await?);
+        }
     }
+    report.tables.push(Table {
+        about: "Streams of 250 events, 20 ms apart. *Asked*: from sending a request to its arrival at the provider; the difference to the row \
+                of the core is what governs the request, its durable intent included. *Late*: from the provider writing an event to the \
+                arrival of its text at the client. Where a word is ended by the next event, the guardrail holds it until then: the \
+                difference between the two rows of ambit is hold-back."
+            .to_owned(),
+        columns: &[
+            "server",
+            "streams",
+            "failed",
+            "asked p50 ms",
+            "p99 ms",
+            "late p50 ms",
+            "p99 ms",
+            "server's CPU % of a core",
+            "driver's CPU %",
+            "resident MiB",
+        ],
+        rows,
+    });
     Ok(())
 }
 
 struct Seen {
-    /// From sending the request to the first event with text.
-    first: Duration,
+    /// From sending the request to its arrival at the provider.
+    asked: Option<Duration>,
     /// From the provider's stamp to its arrival here, per event.
     late: Vec<Duration>,
 }
@@ -71,20 +99,15 @@ struct Seen {
 #[derive(Serialize, Deserialize)]
 struct Found {
     failed: usize,
-    first_p50: f64,
-    first_p99: f64,
+    asked_p50: f64,
+    asked_p99: f64,
     late_p50: f64,
     late_p99: f64,
     wall_seconds: f64,
     cpu_seconds: f64,
 }
 
-async fn row(
-    name: &'static str,
-    shot: &Shot,
-    streams: usize,
-    server: &Server,
-) -> Result<StreamRow> {
+async fn row(name: &str, shot: &Shot, streams: usize, server: &Server) -> Result<Vec<String>> {
     let before = server.cpu_seconds()?;
     let output = Command::new(std::env::current_exe()?)
         .args(["follow", "--streams", &streams.to_string()])
@@ -93,54 +116,57 @@ async fn row(
         .output()
         .await?;
     let found: Found = serde_json::from_slice(&output.stdout).context("the reader failed")?;
-    let percent = |seconds: f64| seconds / found.wall_seconds * 100.0;
-    Ok(StreamRow {
-        name,
-        streams,
-        failed: found.failed,
-        first_p50_ms: found.first_p50,
-        first_p99_ms: found.first_p99,
-        late_p50_ms: found.late_p50,
-        late_p99_ms: found.late_p99,
-        cpu_percent: percent(server.cpu_seconds()? - before),
-        driver_percent: percent(found.cpu_seconds),
-        resident_mib: server.resident_mib(),
-    })
+    let percent = |seconds: f64| format!("{:.0}", seconds / found.wall_seconds * 100.0);
+    let times = [
+        found.asked_p50,
+        found.asked_p99,
+        found.late_p50,
+        found.late_p99,
+    ];
+    let mut row = vec![
+        name.to_owned(),
+        streams.to_string(),
+        found.failed.to_string(),
+    ];
+    row.extend(times.map(|time| format!("{time:.2}")));
+    row.push(percent(server.cpu_seconds()? - before));
+    row.push(percent(found.cpu_seconds));
+    row.push(mib(server.resident_mib()));
+    Ok(row)
 }
 
 /// The reading process; what was found goes to standard output.
 pub(crate) async fn follow_all(streams: usize, shot: Shot) -> Result<()> {
     raise_file_limit();
     let begin = Instant::now();
-    let gap = RAMP / u32::try_from(streams.max(1)).unwrap_or(u32::MAX);
     let tasks: Vec<_> = (0..streams)
         .map(|n| {
             let shot = shot.clone();
             tokio::spawn(async move {
-                sleep(gap * u32::try_from(n).unwrap_or(0)).await;
+                sleep(RAMP.mul_f64((n as f64 * GOLDEN).fract())).await;
                 follow(&shot).await
             })
         })
         .collect();
-    let mut first = Vec::new();
+    let mut asked = Vec::new();
     let mut late = Vec::new();
     let mut failed = 0;
     for task in tasks {
         match task.await? {
             Some(seen) => {
-                first.push(seen.first);
+                asked.extend(seen.asked);
                 late.extend(seen.late);
             }
             None => failed += 1,
         }
     }
     let (wall_seconds, cpu_seconds) = (begin.elapsed().as_secs_f64(), cpu_seconds("self")?);
-    first.sort_unstable();
+    asked.sort_unstable();
     late.sort_unstable();
     let found = Found {
         failed,
-        first_p50: percentile(&first, 50),
-        first_p99: percentile(&first, 99),
+        asked_p50: percentile(&asked, 50),
+        asked_p99: percentile(&asked, 99),
         late_p50: percentile(&late, 50),
         late_p99: percentile(&late, 99),
         wall_seconds,
@@ -155,15 +181,15 @@ pub(crate) async fn follow_all(streams: usize, shot: Shot) -> Result<()> {
 /// Reads one stream to its `[DONE]`. None: it failed.
 async fn follow(shot: &Shot) -> Option<Seen> {
     let mut sender = shot.connect().await.ok()?;
-    let before = Instant::now();
+    let sent = since_epoch()?;
     let response = sender.send_request(shot.request()).await.ok()?;
     if response.status() != http::StatusCode::OK {
         return None;
     }
     let mut body = response.into_body();
     let mut seen = Seen {
-        first: Duration::ZERO,
-        late: Vec::with_capacity(128),
+        asked: None,
+        late: Vec::with_capacity(256),
     };
     let mut done = false;
     let mut rest: Vec<u8> = Vec::new();
@@ -171,23 +197,28 @@ async fn follow(shot: &Shot) -> Option<Seen> {
         let Ok(data) = frame.ok()?.into_data() else {
             continue;
         };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+        let now = since_epoch()?;
         rest.extend_from_slice(&data);
         let whole = memmem::rfind(&rest, b"\n\n").map_or(0, |at| at + 2);
         let text: Vec<u8> = rest.drain(..whole).collect();
-        for stamp in stamps(&text) {
-            if seen.late.is_empty() {
-                seen.first = before.elapsed();
+        for word in words(&text) {
+            if let Some(written) = time(word, b'a') {
+                seen.late.push(now.saturating_sub(written));
+            } else if let Some(arrived) = time(word, b'A') {
+                seen.asked = Some(arrived.saturating_sub(sent));
             }
-            seen.late.push(now.saturating_sub(stamp));
         }
         done |= memmem::find(&text, b"[DONE]").is_some();
     }
-    (done && !seen.late.is_empty()).then_some(seen)
+    (done && seen.asked.is_some() && !seen.late.is_empty()).then_some(seen)
 }
 
-/// Times written into the contents of events: words of the letters `a` to `p`. A guardrail may have moved the spaces between them.
-fn stamps(text: &[u8]) -> impl Iterator<Item = Duration> + '_ {
+fn since_epoch() -> Option<Duration> {
+    SystemTime::now().duration_since(UNIX_EPOCH).ok()
+}
+
+/// The words in the contents of events. A guardrail may have moved the spaces between them.
+fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     const MARK: &[u8] = b"\"content\":\"";
     let contents = memmem::find_iter(text, MARK);
     contents.flat_map(|at| {
@@ -196,17 +227,17 @@ fn stamps(text: &[u8]) -> impl Iterator<Item = Duration> + '_ {
             .iter()
             .position(|byte| *byte == b'"')
             .unwrap_or(content.len());
-        content[..end].split(|byte| *byte == b' ').filter_map(stamp)
+        content[..end].split(|byte| *byte == b' ')
     })
 }
 
-fn stamp(word: &[u8]) -> Option<Duration> {
-    let is_stamp =
-        (10..=16).contains(&word.len()) && word.iter().all(|letter| matches!(letter, b'a'..=b'p'));
-    is_stamp.then(|| {
-        Duration::from_nanos(
-            word.iter()
-                .fold(0, |value, letter| value << 4 | u64::from(letter - b'a')),
-        )
-    })
+/// A time as the mock writes it, with sixteen letters from `first` on; a word that was cut in two is none.
+fn time(word: &[u8], first: u8) -> Option<Duration> {
+    let digit = |letter: &u8| letter.checked_sub(first).filter(|digit| *digit < 16);
+    let digits: Option<Vec<u8>> = word.iter().map(digit).collect();
+    let digits = digits.filter(|digits| digits.len() == 16)?;
+    let nanos = digits
+        .iter()
+        .fold(0, |value, digit| value << 4 | u64::from(*digit));
+    Some(Duration::from_nanos(nanos))
 }

@@ -1,6 +1,6 @@
 //! The servers that are measured, and how each is started.
 
-use ambit_mock_provider::{Call, Mock, Reply, Script};
+use ambit_mock_provider::{Call, Mock, Reply, Script, Stamps};
 use anyhow::{Context as _, Result, bail};
 use http::{HeaderName, HeaderValue, Method};
 use serde::Deserialize;
@@ -41,7 +41,12 @@ struct Announced {
 }
 
 /// The mock, until it is killed.
-pub(crate) async fn serve_mock(pace_ms: u64, text_bytes: usize, stamped: bool) -> Result<()> {
+pub(crate) async fn serve_mock(
+    pace_ms: u64,
+    text_bytes: usize,
+    stamped: Option<Stamps>,
+    tool_arguments: String,
+) -> Result<()> {
     let text = "All is well with the mock today, says the mock itself. "
         .chars()
         .cycle()
@@ -50,7 +55,7 @@ pub(crate) async fn serve_mock(pace_ms: u64, text_bytes: usize, stamped: bool) -
     let script = Script {
         // A tool only of those who offer it: the hostile ones.
         reply: Reply::ToolsIfOffered {
-            calls: vec![Call::new("misbehave", "{}")],
+            calls: vec![Call::new("misbehave", tool_arguments)],
             text,
         },
         record: false,

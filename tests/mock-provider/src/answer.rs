@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use std::{collections::VecDeque, time::Duration};
 
 use crate::{
-    body::Step,
+    body::{Step, stamp},
     obedient::{Obeyed, obey, text_of},
-    script::{Call, Fault, Reply, Script},
+    script::{Call, Fault, Reply, Script, Stamps},
 };
 
 /// What was said before a break must be on the wire first: the server writes when it has to wait.
@@ -163,10 +163,15 @@ pub(crate) fn events(
         json!({"role": "assistant", "content": if calls.is_empty() { json!("") } else { Value::Null }}),
         None,
     )];
+    if let Some(stamps) = script.stamped {
+        let space = if stamps == Stamps::Words { " " } else { "" };
+        let arrived = format!("{}{space}", stamp('A'));
+        events.push(delta(script, json!({"content": arrived}), None));
+    }
     let chars: Vec<char> = text.unwrap_or("").chars().collect();
     for piece in chars.chunks(script.chars_per_event.max(1)) {
-        events.push(if script.stamped {
-            Step::Stamp
+        events.push(if let Some(stamps) = script.stamped {
+            Step::Stamp(stamps)
         } else {
             delta(
                 script,

@@ -13,14 +13,14 @@ use std::{
 };
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::server::Counters;
+use crate::{script::Stamps, server::Counters};
 
 /// One thing a body does.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
     Data(Bytes),
     /// An event whose content is the time.
-    Stamp,
+    Stamp(Stamps),
     Wait(Duration),
     Break,
     Hang,
@@ -81,7 +81,9 @@ impl Body for Played {
             }
             match self.steps.pop_front() {
                 Some(Step::Data(bytes)) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
-                Some(Step::Stamp) => return Poll::Ready(Some(Ok(Frame::data(stamp())))),
+                Some(Step::Stamp(stamps)) => {
+                    return Poll::Ready(Some(Ok(Frame::data(stamped(stamps)))));
+                }
                 Some(Step::Wait(wait)) => {
                     let until = self.clock.unwrap_or_else(Instant::now) + wait;
                     self.clock = Some(until);
@@ -114,22 +116,26 @@ impl Drop for Played {
     }
 }
 
-fn stamp() -> Bytes {
+/// An event whose content is the time.
+fn stamped(stamps: Stamps) -> Bytes {
+    let now = stamp('a');
+    let content = match stamps {
+        Stamps::Words => format!("{now} "),
+        Stamps::Tokens => format!(" {now}"),
+    };
+    Bytes::from(format!(
+        "data: {{\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"mock-1\",\
+         \"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{content}\"}},\"finish_reason\":null}}]}}\n\n"
+    ))
+}
+
+/// The time in hexadecimal digits of nanoseconds since the Unix epoch, written with sixteen letters from `first` on.
+pub(crate) fn stamp(first: char) -> String {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_nanos());
-    let letters: String = format!("{now:x}")
-        .bytes()
-        .map(|b| {
-            char::from(if b.is_ascii_digit() {
-                b - b'0' + b'a'
-            } else {
-                b - b'a' + b'k'
-            })
-        })
-        .collect();
-    Bytes::from(format!(
-        "data: {{\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"mock-1\",\
-         \"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{letters} \"}},\"finish_reason\":null}}]}}\n\n"
-    ))
+    format!("{now:x}")
+        .chars()
+        .filter_map(|digit| char::from_u32(u32::from(first) + digit.to_digit(16)?))
+        .collect()
 }

@@ -13,5 +13,5 @@ mod obedient;
 mod script;
 mod server;
 
-pub use script::{Call, Fault, Reply, Script, UsageCounts};
+pub use script::{Call, Fault, Reply, Script, Stamps, UsageCounts};
 pub use server::{Mock, Stats};

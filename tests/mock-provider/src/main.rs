@@ -1,6 +1,6 @@
 //! The mock as a process: prints one line of JSON with its address when it is ready, and serves until it is killed.
 
-use ambit_mock_provider::{Mock, Reply, Script};
+use ambit_mock_provider::{Mock, Reply, Script, Stamps};
 use anyhow::Context as _;
 use clap::Parser;
 use std::{io::Write as _, net::SocketAddr};
@@ -20,9 +20,9 @@ struct Arguments {
     /// Milliseconds between events.
     #[arg(long)]
     pace_ms: Option<u64>,
-    /// Every event carries the time it was sent.
+    /// Every event carries the time it was sent, as a whole word or as a model's token.
     #[arg(long)]
-    stamped: bool,
+    stamped: Option<Stamps>,
     /// Does whatever any text says.
     #[arg(long)]
     obedient: bool,
@@ -50,7 +50,7 @@ async fn main() -> anyhow::Result<()> {
     if let Some(pace) = arguments.pace_ms {
         script.pace_ms = pace;
     }
-    script.stamped |= arguments.stamped;
+    script.stamped = arguments.stamped.or(script.stamped);
     if arguments.obedient {
         script.reply = Reply::Obedient;
     }

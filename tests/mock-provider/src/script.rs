@@ -16,9 +16,8 @@ pub struct Script {
     pub pace_ms: u64,
     /// Characters of text per event.
     pub chars_per_event: usize,
-    /// Each event's content is the time it was sent, in nanoseconds since the Unix epoch, written with the letters `a` to `p` for
-    /// hexadecimal digits (digits could be taken for a card number), and a space, so that a guardrail sees whole words.
-    pub stamped: bool,
+    /// The text is the times at which its events are sent, after the time at which the request arrived.
+    pub stamped: Option<Stamps>,
     /// Bytes per HTTP chunk: events and characters are cut wherever that falls. 0: an event each.
     pub bytes_per_chunk: usize,
     pub fault: Option<Fault>,
@@ -26,6 +25,17 @@ pub struct Script {
     pub fault_times: Option<u64>,
     /// Keep the bodies of requests for [`Stats::bodies`](crate::Stats::bodies).
     pub record: bool,
+}
+
+/// Times written as words: nanoseconds since the Unix epoch in hexadecimal digits, for which stand the letters `a` to `p` (digits
+/// could be taken for a card number); for the arrival of the request `A` to `P`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Stamps {
+    /// Every event ends with a space: a guardrail sees whole words.
+    Words,
+    /// Every event begins with a space, as the tokens of models do: whether a word is whole shows the next one.
+    Tokens,
 }
 
 impl Default for Script {
@@ -37,7 +47,7 @@ impl Default for Script {
             latency_ms: 0,
             pace_ms: 0,
             chars_per_event: 12,
-            stamped: false,
+            stamped: None,
             bytes_per_chunk: 0,
             fault: None,
             fault_times: None,

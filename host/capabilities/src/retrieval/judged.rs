@@ -1,5 +1,5 @@
-//! What a guardrail sees of a document or a passage: its id and every text of it, not the longest alone. Names of attributes, numbers and
-//! anchors are not judged.
+//! What a guardrail sees of a document or a passage: its id and every text of it, not the longest alone, names of attributes and long
+//! numbers among them. Anchors are not judged: they are made of headings, which are.
 //!
 //! A title, a heading or an attribute reaches a prompt or a caller as the text does. An id does too, but it is a name: it is judged, and a
 //! rule that rejects it leaves the document out, while masks do not touch it.
@@ -7,12 +7,43 @@
 use super::{Attribute, Document, Passage, Value};
 use crate::guardrail::Checked;
 
+/// A number from here on may be more than a number: that of a card, say.
+const LONG_NUMBER: f64 = 1e8;
+
 /// Something with texts.
 pub trait Judged {
     fn id(&self) -> &str;
 
     /// Those that can be masked.
-    fn texts(&mut self) -> impl Iterator<Item = &mut String>;
+    fn texts(&mut self) -> impl Iterator<Item = Slot<'_>>;
+}
+
+/// Where a text stands.
+pub enum Slot<'a> {
+    Text(&'a mut String),
+    Value(&'a mut Value),
+}
+
+impl Slot<'_> {
+    /// What is to be judged, where anything is.
+    fn text(&self) -> Option<String> {
+        match self {
+            Self::Text(text) => (!text.is_empty()).then(|| text.to_string()),
+            Self::Value(Value::Text(text)) => (!text.is_empty()).then(|| text.clone()),
+            Self::Value(Value::Number(number)) => {
+                (number.abs() >= LONG_NUMBER).then(|| number.to_string())
+            }
+            Self::Value(_) => None,
+        }
+    }
+
+    fn put(&mut self, left: String) {
+        match self {
+            Self::Text(text) => **text = left,
+            // A number with a mask in it is none.
+            Self::Value(value) => **value = Value::Text(left),
+        }
+    }
 }
 
 impl Judged for Document {
@@ -20,11 +51,11 @@ impl Judged for Document {
         &self.id
     }
 
-    fn texts(&mut self) -> impl Iterator<Item = &mut String> {
-        let attributes = self.attributes.iter_mut().filter_map(written);
+    fn texts(&mut self) -> impl Iterator<Item = Slot<'_>> {
         [&mut self.title, &mut self.text]
             .into_iter()
-            .chain(attributes)
+            .map(Slot::Text)
+            .chain(self.attributes.iter_mut().flat_map(written))
     }
 }
 
@@ -33,20 +64,18 @@ impl Judged for Passage {
         &self.document
     }
 
-    fn texts(&mut self) -> impl Iterator<Item = &mut String> {
-        let attributes = self.attributes.iter_mut().filter_map(written);
+    fn texts(&mut self) -> impl Iterator<Item = Slot<'_>> {
         [&mut self.title, &mut self.text]
             .into_iter()
             .chain(&mut self.headings)
-            .chain(attributes)
+            .map(Slot::Text)
+            .chain(self.attributes.iter_mut().flat_map(written))
     }
 }
 
-fn written(attribute: &mut Attribute) -> Option<&mut String> {
-    match &mut attribute.value {
-        Value::Text(text) => Some(text),
-        _ => None,
-    }
+fn written(attribute: &mut Attribute) -> [Slot<'_>; 2] {
+    let Attribute { name, value } = attribute;
+    [Slot::Text(name), Slot::Value(value)]
 }
 
 /// The texts to judge, for [`apply`].
@@ -54,11 +83,7 @@ pub fn texts<T: Judged>(items: &mut [T]) -> Vec<String> {
     let mut texts = Vec::with_capacity(items.len() * 3);
     for item in items {
         texts.push(item.id().to_owned());
-        texts.extend(
-            item.texts()
-                .filter(|text| !text.is_empty())
-                .map(|text| text.clone()),
-        );
+        texts.extend(item.texts().filter_map(|slot| slot.text()));
     }
     texts
 }
@@ -87,9 +112,10 @@ pub fn apply<T: Judged>(items: Vec<T>, checked: Vec<Checked>) -> Vec<Result<T, (
             }
         };
         passed();
-        for text in item.texts().filter(|text| !text.is_empty()) {
-            if let Some(left) = passed() {
-                *text = left;
+        for mut slot in item.texts() {
+            let Some(judged) = slot.text() else { continue };
+            if let Some(left) = passed().filter(|left| *left != judged) {
+                slot.put(left);
             }
         }
         match rejected {
@@ -117,8 +143,10 @@ mod tests {
             headings: vec!["outer".to_owned(), String::new(), "inner".to_owned()],
             text: "text".to_owned(),
             attributes: vec![
-                attribute("year", Value::Number(1.0)),
-                attribute("author", Value::Text("author".to_owned())),
+                attribute("year", Value::Number(2026.0)),
+                attribute("draft", Value::Boolean(true)),
+                attribute("account", Value::Number(4_111_111_111_111_111.0)),
+                attribute("author", Value::Text("writer".to_owned())),
             ],
             score: 1.0,
         }
@@ -137,7 +165,19 @@ mod tests {
     fn every_text_is_judged_and_a_rejected_one_leaves_its_item_out() {
         let mut passages = vec![passage(), passage()];
         let texts = texts(&mut passages);
-        let one = ["id", "title", "text", "outer", "inner", "author"];
+        let one = [
+            "id",
+            "title",
+            "text",
+            "outer",
+            "inner",
+            "year",
+            "draft",
+            "account",
+            "4111111111111111",
+            "author",
+            "writer",
+        ];
         assert_eq!(texts, [one, one].concat());
         for rejected in 0..one.len() {
             let mut checked: Vec<_> = texts.iter().map(|text| passed(text)).collect();
@@ -154,12 +194,40 @@ mod tests {
             let left = left[1].as_ref().unwrap();
             assert_eq!((left.document.as_str(), &left.title[..]), ("id", "TITLE"));
             assert_eq!(left.headings, ["OUTER", "", "INNER"]);
-            assert_eq!(left.attributes[1].value, Value::Text("AUTHOR".to_owned()));
+            let [year, draft, account, author] = &left.attributes[..] else {
+                panic!("{left:?}");
+            };
+            assert_eq!(
+                (&year.name[..], &year.value),
+                ("YEAR", &Value::Number(2026.0))
+            );
+            assert_eq!(
+                (&draft.name[..], &draft.value),
+                ("DRAFT", &Value::Boolean(true))
+            );
+            assert_eq!(account.value, Value::Number(4_111_111_111_111_111.0));
+            assert_eq!(author.value, Value::Text("WRITER".to_owned()));
         }
         let left = apply(
             passages,
-            texts[..7].iter().map(|text| passed(text)).collect(),
+            texts[..one.len() + 1]
+                .iter()
+                .map(|text| passed(text))
+                .collect(),
         );
         assert!(left[0].is_ok() && left[1].is_err(), "a text nobody judged");
+    }
+
+    #[test]
+    fn a_number_that_is_masked_is_a_text_then() {
+        let mut passages = vec![passage()];
+        let mask = |text: &String| Checked {
+            text: text.replace("4111111111111111", "[card]"),
+            ..passed("")
+        };
+        let checked = texts(&mut passages).iter().map(mask).collect();
+        let left = apply(passages, checked).remove(0).unwrap();
+        assert_eq!(left.attributes[2].value, Value::Text("[card]".to_owned()));
+        assert_eq!(left.attributes[0], passage().attributes[0]);
     }
 }

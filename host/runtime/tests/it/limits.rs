@@ -1,6 +1,6 @@
 //! Each limit alone, on both engines.
 
-use crate::support::{Both, TIGHT, runtime, scope, tenant};
+use crate::support::{self, Both, TIGHT, runtime, scope, tenant};
 use ambit_runtime::Limit;
 
 /// `check` runs `module`'s `run(n)` under [`TIGHT`] limits.
@@ -37,6 +37,13 @@ async fn a_tight_loop_is_cut_at_its_ticks() {
             .limit_hits("test:guest", "tight-loop", Limit::Cpu),
         2
     );
+    // Its next jobs step back behind those of others.
+    let quiet = support::tenant(&runtime, "quiet");
+    for (tenant, threads) in [(&tenant, "ambit-slow-"), (&quiet, "ambit-pure-")] {
+        let name = || std::thread::current().name().unwrap_or_default().to_owned();
+        let name = runtime.executor().run(tenant, name).await.unwrap();
+        assert!(name.starts_with(threads), "{name}");
+    }
 }
 
 #[tokio::test]

@@ -2,10 +2,15 @@
 
 mod support;
 
-use serde_json::json;
+use ambit_store::TenantStore;
+use ambit_types::AgentName;
+use serde_json::{Value, json};
 use std::{
     fs,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use support::{Installation, key};
@@ -16,6 +21,12 @@ async fn until(what: &str, come: impl AsyncFn() -> bool) {
     while !come().await {
         assert!(Instant::now() < end, "{what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn apply(tenant: &TenantStore, agents: &[(AgentName, Value)]) {
+    for (name, definition) in agents {
+        tenant.apply_agent(name, definition).await.unwrap();
     }
 }
 
@@ -76,32 +87,52 @@ async fn a_revoked_key_ends_everywhere_whatever_else_cannot_be_taken_in() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_revoked_while_another_tenant_is_being_bound_ends_meanwhile() {
+    let installation = Installation::new().await;
+    let acme = installation.tenant("acme").await;
+    let globex = installation.tenant("globex").await;
+    let (credential, id) = key(&globex).await;
+    let slow = installation.slow_agents(16).await;
+    let there = installation.process().await;
+    assert!(there.lets_in(globex.id(), &credential).await);
+    let live = || there.tenants.by_id(acme.id()).unwrap();
+    let before = live();
+    apply(&acme, &slow).await;
+    let meanwhile = async {
+        let runtime = &there.platform.runtime;
+        until("it is asked", async || runtime.describing().calls() == 1).await;
+        assert!(globex.revoke_key(&id, 1).await.unwrap());
+        until("the key ends", async || {
+            !there.lets_in(globex.id(), &credential).await
+        })
+        .await;
+        assert!(Arc::ptr_eq(&before, &live()), "it is being bound yet");
+    };
+    tokio::select! {
+        () = there.tenants.follow() => {}
+        () = meanwhile => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tool_that_does_not_describe_itself_holds_up_nobody() {
     let installation = Installation::new().await;
     let acme = installation.tenant("acme").await;
     let globex = installation.tenant("globex").await;
     let host = installation.process().await;
-    for (kind, component) in [("agent", "benign"), ("tool", "slow_to_describe")] {
-        let slot = format!("{kind}/test:{}", component.replace('_', "-"));
-        let binding = installation.binding(&slot, kind, component).await;
-        let operator = installation.store.operator();
-        operator.bind_default_slot(&binding).await.unwrap();
-    }
-    let definition = json!({
-        "name": "slow", "component": "test:benign", "model": "openai/any", "tools": ["test:slow-to-describe"],
-    });
-    acme.apply_agent(&"slow".parse().unwrap(), &definition)
-        .await
-        .unwrap();
+    let slow = installation.slow_agents(4).await;
+    apply(&acme, &slow).await;
 
     let runtime = &host.platform.runtime;
+    let ended = AtomicBool::new(false);
     let reload = async {
         host.tenants.reload(acme.id()).await.unwrap();
+        ended.store(true, Ordering::SeqCst);
     };
     let meanwhile = async {
         until("it is asked", async || runtime.describing().calls() == 1).await;
         host.tenants.reload(globex.id()).await.unwrap();
-        assert_eq!(runtime.describing().calls(), 1, "it is being asked yet");
+        assert!(!ended.load(Ordering::SeqCst), "it is being bound yet");
         assert_eq!(runtime.host_tenant().calls(), 0);
     };
     futures::join!(reload, meanwhile);
@@ -113,20 +144,23 @@ async fn a_tool_that_does_not_describe_itself_holds_up_nobody() {
             .map(|problem| problem.what.clone())
             .collect::<Vec<_>>()
     };
-    assert_eq!(problems(&host), ["agent slow"]);
+    let names = [
+        "agent slow-0",
+        "agent slow-1",
+        "agent slow-2",
+        "agent slow-3",
+    ];
+    assert_eq!(problems(&host), names);
 
     // Once is enough: it costs no other tenant that moment again.
     for n in 0..8 {
         let other = installation.tenant(&format!("other-{n}")).await;
-        other
-            .apply_agent(&"slow".parse().unwrap(), &definition)
-            .await
-            .unwrap();
+        apply(&other, &slow).await;
     }
     let began = Instant::now();
     host.tenants.reload_all().await.unwrap();
     assert!(
-        began.elapsed() < Duration::from_secs(2),
+        began.elapsed() < Duration::from_secs(8),
         "{:?}",
         began.elapsed()
     );

@@ -11,7 +11,7 @@ use ambit_inference::Providers;
 use ambit_runtime::{Runtime, RuntimeConfig};
 use ambit_session::{Library, Platform, Settings, Tenants, key_sets};
 use ambit_store::{ApiKey, Digest, SlotBinding, Store, StoreConfig, TenantStore};
-use ambit_types::{Scope, TenantId};
+use ambit_types::{AgentName, Scope, TenantId};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -62,15 +62,40 @@ impl Installation {
     /// Installs a component and says how it is bound.
     pub(crate) async fn binding(&self, slot: &str, kind: &str, component: &str) -> SlotBinding {
         let name = component.replace('_', "-");
+        self.install(slot, kind, &name, wasm(component)).await
+    }
+
+    async fn install(&self, slot: &str, kind: &str, name: &str, wasm: Vec<u8>) -> SlotBinding {
         let manifest = format!(
             "[component]\nname = \"test:{name}\"\nversion = \"0.1.0\"\nkind = \"{kind}\"\n"
         );
-        let wasm = wasm(component).into();
-        let installed = self.library.install(wasm, &manifest).await.unwrap();
+        let installed = self.library.install(wasm.into(), &manifest).await.unwrap();
         SlotBinding {
             slot: slot.to_owned(),
             component: installed.digest,
         }
+    }
+
+    /// Agents with a tool each that does not describe itself, so that binding them takes as many times the patience of the host.
+    pub(crate) async fn slow_agents(&self, count: u8) -> Vec<(AgentName, serde_json::Value)> {
+        let operator = self.store.operator();
+        let agent = self.binding("agent/test:benign", "agent", "benign").await;
+        operator.bind_default_slot(&agent).await.unwrap();
+        let mut agents = Vec::new();
+        for n in 0..count {
+            // A custom section: each is a component of its own.
+            let mut wasm = wasm("slow_to_describe");
+            wasm.extend([0, 2, 1, b'a' + n]);
+            let name = format!("slow-{n}");
+            let slot = format!("tool/test:{name}");
+            let binding = self.install(&slot, "tool", &name, wasm).await;
+            operator.bind_default_slot(&binding).await.unwrap();
+            let definition = serde_json::json!({
+                "name": name, "component": "test:benign", "model": "openai/any", "tools": [format!("test:{name}")],
+            });
+            agents.push((name.parse().unwrap(), definition));
+        }
+        agents
     }
 
     /// Where a component's bytes lie.
