@@ -7,7 +7,7 @@ use crate::{
     ending::Tasks,
     guard::{Guard, arguments, few_enough, replacement},
     passing::{Passing, PassingText},
-    record::{INTERRUPTED, Recorder, header, usage},
+    record::{INTERRUPTED, Recorder, header, unwritten, usage},
     tenants::Tenant,
 };
 use ambit_capabilities::{
@@ -21,7 +21,6 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use serde_json::json;
 use std::sync::Arc;
-use tokio::sync::oneshot;
 
 /// The answer of a pass-through.
 pub struct PassThrough {
@@ -210,18 +209,9 @@ impl Call {
         self.close(SessionState::Finished, finish).await
     }
 
-    /// Ends the session in a task of its own: a caller who goes away while the journal has no room takes nothing along.
     async fn close(&mut self, state: SessionState, reason: serde_json::Value) -> Result<(), Error> {
         self.closed = true;
-        let mut recorder = self.recorder.take();
-        let (tell, told) = oneshot::channel();
-        self.tasks.spawn(async move {
-            let ended = recorder.close(state, &[("reason", reason)]).await;
-            if let Err(Err(error)) = tell.send(ended) {
-                unwritten(&error);
-            }
-        });
-        told.await.unwrap_or_else(|gone| Err(Error::internal(gone)))
+        self.recorder.close_apart(&self.tasks, state, reason).await
     }
 
     /// Journals the failure; the error to answer.
@@ -273,24 +263,13 @@ impl Drop for Call {
             return;
         }
         self.cut(INTERRUPTED);
-        let mut recorder = self.recorder.take();
-        let reason = self.tasks.reason();
-        self.tasks.spawn(async move {
-            if let Err(error) = recorder
-                .close(SessionState::Interrupted, &[("reason", json!(reason))])
-                .await
-            {
-                unwritten(&error);
-            }
-        });
+        let reason = json!(self.tasks.reason());
+        // Nobody is left to hear of it.
+        drop(
+            self.recorder
+                .close_apart(&self.tasks, SessionState::Interrupted, reason),
+        );
     }
-}
-
-fn unwritten(error: &Error) {
-    tracing::error!(
-        error = error as &dyn std::error::Error,
-        "a session's end could not be journalled"
-    );
 }
 
 /// What to put in the places of texts that passed. None: the text itself.

@@ -12,6 +12,7 @@
 //! | `checkpoint` | step, move, time | the agent's state, its bytes |
 //! | `end` | reason or error code; `unknown`: an effect whose outcome nobody saw; `unwritten`: how many events the journal refused | empty |
 
+use crate::ending::Tasks;
 use ambit_store::{
     Append, Appended, Header, Journal, NewEvent, NewSession, SessionState, StoreError,
 };
@@ -19,6 +20,7 @@ use ambit_types::{CallContext, Error, SessionId};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::{pin::Pin, sync::Arc};
+use tokio::sync::oneshot;
 
 /// The code of an outcome that nobody waited for.
 pub(crate) const INTERRUPTED: &str = "interrupted";
@@ -126,6 +128,25 @@ impl Recorder {
         }
     }
 
+    /// As [`Recorder::close`], in a task of its own: who goes away while the journal has no room takes nothing along. What fails when nobody
+    /// waits any more is in the log.
+    pub(crate) fn close_apart(
+        &mut self,
+        tasks: &Tasks,
+        state: SessionState,
+        reason: Value,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let mut recorder = self.take();
+        let (tell, told) = oneshot::channel();
+        tasks.spawn(async move {
+            let ended = recorder.close(state, &[("reason", reason)]).await;
+            if let Err(Err(error)) = tell.send(ended) {
+                unwritten(&error);
+            }
+        });
+        async move { told.await.unwrap_or_else(|gone| Err(Error::internal(gone))) }
+    }
+
     async fn append(&mut self, state: Option<SessionState>) -> Result<(), StoreError> {
         let events = self.pending.len();
         let mut append =
@@ -157,6 +178,13 @@ impl Recorder {
         self.writing = None;
         written.map(drop)
     }
+}
+
+pub(crate) fn unwritten(error: &Error) {
+    tracing::error!(
+        error = error as &dyn std::error::Error,
+        "a session's end could not be journalled"
+    );
 }
 
 fn unavailable(error: StoreError) -> Error {
@@ -234,12 +262,26 @@ mod tests {
         // Its owner is dropped as well, and somebody else ends the session.
         let mut last = hurried.take();
         drop(hurried);
+        // Another is dropped in the middle of its own end.
+        let (mut ending, tasks) = (recorder(), Tasks::default());
+        let cut_short = ending.session;
+        ending.note("intent", &[], &json!({})).unwrap();
+        let closing = ending.close_apart(&tasks, SessionState::Finished, json!("stop"));
+        tokio::task::yield_now().await;
+        assert!(closing.now_or_never().is_none(), "there is room");
+        drop(ending);
+
         let (_, closed) = tokio::join!(before, last.close(SessionState::Interrupted, &[]));
         closed.unwrap();
+        assert_eq!(tasks.ended(Duration::from_secs(60)).await, 0);
         let store = store.tenant(acme.id);
-        let events = store.events(last.session, 0, 10).await.unwrap();
-        let kinds: Vec<_> = events.iter().map(|event| event.kind.as_str()).collect();
-        assert_eq!(kinds, ["intent", "end"]);
+        let written = async |session| store.events(session, 0, 10).await.unwrap();
+        for session in [last.session, cut_short] {
+            let events = written(session).await;
+            let kinds: Vec<_> = events.iter().map(|event| event.kind.as_str()).collect();
+            assert_eq!(kinds, ["intent", "end"]);
+        }
+        let events = written(last.session).await;
         assert!(events[1].header.facts.is_empty(), "nothing was refused");
     }
 }
