@@ -4,6 +4,7 @@
 //! the tests it runs each once, to show that it works. Components come from the folder `AMBIT_COMPONENTS` (`target/release/components`), or are built.
 #![allow(
     clippy::unwrap_used,
+    clippy::print_stdout,
     dead_code,
     reason = "a program for developers, with the handles of the tests"
 )]

@@ -83,19 +83,35 @@ fn measured_parts() -> String {
         let said = sh::output(&program, &arguments).unwrap_or_else(|| format!("{name} failed\n"));
         text.push_str(&format!("{name}\n{said}\n"));
     }
-    // With an allocator of its own that counts, hence a test.
-    let cost = [
-        "test",
-        "--release",
-        "--workspace",
-        "--test",
-        "cost",
-        "--",
-        "--nocapture",
+    let cargo = [
+        // With an allocator of its own that counts, hence a test.
+        ("test", "--test", "cost", "policy decision", "64 rules"),
+        (
+            "bench",
+            "--bench",
+            "effect_cost",
+            "effectful components",
+            "",
+        ),
     ];
-    let said = sh::output("cargo", &cost).unwrap_or_default();
-    let line = said.lines().find(|line| line.starts_with("64 rules"));
-    text.push_str(&format!("policy decision\n{}\n", line.unwrap_or("failed")));
+    for (command, kind, name, title, begins) in cargo {
+        println!("$ cargo {command} {kind} {name}");
+        let mut all = vec![command, "--workspace", kind, name, "--", "--nocapture"];
+        if command == "test" {
+            all.insert(1, "--release");
+        }
+        let said = sh::output("cargo", &all).unwrap_or_default();
+        let lines: Vec<_> = said
+            .lines()
+            .filter(|line| !line.is_empty() && line.starts_with(begins))
+            .collect();
+        let lines = if lines.is_empty() {
+            "failed".to_owned()
+        } else {
+            lines.join("\n")
+        };
+        text.push_str(&format!("{title}\n{lines}\n\n"));
+    }
     text
 }
 

@@ -2,10 +2,13 @@
 
 use anyhow::{Context as _, Result};
 use std::{net::TcpListener, time::Instant};
+use tokio::time::sleep;
 
 use crate::{
     RunArguments,
     ambit::{Ambit, serve_until_answered},
+    memory::QUIET,
+    process::Resident,
     report::{Report, Table, median},
 };
 
@@ -36,17 +39,37 @@ pub(crate) async fn measure(run: &RunArguments, report: &mut Report) -> Result<(
             cpu.push(spent);
         }
     }
+    let server = serve_until_answered(run, &config, &chat).await?;
+    sleep(QUIET).await;
+    let Resident { anonymous, file } = server.resident()?;
     times.sort_by(f64::total_cmp);
     report.tables.push(Table {
         about: format!(
             "Cold start: from starting `ambit serve` to the whole first answer of an agent (route, auth, guardrail, retrieval, journal), \
-             compiled components cached; {STARTS} starts."
+             compiled components cached; {STARTS} starts. Memory in MiB after it, idle for five seconds; file-backed pages are the program \
+             itself, which the kernel may take back."
         ),
-        columns: &["median ms", "fastest ms", "slowest ms", "CPU ms"],
+        columns: &[
+            "median ms",
+            "fastest ms",
+            "slowest ms",
+            "CPU ms",
+            "resident",
+            "anonymous",
+            "file-backed",
+        ],
         rows: vec![
-            [median(&times), times[0], times[STARTS - 1], median(&cpu)]
-                .map(|value| format!("{value:.0}"))
-                .to_vec(),
+            [
+                median(&times),
+                times[0],
+                times[STARTS - 1],
+                median(&cpu),
+                anonymous + file,
+                anonymous,
+                file,
+            ]
+            .map(|value| format!("{value:.0}"))
+            .to_vec(),
         ],
     });
     Ok(())

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Idle means: nothing asked for this long.
-const QUIET: Duration = Duration::from_secs(5);
+pub(crate) const QUIET: Duration = Duration::from_secs(5);
 /// Requests of each kind before growth is measured: pools and caches have their size then.
 const WARM: usize = 20_000;
 /// Governed requests over which growth is measured.
