@@ -30,7 +30,7 @@ pub(crate) async fn run(up: Up) -> anyhow::Result<ExitCode> {
         }
     };
     let path = installation.path("ambit.toml");
-    std::fs::write(&path, configuration(&up))
+    std::fs::write(&path, configuration(&up, serve::environment))
         .with_context(|| format!("cannot write {}", path.display()))?;
     let mut config = Config::read(
         &path,
@@ -64,11 +64,11 @@ pub(crate) async fn run(up: Up) -> anyhow::Result<ExitCode> {
 }
 
 /// The generated `ambit.toml`. Keys are not in it.
-fn configuration(up: &Up) -> String {
+fn configuration(up: &Up, environment: impl Fn(&str) -> Option<String>) -> String {
     let mut text = format!(
         "# Written by `ambit up` at every start; for a configuration of your own, copy it and use `ambit serve --config`.\n\
          data = \".\"\nlog = \"{}\"\nbase_domains = [\"localhost\"]\n\n[listen]\ndata = \"{}\"\n",
-        serve::environment("AMBIT_LOG")
+        environment("AMBIT_LOG")
             .unwrap_or_else(|| "warn".to_owned())
             .replace(['"', '\\', '\n'], ""),
         up.listen
@@ -77,7 +77,7 @@ fn configuration(up: &Up) -> String {
         // The tenants' listener is then nobody's who may administrate.
         text.push_str("ops = \"127.0.0.1:0\"\n");
     }
-    let has_key = serve::environment("OPENAI_API_KEY").is_some();
+    let has_key = environment("OPENAI_API_KEY").is_some();
     if up.provider_url.is_some() || has_key {
         let url = up.provider_url.as_ref().map_or(OPENAI, url::Url::as_str);
         text.push_str(&format!(
@@ -88,7 +88,7 @@ fn configuration(up: &Up) -> String {
             text.push_str("key = { env = \"OPENAI_API_KEY\" }\n");
         }
     }
-    if let Some(collector) = serve::environment("OTEL_EXPORTER_OTLP_ENDPOINT") {
+    if let Some(collector) = environment("OTEL_EXPORTER_OTLP_ENDPOINT") {
         text.push_str(&format!(
             "\n[telemetry]\notlp = {}\n",
             toml::Value::String(collector)
@@ -154,21 +154,49 @@ mod tests {
     use super::*;
     use std::path::Path;
 
-    fn config(listen: &str) -> Config {
+    fn config(listen: &str, provider_url: Option<&str>, openai_key: Option<&str>) -> Config {
         let up = Up {
             data: "data".into(),
             listen: listen.parse().unwrap(),
-            provider_url: None,
+            provider_url: provider_url.map(|url| url.parse().unwrap()),
             model: None,
             components: None,
             format: Format::Text,
         };
         let key = Some(Secret::new("adm_1"));
-        Config::parse(&configuration(&up), Path::new("."), &|_| None, key).unwrap()
+        let environment = |name: &str| {
+            let key = openai_key.filter(|_| name == "OPENAI_API_KEY");
+            key.map(str::to_owned)
+        };
+        let text = configuration(&up, environment);
+        assert!(openai_key.is_none_or(|key| !text.contains(key)), "{text}");
+        Config::parse(&text, Path::new("."), &environment, key).unwrap()
+    }
+
+    #[test]
+    fn a_key_of_openai_alone_is_a_provider_and_so_is_an_address() {
+        let provider = |url, key| {
+            let config = config("127.0.0.1:0", url, key);
+            let provider = config.providers.first();
+            provider.map(|provider| {
+                let key = provider.key.as_ref().map(|key| key.expose().to_owned());
+                (provider.name.to_string(), provider.url.to_string(), key)
+            })
+        };
+        let found = |url: &str, key: Option<&str>| {
+            Some(("openai".to_owned(), url.to_owned(), key.map(str::to_owned)))
+        };
+        assert_eq!(provider(None, None), None);
+        let key = Some("sk-1");
+        assert_eq!(provider(None, key), found("https://api.openai.com/v1", key));
+        let near = "http://127.0.0.1:11434/v1";
+        assert_eq!(provider(Some(near), None), found(near, None));
+        assert_eq!(provider(Some(near), key), found(near, key));
     }
 
     #[test]
     fn off_loopback_the_operators_routes_stay_on_loopback() {
+        let config = |listen| config(listen, None, None);
         assert_eq!(config("127.0.0.1:8080").ops_listen, None);
         assert_eq!(config("[::1]:0").ops_listen, None);
         for listen in ["0.0.0.0:8080", "[::]:0", "10.0.0.5:80"] {

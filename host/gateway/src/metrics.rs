@@ -71,6 +71,7 @@ struct TokenLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct VerdictLabels {
     tenant: Arc<str>,
+    agent: Arc<str>,
     stage: &'static str,
     action: &'static str,
 }
@@ -218,7 +219,8 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    pub(crate) fn judged(&self, tenant: &str, stage: Stage, action: Action) {
+    /// `agent` is none where a caller asks for a verdict, or searches a collection, itself.
+    pub(crate) fn judged(&self, tenant: &str, agent: Option<&str>, stage: Stage, action: Action) {
         let action = match action {
             Action::Allow => "allow",
             Action::Flag => "flag",
@@ -227,6 +229,7 @@ impl Metrics {
         };
         let labels = VerdictLabels {
             tenant: self.tenant(Some(tenant)),
+            agent: self.agents.get(agent.unwrap_or(Labels::NONE)),
             stage: stage.as_str(),
             action,
         };
@@ -248,8 +251,8 @@ impl Metrics {
 
 /// What sessions count, they count here.
 impl Observer for Metrics {
-    fn verdict(&self, tenant: &str, stage: Stage, action: Action) {
-        self.judged(tenant, stage, action);
+    fn verdict(&self, tenant: &str, agent: &str, stage: Stage, action: Action) {
+        self.judged(tenant, Some(agent), stage, action);
     }
 
     fn model_call(
@@ -367,7 +370,7 @@ mod tests {
         let took = Duration::from_millis(1);
         for n in 0..5_000 {
             let name = format!("name-{n}");
-            metrics.verdict(&name, Stage::Input, Action::Allow);
+            metrics.verdict(&name, &name, Stage::Input, Action::Allow);
             metrics.request(Some(&name), Some(&name), "chat", 200, took);
             metrics.model_call(&name, &name, &name, &Usage::default(), None);
         }

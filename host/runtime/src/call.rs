@@ -7,6 +7,7 @@ use crate::{
     engine::EngineClass,
     limiter::Limiter,
     meter::{Limit, Meter, Spent, Tenant},
+    pace::thread_time,
     ticker::Ticker,
 };
 use ambit_policy::Limits;
@@ -253,9 +254,13 @@ pub(crate) fn new_store<H: Send + 'static>(
         // Pure components never wait, so every tick is theirs.
         EngineClass::Pure => store.epoch_deadline_callback(|store| {
             let meter = &store.data().meter;
-            meter.tick()?;
+            meter.spins(thread_time());
+            meter.tick().inspect_err(|spent| {
+                if spent.0 == Limit::Cpu {
+                    meter.tenant().takes_long();
+                }
+            })?;
             if meter.is_long() {
-                meter.tenant().takes_long();
                 // Whoever woke meanwhile has its turn. A kernel may let a thread that never waits run for several of its own ticks,
                 // whatever its priority, and who is kept from the core may be the one that brings the disk's answer to everybody.
                 std::thread::sleep(BREATH);

@@ -6,7 +6,7 @@
 //! are busy cannot keep all of them from a third. A job is one closure: several pure calls of a request go in one, because handing over
 //! costs more than a call.
 //!
-//! A tenant one of whose guests took long has its jobs run on threads apart for a while, which the operating system lets run when others
+//! A tenant whose guests took long has its jobs run on threads apart for a while, which the operating system lets run when others
 //! have little to do: where cores are scarce, guests that spin wait for those that do not, and for I/O, not the other way round.
 //!
 //! A job whose caller has gone away before it began is not run; one that has begun ends by its own limits.
@@ -18,7 +18,7 @@ use std::{
     any::Any,
     collections::{HashMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, OnceLock, Weak},
     thread::{self, JoinHandle},
 };
 use tokio::sync::oneshot;
@@ -70,8 +70,10 @@ struct Shared {
     cap: usize,
     /// Jobs it may have in flight before those who have fewer.
     half: usize,
-    /// Where jobs go of a tenant that turned out to be slow while they waited.
-    slower: Option<Arc<Shared>>,
+    /// Jobs of a tenant that turned out to be slow while they waited go to the others.
+    is_quick: bool,
+    /// The threads of the other priority.
+    other: OnceLock<Weak<Shared>>,
 }
 
 #[derive(Default)]
@@ -97,10 +99,12 @@ struct Job {
 
 impl Executor {
     pub(crate) fn start(threads: usize) -> std::io::Result<Self> {
-        let slow = Lane::start("ambit-slow", threads, None, step_back)?;
+        let (quick, slow) = (Shared::new(threads, true), Shared::new(threads, false));
+        let _ = quick.other.set(Arc::downgrade(&slow));
+        let _ = slow.other.set(Arc::downgrade(&quick));
         Ok(Self {
-            quick: Lane::start("ambit-pure", threads, Some(slow.shared.clone()), || ())?,
-            slow,
+            quick: Lane::start("ambit-pure", quick, || ())?,
+            slow: Lane::start("ambit-slow", slow, step_back)?,
         })
     }
 
@@ -144,35 +148,19 @@ impl Executor {
     /// Jobs waiting, over all tenants.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        let waiting = |lane: &Lane| -> usize {
-            let state = lane.shared.state.lock();
-            state
-                .tenants
-                .values()
-                .map(|queue| queue.waiting.len())
-                .sum()
+        let waiting = |state: &State| -> usize {
+            let queues = state.tenants.values();
+            queues.map(|queue| queue.waiting.len()).sum()
         };
-        waiting(&self.quick) + waiting(&self.slow)
+        // The first is held while the second is asked: a job that moves from there is counted once.
+        let quick = self.quick.shared.state.lock();
+        waiting(&quick) + waiting(&self.slow.shared.state.lock())
     }
 }
 
 impl Lane {
-    fn start(
-        name: &str,
-        threads: usize,
-        slower: Option<Arc<Shared>>,
-        prepare: fn(),
-    ) -> std::io::Result<Self> {
-        // One tenant's cap is one less than the threads, so there are two at least.
-        let threads = threads.max(2);
-        let shared = Arc::new(Shared {
-            state: Mutex::default(),
-            work: Condvar::new(),
-            cap: threads - 1,
-            half: threads / 2,
-            slower,
-        });
-        let threads = (0..threads)
+    fn start(name: &str, shared: Arc<Shared>, prepare: fn()) -> std::io::Result<Self> {
+        let threads = (0..=shared.cap)
             .map(|n| {
                 let shared = shared.clone();
                 thread::Builder::new()
@@ -191,12 +179,41 @@ impl Lane {
 /// Gives this thread a tenth of the weight others have, where the system knows such a thing of threads.
 fn step_back() {
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, 10) {
-        tracing::debug!(%error, "slow jobs run at the priority of all others");
+    {
+        use rustix::process::{getpriority_process, setpriority_process};
+        let lower = getpriority_process(None).map(|nice| (nice + 10).min(19));
+        if let Err(error) = lower.and_then(|nice| setpriority_process(None, nice)) {
+            tracing::debug!(%error, "slow jobs run at the priority of all others");
+        }
     }
 }
 
 impl Shared {
+    fn new(threads: usize, is_quick: bool) -> Arc<Self> {
+        // One tenant's cap is one less than the threads, so there are two at least.
+        let threads = threads.max(2);
+        Arc::new(Self {
+            state: Mutex::default(),
+            work: Condvar::new(),
+            cap: threads - 1,
+            half: threads / 2,
+            is_quick,
+            other: OnceLock::new(),
+        })
+    }
+
+    fn other(&self) -> Option<Arc<Self>> {
+        self.other.get()?.upgrade()
+    }
+
+    /// A place among a tenant's running jobs is free: one that waits here may start.
+    fn look_again(&self, id: TenantId) {
+        let given = self.state.lock().give_turn(id, self.cap);
+        if given {
+            self.work.notify_one();
+        }
+    }
+
     /// The job comes back where nothing runs any more.
     fn push(&self, job: Job) -> Result<(), Job> {
         let mut state = self.state.lock();
@@ -219,7 +236,7 @@ impl Shared {
             if state.stopped {
                 return;
             }
-            let Some((id, job)) = state.take(self.half) else {
+            let Some((id, job)) = state.take(self.half, self.cap) else {
                 self.work.wait(&mut state);
                 continue;
             };
@@ -229,13 +246,23 @@ impl Shared {
             if more {
                 self.work.notify_one();
             }
-            let left = match &self.slower {
-                Some(slower) if job.tenant.is_slow() => slower.push(job).err(),
-                _ => Some(job),
-            };
-            if let Some(job) = left {
-                job.tenant.waits_no_more();
-                (job.run)();
+            let tenant = job.tenant.clone();
+            match self.other().filter(|_| self.is_quick && tenant.is_slow()) {
+                Some(slow) => {
+                    tenant.ended();
+                    // Where nothing runs any more its caller hears that.
+                    let _ = slow.push(job);
+                }
+                None => {
+                    tenant.waits_no_more();
+                    (job.run)();
+                    tenant.ended();
+                    if tenant.has_waiting()
+                        && let Some(other) = self.other()
+                    {
+                        other.look_again(id);
+                    }
+                }
             }
             state = self.state.lock();
             state.finish(id, self.cap);
@@ -257,16 +284,25 @@ impl State {
         give
     }
 
-    /// The next job: of the first tenant whose turn it is and which has less than half of the threads, else of the first.
-    fn take(&mut self, half: usize) -> Option<(TenantId, Job)> {
-        let modest = |id: &TenantId| self.tenants.get(id).is_some_and(|q| q.in_flight < half);
-        let place = self.turns.iter().position(modest).unwrap_or(0);
-        let id = self.turns.remove(place)?;
-        let queue = self.tenants.get_mut(&id)?;
-        queue.queued = false;
-        let job = queue.waiting.pop_front()?;
-        queue.in_flight += 1;
-        Some((id, job))
+    /// The next job: of the first tenant whose turn it is and which has less than half of the threads, else of the first. One that has as
+    /// many running as it may, those on the threads of the other priority included, has its turn again when one of them ends.
+    fn take(&mut self, half: usize, cap: usize) -> Option<(TenantId, Job)> {
+        loop {
+            let modest = |id: &TenantId| self.tenants.get(id).is_some_and(|q| q.in_flight < half);
+            let place = self.turns.iter().position(modest).unwrap_or(0);
+            let id = self.turns.remove(place)?;
+            let Some(queue) = self.tenants.get_mut(&id) else {
+                continue;
+            };
+            queue.queued = false;
+            let next = queue.waiting.front();
+            if next.is_some_and(|job| job.tenant.starts(cap))
+                && let Some(job) = queue.waiting.pop_front()
+            {
+                queue.in_flight += 1;
+                return Some((id, job));
+            }
+        }
     }
 
     fn finish(&mut self, id: TenantId, cap: usize) {

@@ -9,11 +9,11 @@
 //! The pool key of design §1.5 is in the shape: a linked component *is* one (component, policy), and keeps a share per tenant.
 
 use crate::{
-    Admitted, Busy, CallError, CallScope, Code, Limit, Meter, Runtime, base,
+    Admitted, Busy, CallError, CallScope, Code, Limit, Meter, Runtime, Tenant, base,
     call::{Call, arm, classify, new_store},
     engine::EngineClass,
     meter::Place,
-    metrics::ComponentMetrics,
+    metrics::{ComponentMetrics, TenantCounters},
     pace::paced,
     places::Taken,
     warm,
@@ -135,6 +135,7 @@ struct Share<H: Send + 'static, B: Bindings<H>> {
     waiting: AtomicU32,
     /// The one used last is last.
     warm: Mutex<Vec<Kept<H, B>>>,
+    counters: TenantCounters,
 }
 
 /// An instance between calls.
@@ -195,7 +196,7 @@ impl<H: Send + 'static, B: Bindings<H>> Pure<H, B> {
             .check_deadline()
             .map_err(|spent| CallError::Limit(spent.0))?;
         let _tenant = Place::of_tenant(&scope.tenant).ok_or(CallError::Busy(Busy::Tenant))?;
-        let share = linked.share(scope.tenant.id());
+        let share = linked.share(&scope.tenant);
         let _place = share
             .places
             .try_acquire()
@@ -283,7 +284,7 @@ impl<H: Send + 'static, B: Bindings<H>> Effectful<H, B> {
         run: impl AsyncFnOnce(&mut Store<Call<H>>, &B) -> wasmtime::Result<R>,
     ) -> Result<R, CallError> {
         let linked = &self.0;
-        let share = linked.share(scope.tenant.id());
+        let share = linked.share(&scope.tenant);
         let _place = share.place(linked.concurrency()).await?;
         let _tenant = Place::of_tenant(&scope.tenant).ok_or(CallError::Busy(Busy::Tenant))?;
         let _running = linked.runtime.ticker().running();
@@ -397,19 +398,20 @@ impl<H: Send + 'static, B: Bindings<H>> Linked<H, B> {
         )
     }
 
-    fn share(&self, tenant: TenantId) -> Arc<Share<H, B>> {
-        if let Some(share) = self.shares.0.read().get(&tenant) {
+    fn share(&self, tenant: &Tenant) -> Arc<Share<H, B>> {
+        if let Some(share) = self.shares.0.read().get(&tenant.id()) {
             return share.clone();
         }
         let new = || Share {
             places: Semaphore::new(self.concurrency() as usize),
             waiting: AtomicU32::new(0),
             warm: Mutex::default(),
+            counters: self.metrics.of(self.runtime.label(tenant)),
         };
         self.shares
             .0
             .write()
-            .entry(tenant)
+            .entry(tenant.id())
             .or_insert_with(|| Arc::new(new()))
             .clone()
     }
@@ -461,7 +463,8 @@ impl<H: Send + 'static, B: Bindings<H>> Linked<H, B> {
         let outcome = result.as_ref().err().map_or("ok", CallError::as_str);
         span.record("outcome", outcome);
         let tenant = self.runtime.label(meter.tenant());
-        self.metrics.count(tenant, meter.cpu_ms(), &result);
+        let share = self.share(meter.tenant());
+        (self.metrics).count(&share.counters, tenant, meter.cpu_ms(), &result);
         if result.is_ok() && meter.refused() == Some(Limit::Egress) {
             // The guest was told, and answered all the same: what it makes of a cut transfer is its own affair.
             self.metrics.count_limit(tenant, Limit::Egress);

@@ -102,8 +102,11 @@ impl Default for TenantLimits {
     }
 }
 
-/// A tenant is slow for so many milliseconds after a pure guest of its took long.
-const SLOW_FOR: u64 = 30_000;
+/// A tenant is slow for so many milliseconds after its pure guests took long.
+const SLOW_FOR: u64 = 10_000;
+/// CPU time of a second that a tenant's pure guests may spend in calls of more than a tick. The components the project ships judge 64 KiB in
+/// a tick or four, and usual texts within the first.
+const SPINS: Duration = Duration::from_millis(100);
 
 /// Milliseconds since it was asked for the first time.
 fn uptime() -> u64 {
@@ -124,6 +127,9 @@ pub struct Tenant {
     rests: AtomicU64,
     /// Jobs.
     waiting: AtomicUsize,
+    running: AtomicUsize,
+    /// CPU time its pure guests spun for in the present second, and which second that is.
+    spun: Mutex<(u64, Duration)>,
     /// Milliseconds on the clock of [`uptime`].
     slow_until: AtomicU64,
     /// Of the places all tenants share, by [`Of`].
@@ -134,7 +140,8 @@ pub struct Tenant {
 
 impl Tenant {
     pub(crate) fn new(id: TenantId, slug: TenantSlug, limits: TenantLimits) -> Arc<Self> {
-        let (memory, calls, ticks, rests, waiting, slow_until, held) = Default::default();
+        let (memory, calls, ticks, rests, waiting, running, spun, slow_until, held) =
+            Default::default();
         Arc::new(Self {
             id,
             slug,
@@ -144,6 +151,8 @@ impl Tenant {
             ticks,
             rests,
             waiting,
+            running,
+            spun,
             slow_until,
             held,
             turns: Turnstile::of_a_tenant(),
@@ -199,21 +208,51 @@ impl Tenant {
         let limit = self.limits.queue;
         let one_more = |waiting| (waiting < limit).then_some(waiting + 1);
         self.waiting
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more)
             .is_ok()
     }
 
     pub(crate) fn waits_no_more(&self) {
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// One of its guests takes long.
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
+    }
+
+    /// Takes a place among those of its jobs that run. Whether there was one.
+    pub(crate) fn starts(&self, cap: usize) -> bool {
+        let one_more = |running| (running < cap).then_some(running + 1);
+        self.running
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more)
+            .is_ok()
+    }
+
+    pub(crate) fn ended(&self) {
+        self.running.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// A pure guest of its spun for so long. More than a share of a second, over all of them, and it is slow for a while.
+    pub(crate) fn spins(&self, time: Duration) {
+        let second = uptime() / 1_000;
+        let mut spun = self.spun.lock();
+        if spun.0 != second {
+            *spun = (second, Duration::ZERO);
+        }
+        spun.1 += time;
+        if spun.1 > SPINS {
+            drop(spun);
+            self.takes_long();
+        }
+    }
+
+    /// One of its guests spent its CPU limit, or all together took long.
     pub(crate) fn takes_long(&self) {
         self.slow_until
             .store(uptime() + SLOW_FOR, Ordering::Relaxed);
     }
 
-    /// One of its guests took long of late.
+    /// Its pure guests took long of late.
     pub(crate) fn is_slow(&self) -> bool {
         self.slow_until.load(Ordering::Relaxed) > uptime()
     }
@@ -274,6 +313,8 @@ pub struct Meter {
     max_ticks: u64,
     /// The tick at which the call's thread last took it up again.
     resumed: AtomicU64,
+    /// Nanoseconds on the CPU clock of the thread, at the last tick of a pure call.
+    spinning: AtomicU64,
     egress: AtomicU64,
     log: AtomicU64,
     /// The last thing refused, a growth of memory or a transfer. Not yet an error: the guest may live with less.
@@ -292,6 +333,7 @@ impl Meter {
             limits,
             ticks: AtomicU64::new(0),
             resumed: AtomicU64::new(0),
+            spinning: AtomicU64::new(0),
             egress: AtomicU64::new(0),
             log: AtomicU64::new(0),
             refused: Mutex::new(None),
@@ -379,7 +421,17 @@ impl Meter {
         self.check_deadline()
     }
 
-    /// It has worked for longer than the components the project ships ever do, whose longest call judges 64 KiB in a tick or two.
+    /// Tells the tenant of the CPU time since the tick before this one. The first is counted as one, whatever came before it.
+    pub(crate) fn spins(&self, thread_time: Duration) {
+        let now = u64::try_from(thread_time.as_nanos()).unwrap_or(u64::MAX);
+        let time = match self.spinning.swap(now, Ordering::Relaxed) {
+            0 => TICK,
+            before => Duration::from_nanos(now.saturating_sub(before)),
+        };
+        self.tenant.spins(time);
+    }
+
+    /// More than a tick or three.
     pub(crate) fn is_long(&self) -> bool {
         self.ticks.load(Ordering::Relaxed) > 3
     }

@@ -22,13 +22,14 @@ use std::{
 pub struct Metrics {
     calls: Family<CallLabels, Counter>,
     limits: Family<LimitLabels, Counter>,
-    cpu: Family<ComponentLabels, Counter>,
+    cpu: Family<CpuLabels, Counter>,
     tenants: Arc<Labels>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
     component: String,
+    tenant: Arc<str>,
     outcome: &'static str,
 }
 
@@ -40,8 +41,9 @@ struct LimitLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ComponentLabels {
+struct CpuLabels {
     component: String,
+    tenant: Arc<str>,
 }
 
 /// One component's metrics, looked up once when it is linked.
@@ -49,6 +51,11 @@ struct ComponentLabels {
 pub(crate) struct ComponentMetrics {
     component: String,
     metrics: Metrics,
+}
+
+/// What is counted with nearly every call of one tenant, looked up once.
+#[derive(Debug)]
+pub(crate) struct TenantCounters {
     ok: Counter,
     cpu: Counter,
 }
@@ -73,15 +80,15 @@ impl Metrics {
         );
     }
 
-    /// Calls of this component that ended so (`ok`, `limit`, `trap`, `busy`, `host`).
+    /// Calls of this component for this tenant that ended so (`ok`, `limit`, `trap`, `busy`, `host`).
     #[must_use]
-    pub fn calls(&self, component: &str, outcome: &'static str) -> u64 {
-        self.calls
-            .get_or_create(&CallLabels {
-                component: component.into(),
-                outcome,
-            })
-            .get()
+    pub fn calls(&self, component: &str, tenant: &str, outcome: &'static str) -> u64 {
+        let labels = CallLabels {
+            component: component.into(),
+            tenant: self.tenants.get(tenant),
+            outcome,
+        };
+        self.calls.get_or_create(&labels).get()
     }
 
     /// Calls of this component for this tenant that spent this limit.
@@ -98,41 +105,47 @@ impl Metrics {
     pub(crate) fn of(&self, component: &str) -> ComponentMetrics {
         ComponentMetrics {
             component: component.into(),
-            ok: self
-                .calls
-                .get_or_create(&CallLabels {
-                    component: component.into(),
-                    outcome: "ok",
-                })
-                .clone(),
-            cpu: self
-                .cpu
-                .get_or_create(&ComponentLabels {
-                    component: component.into(),
-                })
-                .clone(),
             metrics: self.clone(),
         }
     }
 }
 
 impl ComponentMetrics {
-    pub(crate) fn count<R>(&self, tenant: &str, cpu_ms: u64, result: &Result<R, CallError>) {
+    pub(crate) fn of(&self, tenant: &str) -> TenantCounters {
+        let labels = CpuLabels {
+            component: self.component.clone(),
+            tenant: self.metrics.tenants.get(tenant),
+        };
+        TenantCounters {
+            ok: self.calls(tenant, "ok"),
+            cpu: self.metrics.cpu.get_or_create(&labels).clone(),
+        }
+    }
+
+    fn calls(&self, tenant: &str, outcome: &'static str) -> Counter {
+        let labels = CallLabels {
+            component: self.component.clone(),
+            tenant: self.metrics.tenants.get(tenant),
+            outcome,
+        };
+        self.metrics.calls.get_or_create(&labels).clone()
+    }
+
+    pub(crate) fn count<R>(
+        &self,
+        counters: &TenantCounters,
+        tenant: &str,
+        cpu_ms: u64,
+        result: &Result<R, CallError>,
+    ) {
         if cpu_ms > 0 {
-            self.cpu.inc_by(cpu_ms);
+            counters.cpu.inc_by(cpu_ms);
         }
         let Err(error) = result else {
-            self.ok.inc();
+            counters.ok.inc();
             return;
         };
-        let outcome = error.as_str();
-        self.metrics
-            .calls
-            .get_or_create(&CallLabels {
-                component: self.component.clone(),
-                outcome,
-            })
-            .inc();
+        self.calls(tenant, error.as_str()).inc();
         if let CallError::Limit(limit) = error {
             self.count_limit(tenant, *limit);
         }

@@ -66,7 +66,7 @@ async fn woken() {
 }
 
 /// CPU time of this thread.
-fn thread_time() -> Duration {
+pub(crate) fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     // Never negative, and less than a second of them.
     Duration::new(

@@ -77,6 +77,7 @@ impl Sessions {
             guard: Guard {
                 guardrail: tenant.guardrail.clone(),
                 context: context.clone(),
+                agent: Arc::from(agent.definition.name.as_str()),
                 observer: self.observer.clone(),
             },
             offer: Offer::default(),

@@ -72,25 +72,23 @@ impl Tenants {
     /// Follows what other processes change, until dropped. Run it once, beside the server.
     pub async fn follow(&self) {
         let bindings = every(async || self.look().await);
-        let mut seen = self.seen().epochs.credentials.clone();
-        let credentials = every(async || self.look_at_credentials(&mut seen).await);
+        let credentials = every(async || self.look_at_credentials().await);
         tokio::join!(bindings, credentials);
     }
 
-    /// Takes in the credentials that have changed since `seen`.
+    /// Takes in the credentials that are newer than those at work.
     ///
     /// # Errors
     /// The store cannot be read. What could not be taken in is tried again.
-    async fn look_at_credentials(&self, seen: &mut Credentials) -> Result<(), Error> {
-        let now = Epochs::read(&self.inner.platform).await?.credentials;
-        let changed = now.iter().filter(|(id, epoch)| seen.get(id) != Some(epoch));
-        let changed: Vec<_> = changed.map(|(id, epoch)| (*id, *epoch)).collect();
-        for (id, epoch) in changed {
-            match self.renew_credentials(id).await {
-                Ok(()) => drop(seen.insert(id, epoch)),
-                Err(error) => tracing::error!(
+    async fn look_at_credentials(&self) -> Result<(), Error> {
+        for (id, epoch) in Epochs::read(&self.inner.platform).await?.credentials {
+            let live = self.by_id(id);
+            if live.is_some_and(|tenant| tenant.authenticator.epoch() < epoch)
+                && let Err(error) = self.renew_credentials(id).await
+            {
+                tracing::error!(
                     tenant = %id, error = &error as &dyn std::error::Error, "changed credentials could not be read"
-                ),
+                );
             }
         }
         Ok(())
@@ -141,8 +139,8 @@ async fn every(mut look: impl AsyncFnMut() -> Result<(), Error>) {
     }
 }
 
-/// A counter that moves with each tenant's keys and issuers.
-type Credentials = BTreeMap<TenantId, i64>;
+/// The epoch of each tenant's keys and issuers, as [`ambit_capabilities::auth::AuthRecords`] have it.
+type Credentials = BTreeMap<TenantId, u64>;
 
 /// Counters that move with every change.
 struct Epochs {
@@ -175,7 +173,8 @@ impl Epochs {
         for row in rows {
             if matches!(row.kind, Keys | Issuers) {
                 // Each only grows, so their sum stays only where both do.
-                *credentials.entry(row.tenant).or_default() += row.value;
+                *credentials.entry(row.tenant).or_default() +=
+                    u64::try_from(row.value).unwrap_or(0);
             }
             tenants.entry(row.tenant).or_default().push(row.value);
         }

@@ -16,6 +16,8 @@ const TEXTS_AT_MOST: usize = 4096;
 pub(crate) struct Guard {
     pub(crate) guardrail: Guardrail,
     pub(crate) context: CallContext,
+    /// As metrics name it.
+    pub(crate) agent: Arc<str>,
     pub(crate) observer: Arc<dyn Observer>,
 }
 
@@ -77,7 +79,7 @@ impl Guard {
         rejection: Option<&Rejection>,
     ) -> Result<(), Error> {
         self.observer
-            .verdict(&self.context.tenant_slug, stage, action);
+            .verdict(&self.context.tenant_slug, &self.agent, stage, action);
         // A text nothing was found in leaves one count, not one event.
         if findings.is_empty() && rejection.is_none() {
             return Ok(());

@@ -44,7 +44,7 @@ pub use event::{ChatEvents, ChatMessage, ChatTurn, Citation, ClientTool, Session
 pub use key_sets::key_sets;
 pub use library::{Installed, Library};
 pub use observer::{Observer, Unobserved};
-pub use pass_through::{PassReply, PassThrough};
+pub use pass_through::{PassReply, PassThrough, agent as agent_of_pass_through};
 pub use platform::{Platform, Settings};
 pub use recovery::close_abandoned;
 pub use tenants::{BoundTool, LiveAgent, Problem, Tenant, Tenants};

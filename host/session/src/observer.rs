@@ -5,9 +5,9 @@ use ambit_inference::Usage;
 
 /// Receives counts as they happen. Implemented over metrics by the gateway; called on hot paths, so it must not block.
 pub trait Observer: Send + Sync + 'static {
-    /// The guardrail judged a text of this tenant.
-    fn verdict(&self, tenant: &str, stage: Stage, action: Action);
-    /// A model call ended. `agent` is `-` for a pass-through.
+    /// The guardrail judged a text of this tenant. `agent` is `provider/*` for a pass-through, here and below.
+    fn verdict(&self, tenant: &str, agent: &str, stage: Stage, action: Action);
+    /// A model call ended.
     fn model_call(
         &self,
         tenant: &str,
@@ -25,7 +25,7 @@ pub trait Observer: Send + Sync + 'static {
 pub struct Unobserved;
 
 impl Observer for Unobserved {
-    fn verdict(&self, _: &str, _: Stage, _: Action) {}
+    fn verdict(&self, _: &str, _: &str, _: Stage, _: Action) {}
     fn model_call(&self, _: &str, _: &str, _: &str, _: &Usage, _: Option<&'static str>) {}
     fn tool_call(&self, _: &str, _: &str, _: &'static str) {}
 }

@@ -77,6 +77,7 @@ impl Sessions {
             guard: Guard {
                 guardrail: tenant.guardrail.clone(),
                 context: context.clone(),
+                agent: self::agent(&model).into(),
                 observer: self.observer.clone(),
             },
             tasks: self.tasks.clone(),
@@ -248,7 +249,7 @@ impl Call {
     fn count(&self, code: Option<&'static str>) {
         self.guard.observer.model_call(
             &self.guard.context.tenant_slug,
-            "-",
+            &self.guard.agent,
             &self.provider,
             &self.usage,
             code,
@@ -270,6 +271,12 @@ impl Drop for Call {
                 .close_apart(&self.tasks, SessionState::Interrupted, reason),
         );
     }
+}
+
+/// What metrics call the agent of a pass-through: models are the provider's names and the caller's words, so they are counted by provider.
+#[must_use]
+pub fn agent(model: &ModelName) -> String {
+    format!("{}/*", model.provider)
 }
 
 /// What to put in the places of texts that passed. None: the text itself.

@@ -21,6 +21,8 @@ pub(crate) struct Passing {
     finish: Option<&'static str>,
     /// What must wait for the outcome: the finish reason and all after it.
     held: BytesMut,
+    /// Why it goes no further, once what was set free before it is gone.
+    failed: Option<Error>,
     done: bool,
 }
 
@@ -46,6 +48,7 @@ impl Passing {
             chunks: Ahead::new(stream),
             finish: None,
             held: BytesMut::new(),
+            failed: None,
             done: false,
         }
     }
@@ -70,6 +73,9 @@ impl Passing {
     /// The next bytes to send.
     async fn next(&mut self) -> Result<Bytes, Error> {
         loop {
+            if let Some(error) = self.failed.take() {
+                return Err(error);
+            }
             // What is held back of a text goes with its finish reason: nothing after that is judged together with it.
             let chunks = self
                 .chunks
@@ -97,9 +103,11 @@ impl Passing {
             for (choice, reason) in &chunk.finishes {
                 self.finish.get_or_insert(reason.as_str());
                 let with = Some((&chunk, &mut released));
-                self.call
-                    .finish_texts(Some(*choice), with, &mut before)
-                    .await?;
+                let call = &mut self.call;
+                if let Err(error) = call.finish_texts(Some(*choice), with, &mut before).await {
+                    self.failed = Some(error);
+                    return Ok(frames);
+                }
             }
             if chunk.for_client {
                 let replaced = chunk
@@ -169,20 +177,14 @@ impl Call {
         } in pieces
         {
             let free = self.texts[text].guard.push(whole).await?;
-            self.said.push_str(&free);
-            let mut rest = free.as_str();
-            for (nth, (at, span, bytes)) in places.iter().enumerate() {
-                let is_last = nth + 1 == places.len();
-                let end = if is_last {
-                    rest.len()
-                } else {
-                    rest.floor_char_boundary(*bytes)
-                };
-                let (now, later) = rest.split_at(end);
-                released[*at][*span].push_str(now);
-                rest = later;
+            let sizes = places.iter().map(|(_, _, bytes)| *bytes);
+            for ((at, span, _), part) in places.iter().zip(spread(&free, sizes)) {
+                released[*at][*span] = part.to_owned();
             }
         }
+        // Only now all of it leaves.
+        self.said
+            .extend(released.iter().flatten().map(String::as_str));
         Ok(released)
     }
 
@@ -265,6 +267,21 @@ struct Pieces {
     places: Vec<(usize, usize, usize)>,
 }
 
+/// What was set free of a text, over pieces of these sizes: each as long as it was, the last the rest. No character is cut.
+fn spread(free: &str, sizes: impl ExactSizeIterator<Item = usize>) -> impl Iterator<Item = &str> {
+    let (mut rest, last) = (free, sizes.len().saturating_sub(1));
+    sizes.enumerate().map(move |(nth, size)| {
+        let end = if nth == last {
+            rest.len()
+        } else {
+            rest.floor_char_boundary(size)
+        };
+        let (now, later) = rest.split_at(end);
+        rest = later;
+        now
+    })
+}
+
 fn invalid(message: &'static str) -> Error {
     let kind = ErrorKind::ProviderFailed {
         code: "invalid_response",
@@ -276,4 +293,27 @@ fn put_frame(frame: &mut BytesMut, body: &[u8]) {
     frame.put_slice(b"data: ");
     frame.put_slice(body);
     frame.put_slice(b"\n\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_free_is_spread_in_order_and_whole() {
+        for (free, sizes, expected) in [
+            ("", &[][..], &[][..]),
+            ("ab cd", &[3, 2], &["ab ", "cd"]),
+            // Held back before, held back after, masked into something longer.
+            ("zab c", &[3, 2], &["zab", " c"]),
+            ("ab", &[3, 2], &["ab", ""]),
+            ("", &[3, 2, 1], &["", "", ""]),
+            ("[email] x", &[1, 2, 1], &["[", "em", "ail] x"]),
+            ("äöü", &[1, 3, 0], &["", "ä", "öü"]),
+        ] {
+            let parts: Vec<_> = spread(free, sizes.iter().copied()).collect();
+            assert_eq!(parts, expected);
+            assert!(sizes.is_empty() || parts.concat() == free);
+        }
+    }
 }

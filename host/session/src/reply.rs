@@ -43,7 +43,10 @@ impl Weight for Delta {
     fn bytes(&self) -> usize {
         match self {
             Self::Text(text) | Self::Refusal(text) => text.len(),
-            Self::ToolCall(call) => call.arguments.len(),
+            Self::ToolCall(call) => {
+                let names = [&call.id, &call.name].into_iter().flatten();
+                call.arguments.len() + names.map(String::len).sum::<usize>()
+            }
             Self::Finish(_) | Self::Usage(_) => 0,
         }
     }

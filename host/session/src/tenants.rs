@@ -24,6 +24,7 @@ use ambit_capabilities::{
     tool::Toolbox,
 };
 use ambit_policy::Ambit;
+use ambit_store::TenantStore;
 use ambit_types::{AgentName, Error, TenantId, TenantSlug};
 use futures::{StreamExt as _, stream};
 use serde::Serialize;
@@ -189,20 +190,18 @@ impl Tenants {
         self.renew_credentials(id).await?;
         let defaults = Bindings::installation(platform).await?;
         let tenant = Arc::new(bind::tenant(platform, &defaults, &row).await?);
+        // What was revoked while it was being bound; between this and the next line the look at credentials takes it in.
+        renew(&store, &tenant).await?;
         self.live_mut().put(tenant);
-        // What was revoked while it was being bound.
-        self.renew_credentials(id).await?;
         Ok(true)
     }
 
     /// Gives a live tenant today's credentials: a revoked key ends here, whatever else of the tenant is out of order or slow.
     pub(crate) async fn renew_credentials(&self, id: TenantId) -> Result<(), Error> {
-        if let Some(tenant) = self.by_id(id) {
-            let store = self.inner.platform.store.tenant(id);
-            let records = store.load().await.map_err(Error::internal)?;
-            tenant.authenticator.replace(records);
+        match self.by_id(id) {
+            Some(tenant) => renew(&self.inner.platform.store.tenant(id), &tenant).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Binds every tenant, those that fail being told to the log, and the routing component. Which failed.
@@ -289,6 +288,12 @@ impl Live {
         self.by_id.remove(&id);
         self.by_slug.retain(|_, other| *other != id);
     }
+}
+
+async fn renew(store: &TenantStore, tenant: &Tenant) -> Result<(), Error> {
+    let records = store.load().await.map_err(Error::internal)?;
+    tenant.authenticator.replace(records);
+    Ok(())
 }
 
 async fn directory(platform: &Platform) -> Result<Directory, Error> {

@@ -1,4 +1,5 @@
-//! How fast the journal is: appends per second, latency and CPU per append at 1 and at 256 sessions, with real `fsync`.
+//! How fast a durable step is (its intent committed, an effect that does nothing, its outcome committed): steps per second, latency and CPU
+//! per step at 1 and at 256 sessions, with real `fsync`.
 //!
 //! `cargo run --release -p ambit-store --example journal_rate [-- FOLDER]`: FOLDER is where the databases are put for the time of the
 //! measurement; it should lie on the disk that is asked about. PostgreSQL is measured when it is installed.
@@ -25,7 +26,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::TempDir::with_prefix_in("journal-rate-", folder)?;
     println!(
         "{:9} {:>8} {:>10} {:>9} {:>9} {:>14}",
-        "database", "sessions", "appends/s", "p50 ms", "p99 ms", "CPU µs/append"
+        "database", "sessions", "steps/s", "p50 ms", "p99 ms", "CPU µs/step"
     );
     let sqlite = StoreConfig::sqlite(folder.path().join("ambit.db"));
     measure("sqlite", &sqlite).await?;
@@ -54,7 +55,7 @@ async fn measure(database: &str, config: &StoreConfig) -> Result<(), Box<dyn std
     for sessions in [1, 16, 256] {
         let (cpu, start) = (cpu_time(), Instant::now());
         let tasks: Vec<_> = (0..sessions)
-            .map(|_| tokio::spawn(append_until(store.clone(), tenant, start + SECONDS)))
+            .map(|_| tokio::spawn(steps_until(store.clone(), tenant, start + SECONDS)))
             .collect();
         let mut latencies = Vec::new();
         for task in tasks {
@@ -77,7 +78,7 @@ async fn measure(database: &str, config: &StoreConfig) -> Result<(), Box<dyn std
     Ok(())
 }
 
-async fn append_until(
+async fn steps_until(
     store: Store,
     tenant: TenantId,
     end: Instant,
@@ -85,19 +86,20 @@ async fn append_until(
     let session = SessionId::new();
     let mut latencies = Vec::new();
     while Instant::now() < end {
-        let mut append = Append::new(tenant, session).event(NewEvent::new(
-            "request",
-            Header::default(),
-            vec![b'x'; BODY],
-        ));
+        let event = |kind| {
+            let event = NewEvent::new(kind, Header::default(), vec![b'x'; BODY]);
+            Append::new(tenant, session).event(event)
+        };
+        let mut intent = event("intent");
         if latencies.is_empty() {
-            append = append.open(NewSession {
+            intent = intent.open(NewSession {
                 agent: "assistant".into(),
                 principal: "alice".into(),
             });
         }
         let start = Instant::now();
-        store.journal().append(append).await?;
+        store.journal().append(intent).await?;
+        store.journal().append(event("outcome")).await?;
         latencies.push(start.elapsed());
     }
     let last = NewEvent::new("finish", Header::default(), Vec::new());

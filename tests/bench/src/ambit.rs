@@ -82,6 +82,25 @@ impl Ambit {
         Ok(shot)
     }
 
+    /// What it counts.
+    pub(crate) async fn metrics(&self) -> Result<String> {
+        let url: Url = self.up.ops_url.parse()?;
+        let address = url.socket_addrs(|| None)?[0];
+        let shot = Shot {
+            address,
+            method: Method::GET,
+            uri: "/metrics".parse()?,
+            headers: vec![
+                header("host", &address.to_string())?,
+                header("authorization", &format!("Bearer {}", self.up.admin_key))?,
+            ],
+            body: bytes::Bytes::new(),
+        };
+        let (status, answer) = shot.once().await?;
+        anyhow::ensure!(status.is_success(), "/metrics: {status}");
+        Ok(String::from_utf8(answer.into())?)
+    }
+
     /// A request to the admin API.
     pub(crate) async fn admin(&self, method: Method, path: &str, body: Value) -> Result<Value> {
         let url: Url = self.up.ops_url.parse()?;

@@ -20,6 +20,12 @@ const WARM: usize = 20_000;
 /// Governed requests over which growth is measured.
 const GROWTH: usize = 200_000;
 const CONNECTIONS: usize = 16;
+/// What must be nothing where all sessions are idle.
+const HELD: [&str; 3] = [
+    "ambit_pool_used{",
+    "ambit_requests_in_flight ",
+    "ambit_executor_waiting ",
+];
 
 pub(crate) async fn measure(run: &RunArguments, report: &mut Report) -> Result<()> {
     let (_mock, url) = targets::start_mock(&[]).await?;
@@ -52,11 +58,21 @@ pub(crate) async fn measure(run: &RunArguments, report: &mut Report) -> Result<(
         format!("after {sent} more governed pass-throughs, idle"),
         after,
     );
+    // Longer than an instance waits for a next call.
+    sleep(QUIET * 2).await;
+    let metrics = ambit.metrics().await?;
+    let held: Vec<_> = HELD
+        .iter()
+        .flat_map(|name| metrics.lines().filter(move |line| line.starts_with(name)))
+        .map(|line| format!("`{line}`"))
+        .collect();
     let growth = (after.anonymous - before.anonymous) / sent as f64 * 1e6;
     report.tables.push(Table {
         about: format!(
             "Memory of `ambit up` in MiB. File-backed pages are the program itself, which the kernel may take back. Growth of the anonymous \
-             part: {growth:.1} MiB per million requests, from the last two rows."
+             part: {growth:.1} MiB per million requests, from the last two rows. Every one of those requests was a session; fifteen seconds after \
+             the last of them the server has of instances, requests and jobs: {}.",
+            held.join(", ")
         ),
         columns: &["when", "resident", "anonymous", "file-backed"],
         rows,

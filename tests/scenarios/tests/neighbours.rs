@@ -11,7 +11,7 @@ use std::{
         Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -270,6 +270,17 @@ async fn a_hostile_tenant_hurts_only_itself() {
             }
         }))
         .await;
+        // Until each agent has come to its end among the others at least once.
+        let patience = Instant::now() + Duration::from_secs(60);
+        let has_come = |(agent, kind, expected): &(String, &str, &str)| {
+            let expected = if *kind == "agent" { *expected } else { "" };
+            came.lock()
+                .unwrap()
+                .contains_key(&format!("{agent} {expected}"))
+        };
+        while !agents.iter().all(has_come) && Instant::now() < patience {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         let url = format!("{}/healthz", ambit.up.ops_url);
         let alive = ambit.client.get(url).send().await.unwrap();
         assert_eq!(alive.status(), 200, "under attack");

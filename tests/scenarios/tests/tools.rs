@@ -10,6 +10,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
+    sync::Barrier,
 };
 
 const EVERYBODYS: &str = "everybodys-0123456789";
@@ -162,4 +163,89 @@ async fn a_tenants_secrets_and_limits_are_its_own() {
         !ambit.files_with("misbehave").unwrap().is_empty(),
         "the look for values would find one"
     );
+}
+
+/// Answers nobody before so many have asked at the same time.
+async fn together(count: usize) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let all = Arc::new(Barrier::new(count));
+    #[allow(clippy::disallowed_methods, reason = "ends with the test")]
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let all = all.clone();
+            tokio::spawn(async move {
+                let _ = socket.read(&mut [0; 4096]).await;
+                all.wait().await;
+                let answer =
+                    "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello";
+                let _ = socket.write_all(answer.as_bytes()).await;
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn tools_of_one_reply_are_called_at_once_and_no_more_of_them_than_allowed() {
+    let Some(binary) = binary() else {
+        return;
+    };
+    let address = together(2).await;
+    let arguments = json!({ "argument": address }).to_string();
+    let calls = vec![Call::new("misbehave", arguments); 3];
+    let mock = Mock::start(Script::tools(calls, "Done.")).await.unwrap();
+    let ambit = Ambit::up(&binary, Some(&mock.url())).await.unwrap();
+    let origin = format!("http://{address}");
+    let tables = format!(
+        "[limits]\ndeadline = \"20s\"\n[[permissions.http]]\norigin = \"{origin}\"\nmethods = [\"GET\"]\n"
+    );
+    let grant = json!({ "http": [{ "origin": origin, "methods": ["GET"] }] });
+    let tool = install(&ambit, "slow_drip", &tables, grant).await;
+    let acme = ambit.tenant("acme");
+    let definition = json!({
+        "name": "both", "model": "openai/mock-1", "tools": [tool], "limits": { "parallel_tools": 2 },
+    });
+    ambit.apply(acme, &definition).await.unwrap();
+    let body = json!({ "model": "both", "messages": [{ "role": "user", "content": "Go." }] });
+    let answer = ambit.ask(acme, &body).await.unwrap();
+    assert!(answer.is_good(), "{answer:?}");
+    let session = answer.session.unwrap();
+    let events = ambit.events(acme, &session).await.unwrap();
+    let outcome = events
+        .iter()
+        .find(|event| event["kind"] == "outcome" && event["header"]["facts"]["effect"] == "tools");
+    let results = outcome.unwrap()["body"].as_array().unwrap();
+    let code = |result: &Value| result["code"].as_str().unwrap().to_owned();
+    let codes: Vec<_> = results.iter().map(code).collect();
+    assert_eq!(codes, ["ok", "ok", "limit"], "{results:?}");
+}
+
+#[tokio::test]
+async fn a_provider_that_does_not_answer_in_time_is_a_504() {
+    let Some(binary) = binary() else {
+        return;
+    };
+    let mut script = Script::text("Too late.");
+    script.latency_ms = 60_000;
+    let mock = Mock::start(script).await.unwrap();
+    let configuration = format!(
+        "[limits]\ndeadline_seconds = 1\n[providers.openai]\nurl = \"{}\"\n",
+        mock.url()
+    );
+    let ambit = Ambit::serve_new(&binary, &configuration, &[])
+        .await
+        .unwrap();
+    let acme = ambit.new_tenant("acme").await.unwrap();
+    for stream in [false, true] {
+        let body = json!({
+            "model": "openai/mock-1", "stream": stream, "messages": [{ "role": "user", "content": "Go." }],
+        });
+        let answer = ambit.ask(&acme, &body).await.unwrap();
+        assert_eq!(
+            (answer.status, answer.code()),
+            (504, "provider_timeout"),
+            "{answer:?}"
+        );
+    }
 }

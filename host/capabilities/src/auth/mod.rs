@@ -136,6 +136,12 @@ impl Authenticator {
         self.0.replace(records);
     }
 
+    /// That of the records at work.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.0.snapshot.load().epoch()
+    }
+
     /// The principal of a credential that was verified before and is still valid: what most requests need.
     #[must_use]
     pub fn cached(&self, credential: &str) -> Option<Arc<Principal>> {
@@ -185,12 +191,18 @@ impl Authenticator {
 }
 
 impl Inner {
+    /// Unless there are newer ones: of two readings the one that began first may end last.
     fn replace(&self, records: AuthRecords) {
-        self.snapshot.store(Arc::new(Snapshot::new(
-            self.tenant.id(),
-            records,
-            &self.key_sets,
-        )));
+        let epoch = records.epoch;
+        let new = Arc::new(Snapshot::new(self.tenant.id(), records, &self.key_sets));
+        self.snapshot.rcu(|present| {
+            let newest = if present.epoch() > epoch {
+                present
+            } else {
+                &new
+            };
+            newest.clone()
+        });
     }
 
     /// Forgets verified credentials: keys that are gone must not live on in them.

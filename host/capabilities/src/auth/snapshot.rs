@@ -95,6 +95,11 @@ impl Snapshot {
         Self::over(self.tables.clone())
     }
 
+    /// That of the records it was made from.
+    pub(super) fn epoch(&self) -> u64 {
+        self.tables.records.epoch
+    }
+
     /// Whether these records are what it was made from, or older.
     pub(super) fn holds(&self, records: &AuthRecords) -> bool {
         records.epoch < self.tables.records.epoch || *records == self.tables.records

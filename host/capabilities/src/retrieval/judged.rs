@@ -2,7 +2,8 @@
 //! numbers among them. Anchors are not judged: they are made of headings, which are.
 //!
 //! A title, a heading or an attribute reaches a prompt or a caller as the text does. An id does too, but it is a name: it is judged, and a
-//! rule that rejects it leaves the document out, while masks do not touch it.
+//! rule that rejects it leaves the document out, while masks do not touch it. So does one that would mask an attribute's name, since two
+//! masked names could be one.
 
 use super::{Attribute, Document, Passage, Value};
 use crate::guardrail::Checked;
@@ -20,6 +21,7 @@ pub trait Judged {
 
 /// Where a text stands.
 pub enum Slot<'a> {
+    Name(&'a str),
     Text(&'a mut String),
     Value(&'a mut Value),
 }
@@ -28,6 +30,7 @@ impl Slot<'_> {
     /// What is to be judged, where anything is.
     fn text(&self) -> Option<String> {
         match self {
+            Self::Name(name) => (!name.is_empty()).then(|| (*name).to_owned()),
             Self::Text(text) => (!text.is_empty()).then(|| text.to_string()),
             Self::Value(Value::Text(text)) => (!text.is_empty()).then(|| text.clone()),
             Self::Value(Value::Number(number)) => {
@@ -37,12 +40,15 @@ impl Slot<'_> {
         }
     }
 
-    fn put(&mut self, left: String) {
+    /// Whether it may say so.
+    fn put(&mut self, left: String) -> bool {
         match self {
+            Self::Name(_) => return false,
             Self::Text(text) => **text = left,
             // A number with a mask in it is none.
             Self::Value(value) => **value = Value::Text(left),
         }
+        true
     }
 }
 
@@ -75,7 +81,7 @@ impl Judged for Passage {
 
 fn written(attribute: &mut Attribute) -> [Slot<'_>; 2] {
     let Attribute { name, value } = attribute;
-    [Slot::Text(name), Slot::Value(value)]
+    [Slot::Name(name), Slot::Value(value)]
 }
 
 /// The texts to judge, for [`apply`].
@@ -111,13 +117,15 @@ pub fn apply<T: Judged>(items: Vec<T>, checked: Vec<Checked>) -> Vec<Result<T, (
                 None
             }
         };
+        let mut masked = false;
         passed();
         for mut slot in item.texts() {
             let Some(judged) = slot.text() else { continue };
-            if let Some(left) = passed().filter(|left| *left != judged) {
-                slot.put(left);
-            }
+            masked |= passed()
+                .filter(|left| *left != judged)
+                .is_some_and(|left| !slot.put(left));
         }
+        let rejected = rejected.or(masked.then(|| "masked-name".to_owned()));
         match rejected {
             None => Ok(item),
             Some(category) => Err((item.id().to_owned(), category)),
@@ -152,9 +160,15 @@ mod tests {
         }
     }
 
+    /// As it is, where it is a name; everything else is masked.
     fn passed(text: &str) -> Checked {
+        let is_name = ["year", "draft", "account", "author"].contains(&text);
         Checked {
-            text: text.to_uppercase(),
+            text: if is_name {
+                text.to_owned()
+            } else {
+                text.to_uppercase()
+            },
             masks: Vec::new(),
             findings: Vec::new(),
             rejection: None,
@@ -199,11 +213,11 @@ mod tests {
             };
             assert_eq!(
                 (&year.name[..], &year.value),
-                ("YEAR", &Value::Number(2026.0))
+                ("year", &Value::Number(2026.0))
             );
             assert_eq!(
                 (&draft.name[..], &draft.value),
-                ("DRAFT", &Value::Boolean(true))
+                ("draft", &Value::Boolean(true))
             );
             assert_eq!(account.value, Value::Number(4_111_111_111_111_111.0));
             assert_eq!(author.value, Value::Text("WRITER".to_owned()));
@@ -229,5 +243,17 @@ mod tests {
         let left = apply(passages, checked).remove(0).unwrap();
         assert_eq!(left.attributes[2].value, Value::Text("[card]".to_owned()));
         assert_eq!(left.attributes[0], passage().attributes[0]);
+    }
+
+    #[test]
+    fn a_name_that_would_be_masked_leaves_its_item_out() {
+        let mut passages = vec![passage()];
+        let mask = |text: &String| Checked {
+            text: text.replace("author", "[who]"),
+            ..passed("")
+        };
+        let checked = texts(&mut passages).iter().map(mask).collect();
+        let left = apply(passages, checked).remove(0);
+        assert_eq!(left, Err(("id".to_owned(), "masked-name".to_owned())));
     }
 }

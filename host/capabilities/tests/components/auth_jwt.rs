@@ -219,6 +219,16 @@ fn tokens_of_every_allowed_algorithm_prove_their_subject() {
             ask(&signer.token(algorithm, algorithm, &late)).await,
             Err(AuthError::Expired)
         ));
+        // A good one is cached no longer than it lives.
+        late["exp"] = json!(now() + 2);
+        let short = signer.token(algorithm, algorithm, &late);
+        assert!(ask(&short).await.is_ok());
+        assert!(auth.cached(&short).is_some());
+        while auth.cached(&short).is_some() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        assert!(now() >= late["exp"].as_u64().unwrap());
+        assert!(matches!(ask(&short).await, Err(AuthError::Expired)));
     });
 }
 

@@ -14,7 +14,9 @@ use crate::{
     error::{self, OpenAiError},
 };
 use ambit_inference::{RawChat, Usage};
-use ambit_session::{ChatEvents, Citation, ModelName, PassReply, SessionEvent, stopping};
+use ambit_session::{
+    ChatEvents, Citation, ModelName, PassReply, SessionEvent, agent_of_pass_through, stopping,
+};
 use ambit_types::{Error, Scope, SessionId};
 use axum::{
     Json,
@@ -196,8 +198,7 @@ fn chunks(
 }
 
 async fn pass(call: Call, model: ModelName, request: RawChat) -> Result<Response, OpenAiError> {
-    // Models are the provider's names and the caller's words: counted by provider only.
-    let tally = AgentTally(format!("{}/*", model.provider).into());
+    let tally = AgentTally(agent_of_pass_through(&model).into());
     let sessions = call.gateway.sessions.clone();
     let answer = tokio::select! {
         biased;

@@ -36,9 +36,12 @@ pub(crate) async fn create(call: Call, body: Body) -> Result<Response, OpenAiErr
         .await
         .map_err(Error::from)?;
     for checked in &checked {
-        call.gateway
-            .metrics
-            .judged(&call.context.tenant_slug, request.stage, checked.action());
+        call.gateway.metrics.judged(
+            &call.context.tenant_slug,
+            None,
+            request.stage,
+            checked.action(),
+        );
     }
     let results: Vec<_> = request
         .inputs

@@ -66,6 +66,7 @@ async fn judged(call: &Call, mut passages: Vec<Passage>) -> Result<Vec<Passage>,
     for checked in &checked {
         call.gateway.metrics.judged(
             &call.context.tenant_slug,
+            None,
             Stage::Retrieved,
             checked.action(),
         );
