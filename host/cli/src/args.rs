@@ -30,6 +30,9 @@ pub(crate) enum Command {
         /// The configuration file.
         #[arg(long, default_value = "ambit.toml")]
         config: PathBuf,
+        /// Where the built components are. By default where the configuration says, or beside this program.
+        #[arg(long)]
+        components: Option<PathBuf>,
     },
     /// Install, look into and swap components.
     #[command(subcommand)]
@@ -100,7 +103,7 @@ pub(crate) struct Target {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Component {
-    /// Show a component file's imports, exports and asked permissions, and what a grant would leave of them.
+    /// Show a component's imports, exports and asked permissions, and what a grant leaves of them.
     Inspect(Look),
     /// Check that a component would be admitted under a grant; lists everything that is missing, and fails if anything is.
     Check(Look),
@@ -138,17 +141,40 @@ pub(crate) enum Component {
 
 #[derive(Debug, Args)]
 pub(crate) struct Look {
-    /// The .wasm file.
-    pub(crate) path: PathBuf,
+    /// The .wasm file. With --data or --url also an installed component: its digest, NAME@VERSION, or NAME for its newest installation.
+    #[arg(value_name = "PATH")]
+    pub(crate) component: String,
     /// Its component.toml. By default beside the file, as NAME.toml or component.toml.
     #[arg(long)]
     pub(crate) manifest: Option<PathBuf>,
-    /// A grant as TOML: the `[permissions]` of a manifest without that heading, and `[limits]` where it narrows them. Without one: nothing
-    /// is granted.
+    /// A grant as TOML: the `[permissions]` of a manifest without that heading, and `[limits]` where it narrows them. Without one: what
+    /// the installation named by --data or --url grants the component, or nothing.
     #[arg(long)]
     pub(crate) grant: Option<PathBuf>,
+    /// The folder of an installation, for its grants and installed components.
+    #[arg(long, env = "AMBIT_DATA")]
+    pub(crate) data: Option<PathBuf>,
+    /// The ops address of a server elsewhere, for its grants and installed components. Needs --admin-key.
+    #[arg(long, env = "AMBIT_URL", requires = "admin_key")]
+    pub(crate) url: Option<Url>,
+    /// The admin key of that server.
+    #[arg(long, env = "AMBIT_ADMIN_KEY", hide_env_values = true)]
+    pub(crate) admin_key: Option<String>,
+    /// How to print.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
+}
+
+impl Look {
+    /// The installation that was named, if one was.
+    pub(crate) fn target(&self) -> Option<Target> {
+        (self.data.is_some() || self.url.is_some()).then(|| Target {
+            data: self.data.clone().unwrap_or_default(),
+            url: self.url.clone(),
+            admin_key: self.admin_key.clone(),
+            format: self.format,
+        })
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -295,15 +321,22 @@ pub(crate) struct Chat {
     /// An agent, or provider/model.
     #[arg(long, default_value = "assistant")]
     pub(crate) agent: String,
-    /// The tenant, of an installation whose keys lie in its folder.
+    /// The tenant.
     #[arg(long, default_value = "acme")]
     pub(crate) tenant: String,
-    /// An API key. By default the tenant's bootstrap key.
+    /// An API key. By default the tenant's bootstrap key, or one made for this conversation and revoked after it.
     #[arg(long, env = "AMBIT_API_KEY", hide_env_values = true)]
     pub(crate) key: Option<String>,
-    /// The tenant's API elsewhere, for example https://acme.example.com.
+    /// The tenant's API elsewhere, for example https://acme.example.com. Needs --key, or --url to have one made. By default where the
+    /// installation says it is.
     #[arg(long)]
+    pub(crate) api: Option<Url>,
+    /// The ops address of a server elsewhere, for example http://10.0.0.5:9090. Needs --admin-key.
+    #[arg(long, env = "AMBIT_URL", requires = "admin_key")]
     pub(crate) url: Option<Url>,
+    /// The admin key of that server.
+    #[arg(long, env = "AMBIT_ADMIN_KEY", hide_env_values = true)]
+    pub(crate) admin_key: Option<String>,
     /// The installation's folder. Its server is asked if it runs, else the command serves itself for as long as it talks.
     #[arg(long, env = "AMBIT_DATA", default_value = "ambit-data")]
     pub(crate) data: PathBuf,

@@ -188,6 +188,7 @@ pub(crate) fn configuration(installation: &Installation) -> anyhow::Result<Confi
 /// installed are enough.
 pub(crate) async fn here(config: &Config) -> anyhow::Result<Host> {
     let components = shipped::folder(config.components.as_deref()).ok();
+    let components = components.filter(|folder| folder.is_dir());
     compose::host(config, components.as_deref()).await
 }
 

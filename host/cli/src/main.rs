@@ -46,7 +46,7 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Up(up) => up::run(up).await,
-        Command::Serve { config } => serve::run(&config).await,
+        Command::Serve { config, components } => serve::run(&config, components).await,
         Command::Component(command) => commands::component::run(command).await,
         Command::Grant(command) => commands::grant::run(command).await,
         Command::Agent(command) => commands::agent::run(command).await,

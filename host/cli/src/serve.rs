@@ -12,7 +12,7 @@ use ambit_types::Secret;
 use anyhow::{Context as _, bail};
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -24,13 +24,14 @@ use tokio_util::sync::CancellationToken;
 /// What the database gets to take what was accepted, once nothing is served any more; a disk or a server that hangs keeps no process.
 const CLOSING: Duration = Duration::from_secs(30);
 
-pub(crate) async fn run(path: &Path) -> anyhow::Result<ExitCode> {
+/// `components`: in place of what the configuration says of them.
+pub(crate) async fn run(path: &Path, components: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let environment = |name: &str| environment(name);
     let config = Config::read(path, &environment, None)?;
     let installation = Installation::open(&config.data)?;
     let _lock = take(&installation)?;
     let _telemetry = telemetry::start(&config.log, config.otlp.as_ref())?;
-    let components = shipped::folder(config.components.as_deref())?;
+    let components = shipped::folder(components.as_deref().or(config.components.as_deref()))?;
     let host = compose::host(&config, Some(&components)).await?;
     let listening = Listening::bind(&config).await?;
     let signals = Signals::take()?;

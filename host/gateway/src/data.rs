@@ -176,6 +176,7 @@ async fn identify(
         principal,
         request: begun.id,
         session: None,
+        agent: None,
         trace: begun.trace,
         deadline: begun.at + gateway.0.config.deadline,
     };

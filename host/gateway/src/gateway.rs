@@ -15,7 +15,10 @@ use ambit_session::{Platform, Sessions, Tenants};
 use ambit_types::Error;
 use axum::{Router, body::Body};
 use http::{Request, Response};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
@@ -33,6 +36,8 @@ pub(crate) struct Inner {
     pub(crate) rates: Rates,
     pub(crate) bodies: Bodies,
     pub(crate) draining: Draining,
+    /// Where the first listener of the data plane listens, once it does.
+    pub(crate) data_port: OnceLock<u16>,
     /// Both take their state from the request's extensions, see [`crate::call::Scene`].
     pub(crate) data: Router,
     pub(crate) ops: Router,
@@ -52,6 +57,7 @@ impl Gateway {
             rates: Rates::new(config.rate.clone()),
             bodies: Bodies::new(config.body_budget, config.body_timeout),
             draining: Draining::default(),
+            data_port: OnceLock::new(),
             data: data::finish(routes::router(data::ROUTES)),
             ops: ops::finish(routes::router(ops::ROUTES).merge(routes::router(admin::ROUTES))),
             config,
@@ -68,6 +74,10 @@ impl Gateway {
         listeners: Vec<(TcpListener, Role)>,
         stop: CancellationToken,
     ) -> Ended {
+        let data = listeners.iter().find(|(_, role)| *role != Role::Ops);
+        if let Some(address) = data.and_then(|(data, _)| data.local_addr().ok()) {
+            self.0.data_port.get_or_init(|| address.port());
+        }
         let config = self.0.config.server.clone();
         server::serve(
             listeners,

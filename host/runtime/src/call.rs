@@ -30,6 +30,8 @@ const BREATH: Duration = Duration::from_micros(20);
 pub struct CallScope {
     /// Who pays.
     pub tenant: Arc<Tenant>,
+    /// The agent it is done for, as metrics name it.
+    pub agent: Option<Arc<str>>,
     /// When the caller stops waiting. The component's own deadline may be earlier.
     pub deadline: Instant,
     /// What the guest's clocks and random functions answer.
@@ -44,6 +46,7 @@ impl CallScope {
     pub fn new(tenant: Arc<Tenant>, deadline: Instant) -> Self {
         Self {
             tenant,
+            agent: None,
             deadline,
             clock: Clock::Real,
             limits: None,

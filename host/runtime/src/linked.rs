@@ -13,7 +13,7 @@ use crate::{
     call::{Call, arm, classify, new_store},
     engine::EngineClass,
     meter::Place,
-    metrics::{ComponentMetrics, TenantCounters},
+    metrics::Counters,
     pace::paced,
     places::Taken,
     warm,
@@ -122,7 +122,6 @@ struct Linked<H: Send + 'static, B: Bindings<H>> {
     code: Arc<Code>,
     limits: Limits,
     pre: B::Pre,
-    metrics: ComponentMetrics,
     shares: Arc<Shares<H, B>>,
 }
 
@@ -135,7 +134,8 @@ struct Share<H: Send + 'static, B: Bindings<H>> {
     waiting: AtomicU32,
     /// The one used last is last.
     warm: Mutex<Vec<Kept<H, B>>>,
-    counters: TenantCounters,
+    /// By agent. As many as the tenant has agents that make use of the component.
+    counters: RwLock<HashMap<Option<Arc<str>>, Arc<Counters>>>,
 }
 
 /// An instance between calls.
@@ -181,7 +181,7 @@ impl<H: Send + 'static, B: Bindings<H>> Pure<H, B> {
         let span = self.0.span(scope);
         let meter = self.0.meter(scope);
         let result = span.in_scope(|| self.call_metered(scope, &meter, host, run));
-        self.0.end(&span, &meter, result)
+        self.0.end(&span, scope, &meter, result)
     }
 
     fn call_metered<R>(
@@ -273,7 +273,7 @@ impl<H: Send + 'static, B: Bindings<H>> Effectful<H, B> {
             Ok(result) => result,
             Err(_) => Err(CallError::Limit(Limit::Deadline)),
         };
-        self.0.end(&span, &meter, result)
+        self.0.end(&span, scope, &meter, result)
     }
 
     async fn call_metered<R>(
@@ -348,7 +348,6 @@ impl<H: Send + 'static, B: Bindings<H>> Linked<H, B> {
             code: code.clone(),
             limits: *admitted.limits(),
             pre,
-            metrics: runtime.metrics().of(name),
             shares,
         })
     }
@@ -363,6 +362,7 @@ impl<H: Send + 'static, B: Bindings<H>> Linked<H, B> {
             "component",
             component = &*self.code.manifest().component.name,
             tenant = self.runtime.label(&scope.tenant),
+            agent = scope.agent.as_deref(),
             outcome = tracing::field::Empty,
         )
     }
@@ -406,7 +406,7 @@ impl<H: Send + 'static, B: Bindings<H>> Linked<H, B> {
             places: Semaphore::new(self.concurrency() as usize),
             waiting: AtomicU32::new(0),
             warm: Mutex::default(),
-            counters: self.metrics.of(self.runtime.label(tenant)),
+            counters: RwLock::default(),
         };
         self.shares
             .0
@@ -414,6 +414,20 @@ impl<H: Send + 'static, B: Bindings<H>> Linked<H, B> {
             .entry(tenant.id())
             .or_insert_with(|| Arc::new(new()))
             .clone()
+    }
+
+    fn counters(&self, scope: &CallScope) -> Arc<Counters> {
+        let share = self.share(&scope.tenant);
+        if let Some(counters) = share.counters.read().get(&scope.agent) {
+            return counters.clone();
+        }
+        let component = &self.code.manifest().component.name;
+        let tenant = self.runtime.label(&scope.tenant);
+        let agent = scope.agent.as_deref();
+        let counters = Arc::new(self.runtime.metrics().of(component, tenant, agent));
+        let mut known = share.counters.write();
+        known.insert(scope.agent.clone(), counters.clone());
+        counters
     }
 
     /// An instance that waits for the tenant's next call; the host data back where there is none.
@@ -456,6 +470,7 @@ impl<H: Send + 'static, B: Bindings<H>> Linked<H, B> {
     fn end<R>(
         &self,
         span: &Span,
+        scope: &CallScope,
         meter: &Meter,
         result: Result<R, CallError>,
     ) -> Result<R, CallError> {
@@ -463,11 +478,11 @@ impl<H: Send + 'static, B: Bindings<H>> Linked<H, B> {
         let outcome = result.as_ref().err().map_or("ok", CallError::as_str);
         span.record("outcome", outcome);
         let tenant = self.runtime.label(meter.tenant());
-        let share = self.share(meter.tenant());
-        (self.metrics).count(&share.counters, tenant, meter.cpu_ms(), &result);
+        let counters = self.counters(scope);
+        counters.count(meter.cpu_ms(), &result);
         if result.is_ok() && meter.refused() == Some(Limit::Egress) {
             // The guest was told, and answered all the same: what it makes of a cut transfer is its own affair.
-            self.metrics.count_limit(tenant, Limit::Egress);
+            counters.count_limit(Limit::Egress);
         }
         if let Err(error) = &result {
             let component = &*self.code.manifest().component.name;

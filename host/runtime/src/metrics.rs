@@ -1,5 +1,5 @@
-//! What the runtime counts, for `/metrics`. Labels are components, which operators make: few; and tenants, of which [`Labels`] keeps
-//! few.
+//! What the runtime counts, for `/metrics`. Labels are components, which operators make: few; and tenants and agents, of which [`Labels`]
+//! keeps few.
 
 use crate::{
     CallError, Limit, Runtime,
@@ -22,42 +22,40 @@ use std::{
 pub struct Metrics {
     calls: Family<CallLabels, Counter>,
     limits: Family<LimitLabels, Counter>,
-    cpu: Family<CpuLabels, Counter>,
+    cpu: Family<Of, Counter>,
     tenants: Arc<Labels>,
+    agents: Arc<Labels>,
+}
+
+/// Whose calls of which component.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Of {
+    component: Arc<str>,
+    tenant: Arc<str>,
+    agent: Arc<str>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
-    component: String,
-    tenant: Arc<str>,
+    #[prometheus(flatten)]
+    of: Of,
     outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LimitLabels {
-    component: String,
-    tenant: Arc<str>,
+    #[prometheus(flatten)]
+    of: Of,
     limit: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CpuLabels {
-    component: String,
-    tenant: Arc<str>,
-}
-
-/// One component's metrics, looked up once when it is linked.
-#[derive(Debug, Clone)]
-pub(crate) struct ComponentMetrics {
-    component: String,
-    metrics: Metrics,
-}
-
-/// What is counted with nearly every call of one tenant, looked up once.
+/// What is counted of one component's calls for one agent of a tenant. What is counted with nearly every call is looked up once.
 #[derive(Debug)]
-pub(crate) struct TenantCounters {
+pub(crate) struct Counters {
+    of: Of,
     ok: Counter,
     cpu: Counter,
+    metrics: Metrics,
 }
 
 impl Metrics {
@@ -80,81 +78,69 @@ impl Metrics {
         );
     }
 
-    /// Calls of this component for this tenant that ended so (`ok`, `limit`, `trap`, `busy`, `host`).
+    /// Calls of this component for this tenant and agent that spent this limit. Without an agent: calls made for none.
     #[must_use]
-    pub fn calls(&self, component: &str, tenant: &str, outcome: &'static str) -> u64 {
-        let labels = CallLabels {
-            component: component.into(),
-            tenant: self.tenants.get(tenant),
-            outcome,
-        };
-        self.calls.get_or_create(&labels).get()
-    }
-
-    /// Calls of this component for this tenant that spent this limit.
-    #[must_use]
-    pub fn limit_hits(&self, component: &str, tenant: &str, limit: Limit) -> u64 {
+    pub fn limit_hits(
+        &self,
+        component: &str,
+        tenant: &str,
+        agent: Option<&str>,
+        limit: Limit,
+    ) -> u64 {
         let labels = LimitLabels {
-            component: component.into(),
-            tenant: self.tenants.get(tenant),
+            of: self.labels(component, tenant, agent),
             limit: limit.as_str(),
         };
         self.limits.get_or_create(&labels).get()
     }
 
-    pub(crate) fn of(&self, component: &str) -> ComponentMetrics {
-        ComponentMetrics {
-            component: component.into(),
+    pub(crate) fn of(&self, component: &str, tenant: &str, agent: Option<&str>) -> Counters {
+        let of = self.labels(component, tenant, agent);
+        let outcome = "ok";
+        let labels = CallLabels {
+            of: of.clone(),
+            outcome,
+        };
+        Counters {
+            ok: self.calls.get_or_create(&labels).clone(),
+            cpu: self.cpu.get_or_create(&of).clone(),
             metrics: self.clone(),
+            of,
+        }
+    }
+
+    fn labels(&self, component: &str, tenant: &str, agent: Option<&str>) -> Of {
+        Of {
+            component: component.into(),
+            tenant: self.tenants.get(tenant),
+            agent: self.agents.get(agent.unwrap_or(Labels::NONE)),
         }
     }
 }
 
-impl ComponentMetrics {
-    pub(crate) fn of(&self, tenant: &str) -> TenantCounters {
-        let labels = CpuLabels {
-            component: self.component.clone(),
-            tenant: self.metrics.tenants.get(tenant),
-        };
-        TenantCounters {
-            ok: self.calls(tenant, "ok"),
-            cpu: self.metrics.cpu.get_or_create(&labels).clone(),
-        }
-    }
-
-    fn calls(&self, tenant: &str, outcome: &'static str) -> Counter {
-        let labels = CallLabels {
-            component: self.component.clone(),
-            tenant: self.metrics.tenants.get(tenant),
-            outcome,
-        };
-        self.metrics.calls.get_or_create(&labels).clone()
-    }
-
-    pub(crate) fn count<R>(
-        &self,
-        counters: &TenantCounters,
-        tenant: &str,
-        cpu_ms: u64,
-        result: &Result<R, CallError>,
-    ) {
+impl Counters {
+    /// Counts a call that ended (`ok`, `limit`, `trap`, `busy`, `host`).
+    pub(crate) fn count<R>(&self, cpu_ms: u64, result: &Result<R, CallError>) {
         if cpu_ms > 0 {
-            counters.cpu.inc_by(cpu_ms);
+            self.cpu.inc_by(cpu_ms);
         }
         let Err(error) = result else {
-            counters.ok.inc();
+            self.ok.inc();
             return;
         };
-        self.calls(tenant, error.as_str()).inc();
+        let labels = CallLabels {
+            of: self.of.clone(),
+            outcome: error.as_str(),
+        };
+        self.metrics.calls.get_or_create(&labels).inc();
         if let CallError::Limit(limit) = error {
-            self.count_limit(tenant, *limit);
+            self.count_limit(*limit);
         }
     }
 
-    pub(crate) fn count_limit(&self, tenant: &str, limit: Limit) {
+    pub(crate) fn count_limit(&self, limit: Limit) {
         let labels = LimitLabels {
-            component: self.component.clone(),
-            tenant: self.metrics.tenants.get(tenant),
+            of: self.of.clone(),
             limit: limit.as_str(),
         };
         self.metrics.limits.get_or_create(&labels).inc();

@@ -1,7 +1,7 @@
 //! What a process has one of: engines, clock, code cache, executor, tenants' shares.
 
 use crate::{
-    Code, Digest, Executor, LoadError, Metrics, Tenant, TenantLimits,
+    CallScope, Code, Digest, Executor, LoadError, Metrics, Tenant, TenantLimits,
     cache::Cache,
     code::{Compiled, MAX_COMPONENT},
     engine::{Allocation, EngineClass, Engines, default_threads},
@@ -11,7 +11,7 @@ use crate::{
     warm::Warm,
 };
 use ambit_policy::Manifest;
-use ambit_types::{Labels, TenantId, TenantSlug};
+use ambit_types::{CallContext, Labels, TenantId, TenantSlug};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use prometheus_client::registry::Registry;
@@ -196,6 +196,16 @@ impl Runtime {
         }
         let new = || Tenant::new(id, slug.clone(), self.tenant_limits);
         self.tenants.write().entry(id).or_insert_with(new).clone()
+    }
+
+    /// A call in this context: its tenant pays, its deadline counts.
+    #[must_use]
+    pub fn scope(&self, ctx: &CallContext) -> CallScope {
+        let tenant = self.tenant(ctx.tenant, &ctx.tenant_slug);
+        CallScope {
+            agent: ctx.agent.clone(),
+            ..CallScope::new(tenant, ctx.deadline)
+        }
     }
 
     /// Pays for what is done before a tenant is known: routing.

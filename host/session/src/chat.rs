@@ -62,6 +62,7 @@ impl Sessions {
     ) -> ChatEvents {
         let session = SessionId::new();
         context.session = Some(session);
+        context.agent = Some(agent.definition.name.as_str().into());
         context.deadline = context
             .deadline
             .min(Instant::now() + agent.definition.limits.deadline());
@@ -77,7 +78,6 @@ impl Sessions {
             guard: Guard {
                 guardrail: tenant.guardrail.clone(),
                 context: context.clone(),
-                agent: Arc::from(agent.definition.name.as_str()),
                 observer: self.observer.clone(),
             },
             offer: Offer::default(),

@@ -16,8 +16,6 @@ const TEXTS_AT_MOST: usize = 4096;
 pub(crate) struct Guard {
     pub(crate) guardrail: Guardrail,
     pub(crate) context: CallContext,
-    /// As metrics name it.
-    pub(crate) agent: Arc<str>,
     pub(crate) observer: Arc<dyn Observer>,
 }
 
@@ -78,8 +76,9 @@ impl Guard {
         findings: &[Finding],
         rejection: Option<&Rejection>,
     ) -> Result<(), Error> {
+        let context = &self.context;
         self.observer
-            .verdict(&self.context.tenant_slug, &self.agent, stage, action);
+            .verdict(&context.tenant_slug, context.agent(), stage, action);
         // A text nothing was found in leaves one count, not one event.
         if findings.is_empty() && rejection.is_none() {
             return Ok(());

@@ -66,6 +66,7 @@ impl Sessions {
             })?;
         let session = SessionId::new();
         context.session = Some(session);
+        context.agent = Some(agent(&model).into());
         let name = model.to_string();
         let mut call = Call {
             recorder: Recorder::new(
@@ -77,7 +78,6 @@ impl Sessions {
             guard: Guard {
                 guardrail: tenant.guardrail.clone(),
                 context: context.clone(),
-                agent: self::agent(&model).into(),
                 observer: self.observer.clone(),
             },
             tasks: self.tasks.clone(),
@@ -247,9 +247,10 @@ impl Call {
     }
 
     fn count(&self, code: Option<&'static str>) {
+        let context = &self.guard.context;
         self.guard.observer.model_call(
-            &self.guard.context.tenant_slug,
-            &self.guard.agent,
+            &context.tenant_slug,
+            context.agent(),
             &self.provider,
             &self.usage,
             code,

@@ -240,6 +240,7 @@ mod tests {
             }),
             request: RequestId::new(),
             session: None,
+            agent: None,
             trace: TraceContext::new(),
             deadline: Instant::now() + Duration::from_secs(60),
         };

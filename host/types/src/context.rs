@@ -1,6 +1,6 @@
 //! Who, for which tenant, until when: the first argument of every operation.
 
-use crate::{RequestId, SessionId, TenantId, TenantSlug, TraceContext};
+use crate::{Labels, RequestId, SessionId, TenantId, TenantSlug, TraceContext};
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Instant};
 
@@ -56,8 +56,18 @@ pub struct CallContext {
     pub principal: Arc<Principal>,
     pub request: RequestId,
     pub session: Option<SessionId>,
+    /// The agent this is done for, as metrics name it; none before it is known, and where there is none.
+    pub agent: Option<Arc<str>>,
     /// Sent on as `traceparent` to providers, so that their spans hang below the request's.
     pub trace: TraceContext,
     /// When the caller stops waiting; nothing done for this call outlives it.
     pub deadline: Instant,
+}
+
+impl CallContext {
+    /// The agent's label in metrics.
+    #[must_use]
+    pub fn agent(&self) -> &str {
+        self.agent.as_deref().unwrap_or(Labels::NONE)
+    }
 }

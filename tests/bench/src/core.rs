@@ -39,6 +39,7 @@ pub(crate) async fn serve(provider_url: Url) -> Result<()> {
         }),
         request: RequestId::new(),
         session: None,
+        agent: None,
         trace: TraceContext::new(),
         deadline: Instant::now(),
     };

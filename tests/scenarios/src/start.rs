@@ -119,6 +119,7 @@ impl Ambit {
     pub async fn serve(binary: &Path, config: &Path, data: &Path) -> Result<Self> {
         let mut command = Command::new(binary);
         command.arg("serve").arg("--config").arg(config);
+        command.arg("--components").arg(shipped(binary));
         let (child, server) = serving(&mut command, data).await?;
         Self::new(found(server, data)?, child, data)
     }

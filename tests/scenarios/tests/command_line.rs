@@ -186,6 +186,7 @@ impl Commands {
         );
         let listed = json(&["agent", "list"]).await;
         assert_eq!(names(&listed, "name"), ["birds"]);
+        self.chat(tenant, &[]).await;
 
         let delete = ["collection", "delete", "birds", "--prefix", "1"];
         assert_eq!(
@@ -197,6 +198,70 @@ impl Commands {
         assert_eq!(json(&delete).await["removed"], 0);
         let listed = json(&["collection", "list"]).await;
         assert_eq!(listed[0]["documents"], 2);
+    }
+
+    /// Talks to a tenant that has no bootstrap key, with one made for it and revoked.
+    async fn chat(&self, tenant: &str, elsewhere: &[&str]) {
+        let say = [
+            "chat",
+            "Where does the heron of number 2 stand?",
+            "--agent",
+            "birds",
+            "--tenant",
+            tenant,
+        ];
+        let said = self.text(&[&say[..], elsewhere].concat()).await;
+        assert!(said.contains("in the reeds"), "{said}");
+        let keys = self.json(&["key", "list", "--tenant", tenant]).await;
+        let mut made = keys.as_array().unwrap().iter();
+        let made = made.rfind(|key| key["name"] == "ambit chat");
+        assert!(
+            made.is_some_and(|key| key["revoked_ms"].is_i64() && key["scopes"] == json!(["chat"])),
+            "{keys}"
+        );
+    }
+
+    /// What is installed and granted, told of an installed component and of a file.
+    async fn look(&self, elsewhere: &[&str]) {
+        let name = "ambit:tool-datetime";
+        let seen = async |verb| self.json_of(&["component", verb, name], elsewhere).await;
+        let (code, inspected) = seen("inspect").await;
+        assert!(code && inspected["manifest"].to_string().contains(name));
+        let (code, checked) = seen("check").await;
+        assert!(code && checked["admitted"] == true, "{checked}");
+
+        // A file gets what is granted to its name.
+        let tables = "[permissions]\nkeyvalue = [\"notes\"]\n";
+        let guest = guest("key_keeper").unwrap();
+        let component = NewComponent::new("test:keys", "tool", guest).tables(tables);
+        let wasm = self.write("keys.wasm", component.wasm());
+        self.write("keys.toml", component.manifest());
+        let check = ["component", "check", &wasm];
+        let grant = |text| self.write("keys-grant.toml", text);
+        for (granted, admitted) in [("", false), ("keyvalue = [\"notes\"]\n", true)] {
+            self.json(&["grant", "set", "test:keys", &grant(granted)])
+                .await;
+            let (code, checked) = self.json_of(&check, elsewhere).await;
+            assert_eq!((code, &checked["admitted"]), (admitted, &json!(admitted)));
+        }
+        let (code, _) = self
+            .json_of(&[&check[..], &["--grant", &grant("")]].concat(), elsewhere)
+            .await;
+        assert!(!code, "a grant that is named counts alone");
+    }
+
+    /// Whether it succeeded, and the JSON it printed in any case.
+    async fn json_of(&self, arguments: &[&str], elsewhere: &[&str]) -> (bool, Value) {
+        let arguments = [arguments, elsewhere, &["--format", "json"]].concat();
+        let output = Ambit::command(&self.binary, &self.data, &arguments)
+            .await
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        let printed = serde_json::from_slice(&output.stdout);
+        (
+            output.status.success(),
+            printed.unwrap_or_else(|error| panic!("{arguments:?}: {error}: {told}")),
+        )
     }
 
     async fn end(&self, tenant: &str) {
@@ -215,7 +280,11 @@ impl Commands {
                 &["chat", "Hello?", "--tenant", "nobody", "--key", "amb_x_y"],
                 "nobody",
             ),
-            (&["chat", "Hello?", "--tenant", "nobody"], "--key"),
+            (&["chat", "Hello?", "--tenant", "nobody"], "nobody"),
+            (
+                &["component", "inspect", "ambit:absent"],
+                "neither a file nor an installed component",
+            ),
             (&["chat", "Hello?", "--agent", "absent"], "absent"),
             (
                 &["key", "revoke", "absent", "--tenant", "acme"],
@@ -291,21 +360,19 @@ async fn every_command_works_with_and_without_a_server() {
         .await
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&cut.stderr), "");
-    let elsewhere = [
-        "tenant",
-        "list",
-        "--url",
-        &ambit.up.ops_url,
-        "--admin-key",
-        &ambit.up.admin_key,
-    ];
-    assert!(commands.text(&elsewhere).await.contains("initech"));
+    let (ops, admin_key) = (ambit.up.ops_url.clone(), ambit.up.admin_key.clone());
+    let elsewhere = ["--url", &ops, "--admin-key", &admin_key];
+    let list = [&["tenant", "list"][..], &elsewhere].concat();
+    assert!(commands.text(&list).await.contains("initech"));
+    commands.chat("initech", &elsewhere).await;
+    commands.look(&elsewhere).await;
 
     ambit.signal(Signal::Terminate).await.unwrap();
     assert!(ambit.ended().await.unwrap().success());
     commands.live("umbrella").await;
     commands.mistakes().await;
     assert!(!commands.text(&chat).await.trim().is_empty());
+    commands.look(&[]).await;
     commands.end("initech").await;
 
     // A server that was killed leaves its file behind; the lock tells the truth.
@@ -356,7 +423,9 @@ async fn commands_go_by_the_configuration_that_was_served() {
 
     let own = folder.path().join("own.toml");
     let configuration = "base_domains = [\"example.test\"]\nlisten.data = \"127.0.0.1:0\"\nadmin.key = { file = \"admin.key\" }\n";
-    std::fs::write(&own, format!("data = \"data\"\n{configuration}")).unwrap();
+    // What the command says of components goes before what the file says.
+    let nowhere = "components = \"nowhere\"\n";
+    std::fs::write(&own, format!("data = \"data\"\n{nowhere}{configuration}")).unwrap();
     end(Ambit::serve(&binary, &own, &data).await.unwrap()).await;
     assert_eq!(create("two").await.0.as_deref(), Some("two.example.test"));
 

@@ -88,15 +88,15 @@ impl Agent {
         turn: Turn,
         clock: TurnClock,
     ) -> Result<Decision, AgentError> {
-        let tenant = self.0.runtime.tenant(ctx.tenant, &ctx.tenant_slug);
         let time = UNIX_EPOCH + Duration::from_nanos(clock.unix_nanos);
         let scope = CallScope {
             clock: Clock::Turn {
                 time,
                 seed: clock.seed,
             },
-            ..CallScope::new(tenant.clone(), ctx.deadline)
+            ..self.0.runtime.scope(ctx)
         };
+        let tenant = scope.tenant.clone();
         let agent = self.clone();
         let job = move || {
             let step =

@@ -13,7 +13,7 @@ pub use crate::Severity;
 pub use policy::{Action, Rule, Rules, Stage};
 
 use crate::{Failure, LoadError};
-use ambit_runtime::{Admitted, CallScope, Pure, Runtime, Tenant};
+use ambit_runtime::{Admitted, CallScope, Pure, Runtime};
 use ambit_types::CallContext;
 use batch::Batch;
 use filter::{Filter, Judged};
@@ -164,11 +164,12 @@ impl Guardrail {
         ctx: &CallContext,
         texts: Vec<(Stage, String)>,
     ) -> Result<Vec<Checked>, Failure> {
-        let (tenant, mut batch) = (self.tenant(ctx), Batch::new(texts));
+        let (scope, mut batch) = (self.0.runtime.scope(ctx), Batch::new(texts));
         while !batch.is_done() {
-            let (guardrail, scope) = (self.clone(), CallScope::new(tenant.clone(), ctx.deadline));
-            let turn = move || batch.turn(&guardrail.0, &scope).map(|()| batch);
-            batch = self.0.runtime.executor().run(&tenant, turn).await??;
+            let (guardrail, own) = (self.clone(), scope.clone());
+            let turn = move || batch.turn(&guardrail.0, &own).map(|()| batch);
+            let executor = self.0.runtime.executor();
+            batch = executor.run(&scope.tenant, turn).await??;
         }
         Ok(batch.into_checked())
     }
@@ -176,18 +177,12 @@ impl Guardrail {
     /// Begins to judge a text that arrives in pieces.
     #[must_use]
     pub fn stream(&self, ctx: &CallContext, stage: Stage) -> GuardStream {
-        let tenant = self.tenant(ctx);
         GuardStream {
             guardrail: self.clone(),
-            scope: CallScope::new(tenant.clone(), ctx.deadline),
-            tenant,
+            scope: self.0.runtime.scope(ctx),
             stage,
             state: State::Open(Filter::new(HELD_CAP)),
         }
-    }
-
-    fn tenant(&self, ctx: &CallContext) -> Arc<Tenant> {
-        self.0.runtime.tenant(ctx.tenant, &ctx.tenant_slug)
     }
 }
 
@@ -217,7 +212,6 @@ impl Inner {
 /// A text being judged as it arrives.
 pub struct GuardStream {
     guardrail: Guardrail,
-    tenant: Arc<Tenant>,
     scope: CallScope,
     stage: Stage,
     state: State,
@@ -278,7 +272,7 @@ impl GuardStream {
             .0
             .runtime
             .executor()
-            .run(&self.tenant, job)
+            .run(&self.scope.tenant, job)
             .await??;
         self.state = match (&judged.rejection, last) {
             (Some(rejection), _) => State::Rejected(rejection.clone()),

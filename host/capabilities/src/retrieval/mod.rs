@@ -306,10 +306,7 @@ impl Retriever {
 
     fn call(&self, ctx: &CallContext, narrowing: &Narrowing) -> (CallScope, IndexHost) {
         let inner = &self.0;
-        let scope = CallScope::new(
-            inner.runtime.tenant(ctx.tenant, &ctx.tenant_slug),
-            ctx.deadline,
-        );
+        let scope = inner.runtime.scope(ctx);
         let host = IndexHost::new(
             &inner.store,
             &inner.index,

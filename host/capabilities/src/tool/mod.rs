@@ -18,7 +18,7 @@ pub use values::{BadValue, Set, Values};
 
 use crate::{Failure, LoadError, Narrowing};
 use ambit_policy::Ambit;
-use ambit_runtime::{Admitted, CallError, CallScope, Effectful, Limit, Meter, Runtime};
+use ambit_runtime::{Admitted, CallError, Effectful, Limit, Meter, Runtime};
 use ambit_store::Store;
 use ambit_types::{CallContext, TenantSlug};
 use described::Described;
@@ -233,10 +233,7 @@ impl Toolbox {
     ) -> Result<ToolOutput, ToolError> {
         let inner = &self.0;
         call.arguments = inner.specs.check(&call.name, &call.arguments).await?;
-        let scope = CallScope::new(
-            inner.runtime.tenant(ctx.tenant, &ctx.tenant_slug),
-            ctx.deadline,
-        );
+        let scope = inner.runtime.scope(ctx);
         let ambit = Arc::new(narrowing.of_call(&inner.ambit, ctx));
         let (answer, spent, late) = inner
             .component

@@ -13,7 +13,11 @@ use std::{
     io::{IsTerminal as _, Write as _},
     net::SocketAddr,
     process::ExitCode,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+/// A key made for one conversation outlives it by this at most, should the command not get to revoke it.
+const KEY_LIVES: Duration = Duration::from_secs(8 * 3600);
 
 struct Session {
     client: reqwest::Client,
@@ -26,25 +30,39 @@ struct Session {
 
 pub(crate) async fn run(chat: Chat) -> anyhow::Result<ExitCode> {
     crate::telemetry::use_crypto();
-    if let Some(url) = &chat.url {
-        let key = chat
-            .key
-            .as_deref()
-            .context("name an API key with --key or AMBIT_API_KEY")?;
-        let url = url.as_str().trim_end_matches('/');
-        return talk(Session::new(&chat, url, None, key)?, chat.message).await;
+    let api = chat.api.as_ref();
+    let api = api.map(|api| api.as_str().trim_end_matches('/').to_owned());
+    if let (Some(api), Some(key)) = (&api, &chat.key) {
+        return talk(Session::new(&chat, api, None, key)?, &chat).await;
+    }
+    if let (Some(ops), Some(admin_key)) = (&chat.url, &chat.admin_key) {
+        let admin = Client::http(ops.as_str(), admin_key)?;
+        if let Some(api) = api {
+            return with_key(&chat, &admin, &api, None, None).await;
+        }
+        let server = admin.get("/server").await?;
+        let (machine, port) = ops
+            .host_str()
+            .zip(server["data_port"].as_u64())
+            .context("the server does not say where its tenants' API is; name it with --api")?;
+        return through(&chat, &admin, &format!("http://{machine}:{port}"), None).await;
+    }
+    if api.is_some() {
+        bail!(
+            "name an API key with --key or AMBIT_API_KEY, or --url and --admin-key to have one made"
+        );
     }
     let installation = Installation::find(&chat.data)?;
-    let key = key(&chat, &installation)?;
+    let bootstrap = installation
+        .keys()?
+        .and_then(|mut keys| keys.tenants.remove(&chat.tenant));
     // The lock tells a live server from one that left its file behind.
     let Some(_lock) = installation.lock()? else {
         let server = installation
             .server()?
             .context("another process works on this installation; wait until it is done")?;
         let client = Client::http(&server.ops_url, &server.admin_key)?;
-        let host = host(&client, &chat.tenant).await?;
-        let session = Session::new(&chat, &server.url, Some(host), &key)?;
-        return talk(session, chat.message).await;
+        return through(&chat, &client, &server.url, bootstrap).await;
     };
     // Without a server this process is one, on a port nobody else is told of.
     let mut config = configuration(&installation)?;
@@ -53,38 +71,60 @@ pub(crate) async fn run(chat: Chat) -> anyhow::Result<ExitCode> {
     let own = here(&config).await?;
     let client = Client::in_process(own.gateway.clone(), config.gateway.admin_key.expose());
     let listening = Listening::bind(&config).await?;
-    let host = host(&client, &chat.tenant).await?;
-    let session = Session::new(&chat, &listening.url(), Some(host), &key)?;
-    serve::beside(own, listening, talk(session, chat.message)).await
+    let url = listening.url();
+    let talk = through(&chat, &client, &url, bootstrap);
+    serve::beside(own, listening, talk).await
 }
 
-/// The named key, or the tenant's bootstrap key.
-fn key(chat: &Chat, installation: &Installation) -> anyhow::Result<String> {
-    if let Some(key) = &chat.key {
-        return Ok(key.clone());
+/// Talks to a tenant of the server at `url`, by its host name. That may not resolve here; the `Host` header is what counts.
+async fn through(
+    chat: &Chat,
+    admin: &Client,
+    url: &str,
+    bootstrap: Option<String>,
+) -> anyhow::Result<ExitCode> {
+    let tenant = segment(&chat.tenant);
+    let tenant = admin.get(&format!("/tenants/{tenant}")).await?;
+    let host = tenant["host"]
+        .as_str()
+        .context("this tenant has no host name")?;
+    with_key(chat, admin, url, Some(host), bootstrap).await
+}
+
+/// Talks with the key that was named, else the tenant's bootstrap key, else one made for the occasion.
+async fn with_key(
+    chat: &Chat,
+    admin: &Client,
+    url: &str,
+    host: Option<&str>,
+    bootstrap: Option<String>,
+) -> anyhow::Result<ExitCode> {
+    if let Some(key) = chat.key.clone().or(bootstrap) {
+        return talk(Session::new(chat, url, host, &key)?, chat).await;
     }
-    let keys = installation.keys()?;
-    keys.and_then(|mut keys| keys.tenants.remove(&chat.tenant))
-        .with_context(|| {
-            format!(
-                "there is no bootstrap key of tenant `{}`; name a key with --key",
-                chat.tenant
-            )
-        })
-}
-
-/// The tenant's host name. It may not resolve here; the `Host` header is what counts.
-async fn host(client: &Client, tenant: &str) -> anyhow::Result<String> {
-    let tenant = client.get(&format!("/tenants/{}", segment(tenant))).await?;
-    let host = tenant["host"].as_str();
-    host.map(str::to_owned)
-        .context("this tenant has no host name")
+    let keys = format!("/tenants/{}/keys", segment(&chat.tenant));
+    let expires = SystemTime::now().duration_since(UNIX_EPOCH)? + KEY_LIVES;
+    let asked =
+        json!({ "name": "ambit chat", "scopes": ["chat"], "expires_at": expires.as_secs() });
+    let made = admin.post(&keys, asked.to_string().into_bytes()).await?;
+    let (id, key) = made["id"]
+        .as_str()
+        .zip(made["key"].as_str())
+        .context("the server made no key; is it another version?")?;
+    let done = match Session::new(chat, url, host, key) {
+        Ok(session) => talk(session, chat).await,
+        Err(error) => Err(error),
+    };
+    let revoked = admin.delete(&format!("{keys}/{}", segment(id))).await;
+    let code = done?;
+    revoked.context("the key made for this conversation was not revoked; it expires by itself")?;
+    Ok(code)
 }
 
 /// One message, or every line of standard input as a conversation.
-async fn talk(mut session: Session, message: Option<String>) -> anyhow::Result<ExitCode> {
-    if let Some(message) = message {
-        session.say(&message).await?;
+async fn talk(mut session: Session, chat: &Chat) -> anyhow::Result<ExitCode> {
+    if let Some(message) = &chat.message {
+        session.say(message).await?;
         return Ok(ExitCode::SUCCESS);
     }
     let interactive = std::io::stdin().is_terminal();
@@ -103,7 +143,7 @@ async fn talk(mut session: Session, message: Option<String>) -> anyhow::Result<E
 }
 
 impl Session {
-    fn new(chat: &Chat, url: &str, host: Option<String>, key: &str) -> anyhow::Result<Self> {
+    fn new(chat: &Chat, url: &str, host: Option<&str>, key: &str) -> anyhow::Result<Self> {
         let client = reqwest::Client::builder()
             .no_proxy()
             .build()
@@ -111,7 +151,7 @@ impl Session {
         Ok(Self {
             client,
             url: url.to_owned(),
-            host,
+            host: host.map(str::to_owned),
             key: key.to_owned(),
             agent: chat.agent.clone(),
             messages: Vec::new(),

@@ -7,7 +7,8 @@ use crate::{
 };
 use ambit_policy::{Grant, Manifest, Problems};
 use ambit_runtime::{Runtime, RuntimeConfig, inspect};
-use anyhow::Context as _;
+use ambit_types::ComponentName;
+use anyhow::{Context as _, bail};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use std::{
@@ -18,10 +19,10 @@ use std::{
 pub(crate) async fn run(command: Component) -> anyhow::Result<ExitCode> {
     match command {
         Component::Inspect(look) => {
-            let inspection = look_into(&look)?;
+            let inspection = look_into(&look).await?;
             show(look.format, &inspection, pretty);
         }
-        Component::Check(look) => return check(&look),
+        Component::Check(look) => return check(&look).await,
         Component::Install {
             path,
             manifest,
@@ -106,13 +107,11 @@ pub(crate) async fn run(command: Component) -> anyhow::Result<ExitCode> {
 }
 
 /// Says everything that is missing; success only if nothing is.
-fn check(look: &Look) -> anyhow::Result<ExitCode> {
-    let inspection = look_into(look)?;
-    let missing = inspection["refusals"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    let limits = &inspection["granted"]["limits"];
+async fn check(look: &Look) -> anyhow::Result<ExitCode> {
+    let inspection = look_into(look).await?;
+    let granted = &inspection["granted"];
+    let missing = granted["refusals"].as_array().cloned().unwrap_or_default();
+    let limits = &granted["limits"];
     let code = if missing.is_empty() {
         ExitCode::SUCCESS
     } else {
@@ -140,26 +139,72 @@ fn check(look: &Look) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-fn look_into(look: &Look) -> anyhow::Result<Value> {
-    let wasm = std::fs::read(&look.path)
-        .with_context(|| format!("cannot read {}", look.path.display()))?;
+/// A file laid open under a grant, or an installed component under the installation's own.
+async fn look_into(look: &Look) -> anyhow::Result<Value> {
+    let installation = match look.target() {
+        Some(target) => Some(Client::open(&target).await?),
+        None => None,
+    };
+    let path = Path::new(&look.component);
+    if let Some(client) = installation.as_ref().filter(|_| !path.is_file()) {
+        return installed(client, look).await;
+    }
+    let wasm = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let manifest =
-        Manifest::parse(&manifest_text(&look.path, look.manifest.as_deref())?).map_err(Problems)?;
-    let grant = match &look.grant {
-        Some(path) => Grant::parse(&read(path)?)
+        Manifest::parse(&manifest_text(path, look.manifest.as_deref())?).map_err(Problems)?;
+    let grant = match (&look.grant, &installation) {
+        (Some(path), _) => Grant::parse(&read(path)?)
             .map_err(Problems)
             .with_context(|| format!("{} is not a grant", path.display()))?,
-        None => Grant::default(),
+        (None, Some(client)) => granted(client, &manifest.component.name).await?,
+        (None, None) => Grant::default(),
     };
     let runtime = Runtime::new(RuntimeConfig::default())?;
     let code = runtime.load_blocking(&wasm, manifest)?;
-    let mut inspection = serde_json::to_value(inspect(&code, Some(&grant)))?;
-    let refusals: Vec<String> = match ambit_runtime::admit(&code, &grant.permissions) {
-        Ok(_) => Vec::new(),
-        Err(error) => error.refusals.iter().map(ToString::to_string).collect(),
+    Ok(serde_json::to_value(inspect(&code, Some(&grant)))?)
+}
+
+/// An installed component, by its digest, name and version, or name alone.
+async fn installed(client: &Client, look: &Look) -> anyhow::Result<Value> {
+    let asked = &look.component;
+    if look.grant.is_some() || look.manifest.is_some() {
+        bail!("{asked} is no file, and --grant and --manifest are for files only");
+    }
+    let components = client.list("/components").await?;
+    let newest = components
+        .iter()
+        .filter(|component| {
+            let part = |key: &str| component[key].as_str().unwrap_or_default();
+            let (name, version) = (part("name"), part("version"));
+            part("digest") == asked || name == asked || format!("{name}@{version}") == *asked
+        })
+        .max_by_key(|component| component["installed_ms"].as_i64());
+    let digest = newest
+        .and_then(|component| component["digest"].as_str())
+        .with_context(|| {
+            format!(
+                "{asked} is neither a file nor an installed component; see `ambit component list`"
+            )
+        })?;
+    let mut laid_open = client
+        .get(&format!("/components/{}", segment(digest)))
+        .await?;
+    Ok(laid_open["inspection"].take())
+}
+
+/// What the operator of an installation grants a component; nothing where there is no grant.
+async fn granted(client: &Client, component: &ComponentName) -> anyhow::Result<Grant> {
+    let mut grants = client.list("/grants").await?;
+    let grant = grants
+        .iter_mut()
+        .find(|grant| grant["component"].as_str() == Some(component));
+    let Some(grant) = grant else {
+        return Ok(Grant::default());
     };
-    inspection["refusals"] = json!(refusals);
-    Ok(inspection)
+    Ok(Grant {
+        permissions: serde_json::from_value(grant["permissions"].take())?,
+        limits: serde_json::from_value(grant["limits"].take())?,
+    })
 }
 
 /// The manifest that was named, or `NAME.toml` or `component.toml` beside the file.

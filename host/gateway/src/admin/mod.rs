@@ -62,6 +62,7 @@ macro_rules! method {
 }
 
 routes! {
+    get "/server" server, "the server's version, and the port on which its tenants' API listens";
     get "/tenants" tenants::list, "every tenant";
     get "/tenants/{tenant}" tenants::show, "one tenant and what of it could not be bound";
     put "/tenants/{tenant}" tenants::create, "creates it: `{display_name?}`";
@@ -119,6 +120,11 @@ impl<S: Sync> FromRequestParts<S> for Admin {
     }
 }
 
+async fn server(admin: Admin) -> Answer {
+    let data_port = admin.0.data_port.get();
+    one(json!({"version": env!("CARGO_PKG_VERSION"), "data_port": data_port}))
+}
+
 impl Admin {
     /// A tenant's row and its part of the store.
     async fn tenant(&self, slug: &TenantSlug) -> Result<(Tenant, TenantStore), Error> {
@@ -171,6 +177,7 @@ impl Admin {
             }),
             request: RequestId::new(),
             session: None,
+            agent: None,
             trace: TraceContext::new(),
             deadline: Instant::now() + self.0.config.deadline.max(Duration::from_secs(60)),
         }

@@ -27,6 +27,7 @@ pub(crate) fn context_for(patience: Duration) -> CallContext {
         }),
         request: RequestId::new(),
         session: None,
+        agent: None,
         trace: TraceContext::new(),
         deadline: Instant::now() + patience,
     }

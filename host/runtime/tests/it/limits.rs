@@ -34,9 +34,17 @@ async fn a_tight_loop_is_cut_at_its_ticks() {
     assert_eq!(
         runtime
             .metrics()
-            .limit_hits("test:guest", "tight-loop", Limit::Cpu),
+            .limit_hits("test:guest", "tight-loop", None, Limit::Cpu),
         2
     );
+    let mut of_agent = scope(&tenant);
+    of_agent.agent = Some("support".into());
+    assert_eq!(both.run(&of_agent, 0).await, Err("limit cpu".into()));
+    let counted = |agent| {
+        let metrics = runtime.metrics();
+        metrics.limit_hits("test:guest", "tight-loop", agent, Limit::Cpu)
+    };
+    assert_eq!((counted(Some("support")), counted(None)), (2, 2));
     // Its next jobs step back behind those of others.
     let quiet = support::tenant(&runtime, "quiet");
     for (tenant, threads) in [(&tenant, "ambit-slow-"), (&quiet, "ambit-pure-")] {

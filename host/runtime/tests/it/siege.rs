@@ -1,15 +1,17 @@
 //! The hostile suite, flat out: components that misbehave for one tenant, while another goes on as if nothing happened.
 //!
 //! What is asserted is structure, never speed: the attacker's calls end with the limit they spent, and each such end is seen on both
-//! engines; queues stay bounded; every call of the neighbour is served; the host's memory stays within what the limits allow.
+//! engines; nothing runs on for half as long again as its limit; queues stay bounded; every call of the neighbour is served; the host's memory stays within what the limits allow.
 
 use crate::{
     base::{Agent, Tool, invoke, link_agent, link_tool, step},
+    samples::cpu_time,
     support::{Both, TIGHT, hostile_text, scope, short, tenant},
 };
 use ambit_runtime::{CallScope, Runtime, RuntimeConfig, TenantLimits};
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
+    pin::pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -22,6 +24,12 @@ const ATTACKERS: usize = 64;
 
 /// Calls the neighbour makes under siege, per engine.
 const NEIGHBOURS: usize = 60;
+
+/// As [`TIGHT`] says.
+const CPU: Duration = Duration::from_millis(30);
+
+/// How long a caller waits for a call under siege.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What misbehaves: a guest of the standard toolchain, or a module of text where Rust has no words for it.
 enum Attack {
@@ -98,7 +106,7 @@ async fn besiege(name: &'static str, argument: &'static str, ends: Ends) {
     );
     let stop = Arc::new(AtomicBool::new(false));
     let ended = Arc::new(AtomicU64::new(0));
-    let seen = Arc::new(Mutex::new(BTreeSet::new()));
+    let seen = Arc::new(Mutex::new(BTreeMap::<_, Vec<_>>::new()));
     let resident = resident_bytes();
 
     let mut attackers = Vec::new();
@@ -108,18 +116,19 @@ async fn besiege(name: &'static str, argument: &'static str, ends: Ends) {
         attackers.push(tokio::spawn(async move {
             while !stop.load(Ordering::Relaxed) {
                 let mut scope = scope(&attacker);
-                scope.deadline = Instant::now() + Duration::from_secs(1);
-                let (kind, expected, end) = if n % 2 == 0 {
-                    ("tool", ends.tool, attack.as_tool(&scope).await)
+                let began = Instant::now();
+                scope.deadline = began + PATIENCE;
+                let (kind, expected, (end, cpu)) = if n % 2 == 0 {
+                    ("tool", ends.tool, on_threads(attack.as_tool(&scope)).await)
                 } else {
                     let attack = attack.clone();
-                    let job = move || attack.as_agent(&scope);
-                    let end = runtime.executor().run(&attacker, job).await;
-                    (
-                        "agent",
-                        ends.agent,
-                        end.unwrap_or_else(|_| Err("busy".into())),
-                    )
+                    let job = move || {
+                        let began = cpu_time();
+                        (attack.as_agent(&scope), cpu_time() - began)
+                    };
+                    let ended = runtime.executor().run(&attacker, job).await;
+                    let busy = |_| (Err("busy".into()), Duration::ZERO);
+                    ("agent", ends.agent, ended.unwrap_or_else(busy))
                 };
                 let end = end.map_or_else(|error| error, |_| "answer".into());
                 // A call may find its deadline spent by waiting for its turn among the attacker's own.
@@ -132,7 +141,8 @@ async fn besiege(name: &'static str, argument: &'static str, ends: Ends) {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 } else {
                     ended.fetch_add(1, Ordering::Relaxed);
-                    seen.lock().unwrap().insert((kind, end));
+                    let took = (cpu, began.elapsed());
+                    (seen.lock().unwrap().entry((kind, end)).or_default()).push(took);
                     // A call that fails at once has let nobody else run.
                     tokio::task::yield_now().await;
                 }
@@ -169,11 +179,15 @@ async fn besiege(name: &'static str, argument: &'static str, ends: Ends) {
         let seen = seen.lock().unwrap().clone();
         let all = wanted
             .iter()
-            .all(|(kind, end)| seen.contains(&(*kind, (*end).to_owned())));
+            .all(|(kind, end)| seen.contains_key(&(*kind, (*end).to_owned())));
         if all && ended.load(Ordering::Relaxed) >= 20 {
             break;
         }
-        assert!(Instant::now() < patience, "{name}: {wanted:?} in {seen:?}");
+        assert!(
+            Instant::now() < patience,
+            "{name}: {wanted:?} in {:?}",
+            seen.keys()
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     stop.store(true, Ordering::Relaxed);
@@ -181,6 +195,19 @@ async fn besiege(name: &'static str, argument: &'static str, ends: Ends) {
         task.await.unwrap();
     }
 
+    // Half of them at least: the thread that counts competes for cores with those it counts.
+    for ((kind, end), took) in &*seen.lock().unwrap() {
+        let (took, limit): (Vec<_>, _) = match &**end {
+            "limit cpu" => (took.iter().map(|(cpu, _)| *cpu).collect(), CPU),
+            "limit deadline" => (took.iter().map(|(_, wall)| *wall).collect(), PATIENCE),
+            _ => continue,
+        };
+        let median = median(took);
+        assert!(
+            median * 2 <= limit * 3,
+            "{name} as {kind}: {median:?} of {limit:?}"
+        );
+    }
     assert!(worst.0 <= limits.queue + 1, "{name}: {} jobs wait", worst.0);
     assert!(worst.1 <= limits.memory, "{name}: {} bytes", worst.1);
     assert!(worst.2 <= limits.concurrency, "{name}: {} calls", worst.2);
@@ -200,6 +227,24 @@ async fn besiege(name: &'static str, argument: &'static str, ends: Ends) {
         "{name}: {} MiB more are resident",
         grown >> 20
     );
+}
+
+/// What threads spend on a call, its waits left out.
+async fn on_threads<T>(call: impl Future<Output = T>) -> (T, Duration) {
+    let (mut call, mut spent) = (pin!(call), Duration::ZERO);
+    let value = std::future::poll_fn(|cx| {
+        let began = cpu_time();
+        let polled = call.as_mut().poll(cx);
+        spent += cpu_time() - began;
+        polled
+    })
+    .await;
+    (value, spent)
+}
+
+fn median(mut took: Vec<Duration>) -> Duration {
+    let middle = took.len() / 2;
+    *took.select_nth_unstable(middle).1
 }
 
 fn resident_bytes() -> u64 {
