@@ -111,7 +111,7 @@ pub(crate) enum Component {
     Install {
         /// The .wasm file.
         path: PathBuf,
-        /// Its component.toml. By default beside the file, as NAME.toml or component.toml.
+        /// Its component.toml, or a spin.toml that holds the same. By default beside the file, as NAME.toml or component.toml.
         #[arg(long)]
         manifest: Option<PathBuf>,
         #[command(flatten)]
@@ -144,7 +144,7 @@ pub(crate) struct Look {
     /// The .wasm file. With --data or --url also an installed component: its digest, NAME@VERSION, or NAME for its newest installation.
     #[arg(value_name = "PATH")]
     pub(crate) component: String,
-    /// Its component.toml. By default beside the file, as NAME.toml or component.toml.
+    /// Its component.toml, or a spin.toml that holds the same. By default beside the file, as NAME.toml or component.toml.
     #[arg(long)]
     pub(crate) manifest: Option<PathBuf>,
     /// A grant as TOML: the `[permissions]` of a manifest without that heading, and `[limits]` where it narrows them. Without one: what

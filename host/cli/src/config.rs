@@ -7,10 +7,11 @@ mod values;
 
 use ambit_capabilities::tool::Values;
 use ambit_gateway::GatewayConfig;
+use ambit_inference::OpenAiConfig;
 use ambit_policy::{Problem, Problems, Reader};
 use ambit_session::ModelName;
-use ambit_store::{Database, JournalConfig, PostgresConfig, StoreConfig};
-use ambit_types::{ProviderName, Secret};
+use ambit_store::{Database, JournalConfig, PostgresConfig, StoreConfig, is_postgres_url};
+use ambit_types::{ProviderName, Secret, TenantSlug, canonical_domain};
 use anyhow::Context as _;
 use secrets::{SECRET, Secrets};
 use std::{
@@ -20,6 +21,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use tracing_subscriber::EnvFilter;
 use url::Url;
 
 /// A valid configuration.
@@ -97,6 +99,13 @@ impl Config {
                 "a filter such as `info` or `info,ambit_runtime=debug`",
             )
             .unwrap_or_else(|| "info".to_owned());
+        if let Err(error) = EnvFilter::try_new(&log) {
+            root.unexpected(
+                "log",
+                &log,
+                &format!("a filter such as `info` or `info,ambit_runtime=debug` ({error})"),
+            );
+        }
         let components = root
             .text("components", "a folder")
             .map(|path| folder.join(path));
@@ -129,7 +138,12 @@ impl Config {
         let domains = root.list(
             "base_domains",
             "a list of domains such as `[\"agents.example.com\"]`",
-            |item| item.text("a domain"),
+            |item| {
+                item.parsed(
+                    "a domain in A-labels, such as `agents.example.com`",
+                    canonical_domain,
+                )
+            },
         );
         let base_domains = if domains.is_empty() {
             vec!["localhost".to_owned()]
@@ -151,8 +165,18 @@ impl Config {
 
         limits(root.table("limits"), &mut gateway);
         let mut rate = root.table("rate");
-        if rate.flag("unlimited") {
+        let unlimited = rate.flag("unlimited");
+        if unlimited {
             gateway.rate.per_minute = None;
+            for name in ["per_minute", "burst"] {
+                if let Some(value) = rate.take(name) {
+                    rate.unexpected(
+                        name,
+                        &value.to_string(),
+                        "no limit beside `unlimited = true`",
+                    );
+                }
+            }
         }
         if let Some(per_minute) = rate
             .count("per_minute", "requests per minute and key, above zero")
@@ -168,7 +192,11 @@ impl Config {
         }
         gateway.rate.unlimited = rate
             .list("exempt", "a list of `tenant/principal`", |item| {
-                item.text("`tenant/principal`")
+                item.parsed("`tenant/principal`", |text| {
+                    let (tenant, principal) = text.split_once('/')?;
+                    let named = tenant.parse::<TenantSlug>().is_ok() && !principal.is_empty();
+                    named.then(|| text.to_owned())
+                })
             })
             .into_iter()
             .collect();
@@ -223,8 +251,19 @@ fn store(mut table: Reader<'_>, data: &Path, secrets: &mut Secrets<'_>) -> Store
         return StoreConfig::sqlite(data.join("ambit.db"));
     }
     let mut login = |table: &mut Reader<'_>, name: &str, needed: bool| {
+        let given = table.names().iter().any(|given| given == name);
         let secret = secrets.read(table, name);
-        if secret.is_none() && needed {
+        if secret
+            .as_ref()
+            .is_some_and(|url| !is_postgres_url(url.expose()))
+        {
+            table.unexpected(
+                name,
+                "another secret",
+                "a connection URL: `postgres://USER:PASSWORD@HOST/DATABASE`",
+            );
+        }
+        if secret.is_none() && needed && !given {
             table.missing(
                 name,
                 "a connection URL as a secret: `{ env = \"NAME\" }` or `{ file = \"path\" }`",
@@ -283,12 +322,24 @@ fn providers(root: &mut Reader<'_>, secrets: &mut Secrets<'_>) -> Vec<ProviderCo
                     str::parse::<Url>,
                 );
                 let key = secrets.read(&mut provider, "key");
+                if let Some(url) = url {
+                    let mut openai = OpenAiConfig::new(url.clone());
+                    openai.api_key = key.clone();
+                    if let Err(why) = openai.check() {
+                        // An address may hold a password.
+                        provider.unexpected(
+                            "url",
+                            &shown(&url),
+                            &format!("an address that can be used: {why}"),
+                        );
+                    }
+                    providers.push(ProviderConfig {
+                        name: parsed,
+                        url,
+                        key,
+                    });
+                }
                 provider.finish("url, key");
-                providers.extend(url.map(|url| ProviderConfig {
-                    name: parsed,
-                    url,
-                    key,
-                }));
             }
             _ => provider.unexpected(
                 "",
@@ -298,6 +349,11 @@ fn providers(root: &mut Reader<'_>, secrets: &mut Secrets<'_>) -> Vec<ProviderCo
         }
     }
     providers
+}
+
+/// Where it leads, without what may be secret in it.
+fn shown(url: &Url) -> String {
+    format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -322,7 +378,15 @@ mod tests {
             .nth(1)
             .and_then(|rest| rest.split("```").next())
             .unwrap();
-        let environment = |_: &str| Some("some-value".to_owned());
+        let environment = |name: &str| {
+            let database = name.starts_with("AMBIT_DATABASE_");
+            let value = if database {
+                "postgres://user:word@db/ambit"
+            } else {
+                "some-value"
+            };
+            Some(value.to_owned())
+        };
         Config::parse(example, Path::new("."), &environment, None)
             .map_err(Problems)
             .unwrap();
@@ -334,12 +398,17 @@ mod tests {
         assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
         assert_eq!(config.base_domains, ["localhost"]);
         assert_eq!(config.data, Path::new("/nowhere/ambit-data"));
+        let config = "admin.key = { env = \"SET\" }\nbase_domains = [\"Agents.Example.com.\"]";
+        assert_eq!(parse(config).unwrap().base_domains, ["agents.example.com"]);
+        let message = parse("admin.key = { env = \"SET\" }\n[rate]\nburst = 0").unwrap_err();
+        assert!(message.contains("rate.burst"), "{message}");
     }
 
     #[test]
     fn all_mistakes_are_reported_together() {
         let message = parse(
-            "colour = 1\nlog = 5\nadmin.key = \"clear text\"\n[listen]\ndata = \"0.0.0.0:80\"\n[database]\nkind = \"oracle\"\n[rate]\nburst = 0\n\
+            "colour = 1\nlog = \"ambit=loud\"\nbase_domains = [\"münchen.example\"]\nadmin.key = \"clear text\"\n[listen]\ndata = \"0.0.0.0:80\"\n[database]\nkind = \"oracle\"\n[rate]\nunlimited = true\nper_minute = 5\nexempt = [\"acme\"]\n\
+             [providers.ftp]\nurl = \"ftp://x\"\n[providers.login]\nurl = \"http://user:word@x\"\n\
              [providers.openai]\nkey = { env = \"UNSET\" }\n[providers.\"A b\"]\nurl = \"http://x\"\n\
              [secrets]\napi-token = \"clear text\"\nshort = { env = \"SET\" }\nA_b = { env = \"SET\" }\n\
              [config]\n\"a b\" = \"x\"\nport = 5\nregion = { env = \"GONE\" }\n\
@@ -352,7 +421,6 @@ mod tests {
             "admin.key",
             "listen.ops",
             "oracle",
-            "rate.burst",
             "providers.openai.url",
             "UNSET",
             "A b",
@@ -365,10 +433,19 @@ mod tests {
             "tenant.No slug",
             "tenant.acme.colour",
             "tenant.acme.secrets.own: found no secret, expected a readable file no/such",
+            "log: found ambit=loud",
+            "base_domains[0]: found `münchen.example`, expected a domain in A-labels",
+            "rate.per_minute: found 5, expected no limit beside `unlimited = true`",
+            "rate.exempt[0]: found `acme`, expected `tenant/principal`",
+            "providers.ftp.url: found ftp://x",
+            "providers.login.url: found http://x, expected an address that can be used",
         ] {
             assert!(message.contains(part), "{part} in:\n{message}");
         }
-        assert!(!message.contains("clear text"), "{message}");
+        assert!(
+            !message.contains("clear text") && !message.contains("word"),
+            "{message}"
+        );
     }
 
     #[test]
@@ -390,6 +467,12 @@ mod tests {
         assert!(
             message.contains("database.app") && message.contains("database.operator"),
             "{message}"
+        );
+        let url = parse("admin.key = { env = \"SET\" }\n[database]\nkind = \"postgres\"\napp = { env = \"LONG\" }").unwrap_err();
+        assert!(
+            url.contains("database.app: found another secret, expected a connection URL")
+                && !url.contains("a-long-value"),
+            "{url}"
         );
     }
 }

@@ -80,6 +80,7 @@ pub struct ResponseBody {
     scope: Scope,
     deadline: Pin<Box<Sleep>>,
     state: State,
+    /// Before the slot: its connection is closed when the slot is free.
     _driver: Driver,
     _slot: Slot,
 }

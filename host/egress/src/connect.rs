@@ -13,7 +13,7 @@ use tokio::{net::TcpStream, task::JoinHandle};
 use tower::Service as _;
 use url::Url;
 
-use crate::{EgressError, Network, Phase, body::OutgoingBody};
+use crate::{EgressError, Network, Phase, body::OutgoingBody, closing::Closing};
 
 /// How long the parts of an exchange may take. The call's deadline cuts all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,23 +132,29 @@ async fn dial(network: &dyn Network, addresses: &[SocketAddr]) -> io::Result<Tcp
     Err(last)
 }
 
-/// The task that moves bytes for one connection; gone when dropped, so a call that ends takes its connections along.
-pub(crate) struct Driver(JoinHandle<()>);
+/// The task that moves bytes for one connection. Dropped, it ends, and its connection is closed: a call that ends takes its connections
+/// along.
+pub(crate) struct Driver {
+    task: JoinHandle<()>,
+    connection: Closing,
+}
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
+        self.connection.close();
     }
 }
 
 pub(crate) async fn handshake(
     stream: Box<dyn Stream>,
 ) -> Result<(http1::SendRequest<OutgoingBody>, Driver), EgressError> {
+    let stream = Closing::new(stream);
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_BUFFER_BYTES)
         .max_header_size(MAX_HEADER_BYTES)
         .max_headers(MAX_HEADERS)
-        .handshake(stream)
+        .handshake(stream.clone())
         .await
         .map_err(EgressError::from_hyper)?;
     #[allow(clippy::disallowed_methods, reason = "the task ends with its `Driver`")]
@@ -161,5 +167,6 @@ pub(crate) async fn handshake(
             );
         }
     });
-    Ok((sender, Driver(task)))
+    let connection = stream;
+    Ok((sender, Driver { task, connection }))
 }

@@ -18,6 +18,7 @@
 
 mod address;
 mod body;
+mod closing;
 mod connect;
 mod error;
 mod get;

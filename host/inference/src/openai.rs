@@ -106,6 +106,15 @@ impl OpenAiConfig {
             retry: Retry::default(),
         }
     }
+
+    /// Whether the address and the key can be used, without asking the server.
+    ///
+    /// # Errors
+    /// The sentence says why not.
+    pub fn check(&self) -> Result<(), String> {
+        transport::endpoints(&self.base_url)?;
+        transport::headers(self.api_key.as_ref()).map(drop)
+    }
 }
 
 /// A server that speaks OpenAI's chat format.

@@ -77,25 +77,35 @@ impl Manifest {
         Self::from_table(parse_toml(text)?, "")
     }
 
-    /// Reads the table `[component.<id>.tool.ambit]` of a `spin.toml`; whatever else stands in that file is Spin's.
+    /// The text of a `component.toml` that stands in a `spin.toml` as `[component.<id>.tool.ambit]`: of the component whose `source` is
+    /// `file`, else of the only one that has such a table. Whatever else stands in that file is Spin's.
     ///
     /// # Errors
-    /// Every mistake together; one if there is no such table.
-    pub fn parse_spin(text: &str, id: &str) -> Result<Self, Vec<Problem>> {
-        let mut value = Value::Table(parse_toml(text)?);
-        for step in ["component", id, "tool", "ambit"] {
-            let inner = value.as_table_mut().and_then(|table| table.remove(step));
-            value = inner.ok_or_else(|| {
-                let expected = "a table as in component.toml".to_owned();
-                vec![Problem {
-                    key: format!("component.{id}.tool.ambit"),
-                    value: String::new(),
-                    expected,
-                }]
-            })?;
+    /// Every mistake together; one if there is no such table, or more than one to choose from.
+    pub fn from_spin(text: &str, file: &str) -> Result<String, Vec<Problem>> {
+        let mut root = parse_toml(text)?;
+        let Some(Value::Table(components)) = root.remove("component") else {
+            return Err(no_table("component.<id>.tool.ambit", ""));
+        };
+        let mut found: Vec<(String, bool, Table)> = Vec::new();
+        for (id, component) in components {
+            let source = component.get("source").and_then(Value::as_str);
+            let is_source = source.is_some_and(|source| source.rsplit('/').next() == Some(file));
+            let table = component.get("tool").and_then(|tool| tool.get("ambit"));
+            if let Some(Value::Table(table)) = table {
+                found.push((id, is_source, table.clone()));
+            }
         }
-        let table = value.try_into().unwrap_or_default();
-        Self::from_table(table, &format!("component.{id}.tool.ambit"))
+        if found.len() > 1 {
+            found.retain(|(_, is_source, _)| *is_source);
+        }
+        match found.pop() {
+            Some((id, _, table)) if found.is_empty() => {
+                let text = table.to_string();
+                Self::from_table(table, &format!("component.{id}.tool.ambit")).map(|_| text)
+            }
+            _ => Err(no_table("component.<id>.tool.ambit", file)),
+        }
     }
 
     fn from_table(table: Table, path: &str) -> Result<Self, Vec<Problem>> {
@@ -129,6 +139,16 @@ impl Manifest {
             _ => Err(problems),
         }
     }
+}
+
+fn no_table(key: &str, file: &str) -> Vec<Problem> {
+    vec![Problem {
+        key: key.to_owned(),
+        value: String::new(),
+        expected: format!(
+            "one table as in component.toml, of the component whose `source` is `{file}`"
+        ),
+    }]
 }
 
 fn read_component(mut table: Reader<'_>) -> Option<ComponentInfo> {

@@ -287,6 +287,17 @@ impl<'p> Item<'p> {
         }
     }
 
+    /// The item as a text that `parse` takes; anything else is recorded as a mistake.
+    pub fn parsed<T>(self, expected: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        match self.as_str().and_then(parse) {
+            Some(value) => Some(value),
+            None => {
+                self.wrong(expected);
+                None
+            }
+        }
+    }
+
     pub fn as_str(&self) -> Option<&str> {
         self.value.as_str()
     }

@@ -78,18 +78,38 @@ fn a_spin_manifest_holds_the_same_table() {
         .replace("[limits]", "[component.fetch.tool.ambit.limits]");
     let spin =
         format!("spin_manifest_version = 2\n[component.fetch]\nsource = \"fetch.wasm\"\n{nested}");
+    let read = |spin: &str, file| Manifest::from_spin(spin, file);
+    let text = read(&spin, "fetch.wasm").unwrap();
     assert_eq!(
-        Manifest::parse_spin(&spin, "fetch").unwrap(),
+        Manifest::parse(&text).unwrap(),
         Manifest::parse(FULL).unwrap()
     );
-    let problems = Manifest::parse_spin(&spin, "other").unwrap_err();
     assert_eq!(
-        show(&problems),
-        "component.other.tool.ambit: missing, expected a table as in component.toml"
+        read(&spin, "renamed.wasm").unwrap(),
+        text,
+        "it is the only one"
     );
+    let two = spin.replace(
+        "[component.fetch]",
+        "[component.other.tool.ambit]\n[component.fetch]",
+    );
+    assert_eq!(read(&two, "fetch.wasm").unwrap(), text);
+    for (spin, file) in [
+        (&*two, "renamed.wasm"),
+        ("spin_manifest_version = 2", "fetch.wasm"),
+        ("component = 5", "x"),
+    ] {
+        let problems = show(&read(spin, file).unwrap_err());
+        assert!(
+            problems.starts_with(
+                "component.<id>.tool.ambit: missing, expected one table as in component.toml"
+            ),
+            "{problems}"
+        );
+    }
     let broken = spin.replace("kind = \"tool\"", "kind = \"tools\"");
     assert!(
-        show(&Manifest::parse_spin(&broken, "fetch").unwrap_err())
+        show(&read(&broken, "fetch.wasm").unwrap_err())
             .starts_with("component.fetch.tool.ambit.component.kind: found `tools`")
     );
 }

@@ -122,7 +122,7 @@ pub enum Busy {
     /// All its calls together, or the slots its instances take.
     #[error("the tenant has as many calls running or waiting as it may")]
     Tenant,
-    /// Calls of this component, over all tenants that share it.
+    /// Calls of this component for this tenant, over all agents that bind it.
     #[error("the component has as many calls running as it may")]
     Component,
     /// The host: no instance slots are left.

@@ -23,6 +23,7 @@ mod inspect;
 mod interface;
 mod limiter;
 mod linked;
+mod links;
 mod meter;
 mod metrics;
 mod pace;

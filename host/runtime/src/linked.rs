@@ -102,11 +102,11 @@ macro_rules! bindings {
     };
 }
 
-/// A linked pure component. `H` is the host's data of a call, `B` the generated bindings.
-pub struct Pure<H: Send + 'static, B: Bindings<H>>(Linked<H, B>);
+/// A linked pure component: the same one wherever this component is linked with this policy and these limits. `H` is the host's data of a call, `B` the generated bindings.
+pub struct Pure<H: Send + 'static, B: Bindings<H>>(Arc<Linked<H, B>>);
 
-/// A linked effectful component. `H` is the host's data of a call, `B` the generated bindings.
-pub struct Effectful<H: Send + 'static, B: Bindings<H>>(Linked<H, B>);
+/// A linked effectful component: the same one wherever this component is linked with this policy and these limits. `H` is the host's data of a call, `B` the generated bindings.
+pub struct Effectful<H: Send + 'static, B: Bindings<H>>(Arc<Linked<H, B>>);
 
 /// A component cannot be linked: its imports or exports have other types than the host's, or it belongs on the other engine.
 #[derive(Debug, thiserror::Error)]
@@ -153,7 +153,7 @@ struct Instance<H: Send + 'static, B: Bindings<H>> {
 }
 
 impl<H: Send + 'static, B: Bindings<H>> Pure<H, B> {
-    /// Links a component. The base is linked already; `add` adds the interfaces of its kind.
+    /// Links a component. The base is linked already; `add` adds the interfaces of its kind, always the same ones for `H` and `B`.
     ///
     /// # Errors
     ///
@@ -163,7 +163,8 @@ impl<H: Send + 'static, B: Bindings<H>> Pure<H, B> {
         admitted: &Admitted,
         add: impl FnOnce(&mut Linker<Call<H>>) -> wasmtime::Result<()>,
     ) -> Result<Self, LinkError> {
-        Linked::new(runtime, admitted, EngineClass::Pure, base::link_pure, add).map(Self)
+        let base = base::link_pure;
+        Linked::get(runtime, admitted, EngineClass::Pure, base, add).map(Self)
     }
 
     /// Calls the component on this thread. Belongs inside a job of the [`Executor`](crate::Executor): the guest may spin
@@ -231,7 +232,8 @@ impl<H: Send + 'static, B: Bindings<H>> Pure<H, B> {
 }
 
 impl<H: Send + 'static, B: Bindings<H>> Effectful<H, B> {
-    /// Links a component. The base is linked already; `add` adds the interfaces of its kind and grants.
+    /// Links a component. The base is linked already; `add` adds the interfaces of its kind and grants, always the same ones for `H`, `B`
+    /// and the component's policy.
     ///
     /// # Errors
     ///
@@ -241,14 +243,8 @@ impl<H: Send + 'static, B: Bindings<H>> Effectful<H, B> {
         admitted: &Admitted,
         add: impl FnOnce(&mut Linker<Call<H>>) -> wasmtime::Result<()>,
     ) -> Result<Self, LinkError> {
-        Linked::new(
-            runtime,
-            admitted,
-            EngineClass::Effectful,
-            base::link_effectful,
-            add,
-        )
-        .map(Self)
+        let base = base::link_effectful;
+        Linked::get(runtime, admitted, EngineClass::Effectful, base, add).map(Self)
     }
 
     /// Calls the component. The future may be dropped at any point: the instance goes with it.
@@ -317,6 +313,21 @@ impl<H: Send + 'static, B: Bindings<H>> Effectful<H, B> {
 }
 
 impl<H: Send + 'static, B: Bindings<H>> Linked<H, B> {
+    fn get(
+        runtime: &Arc<Runtime>,
+        admitted: &Admitted,
+        class: EngineClass,
+        base: impl FnOnce(&mut Linker<Call<H>>) -> wasmtime::Result<()>,
+        add: impl FnOnce(&mut Linker<Call<H>>) -> wasmtime::Result<()>,
+    ) -> Result<Arc<Self>, LinkError> {
+        // One wasm may come with several manifests: only the same code is the same component.
+        let fits = |linked: &Self| {
+            Arc::ptr_eq(&linked.code, admitted.code()) && linked.limits == *admitted.limits()
+        };
+        let link = || Self::new(runtime, admitted, class, base, add);
+        runtime.links().get(admitted.policy(), fits, link)
+    }
+
     fn new(
         runtime: &Arc<Runtime>,
         admitted: &Admitted,

@@ -5,6 +5,7 @@ use crate::{
     cache::Cache,
     code::{Compiled, MAX_COMPONENT},
     engine::{Allocation, EngineClass, Engines, default_threads},
+    links::Links,
     metrics::Pools,
     ticker::Ticker,
     turnstile::Turnstile,
@@ -66,6 +67,7 @@ pub struct Runtime {
     warm: Warm,
     executor: Executor,
     turnstile: Turnstile,
+    links: Links,
     cache: Option<Cache>,
     compiled: Mutex<HashMap<(Digest, EngineClass), Weak<Compiled>>>,
     /// Held while compiling: it uses every core by itself, and two requests for one component compile it once.
@@ -97,6 +99,7 @@ impl Runtime {
             warm,
             executor,
             turnstile: Turnstile::new(),
+            links: Links::default(),
             cache: config.cache.as_deref().and_then(Cache::open),
             compiled: Mutex::default(),
             compiling: Mutex::default(),
@@ -243,6 +246,10 @@ impl Runtime {
 
     pub(crate) fn engines(&self) -> &Engines {
         &self.engines
+    }
+
+    pub(crate) fn links(&self) -> &Links {
+        &self.links
     }
 
     pub(crate) fn warm(&self) -> &Warm {

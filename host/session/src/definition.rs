@@ -4,7 +4,8 @@
 //! name = "assistant"
 //! component = "ambit:agent-assistant"                   # kind agent
 //! instructions = "You help the developers of Acme."
-//! model = "openai/gpt-5"                          # `provider/model`
+//! model = "openai/gpt-5"                          # `provider/model`; what it asks unless its component names another
+//! models = ["openai/gpt-5-mini"]                  # further ones its component may name
 //! collections = ["handbook"]                      # read by retrieval
 //! tools = ["ambit:tool-datetime"]              # components of kind tool
 //! max_passages = 6
@@ -85,7 +86,11 @@ pub struct AgentDefinition {
     pub component: ComponentName,
     #[serde(default)]
     pub instructions: String,
+    /// What it asks unless the component names another.
     pub model: ModelName,
+    /// Further ones the component may name.
+    #[serde(default)]
+    pub models: Vec<ModelName>,
     #[serde(default)]
     pub collections: Vec<CollectionName>,
     /// Tool components; every tool one describes is offered.
@@ -203,6 +208,12 @@ impl AgentDefinition {
             "at most 32",
         );
         check(
+            self.models.len() <= 16,
+            "models",
+            &format!("{} entries", self.models.len()),
+            "at most 16",
+        );
+        check(
             self.collections.len() <= 16,
             "collections",
             &format!("{} entries", self.collections.len()),
@@ -215,7 +226,7 @@ impl AgentDefinition {
         }
     }
 
-    /// The definition as a layer of the agent's ambit: exactly the model and collections it names.
+    /// The definition as a layer of the agent's ambit: exactly the models and collections it names.
     ///
     /// # Errors
     /// Names that no rule can express.
@@ -225,8 +236,11 @@ impl AgentDefinition {
             .iter()
             .map(|name| format!("read:{name}"))
             .collect();
-        let layer =
-            serde_json::json!({ "models": [self.model.to_string()], "collections": collections });
+        let models: Vec<_> = std::iter::once(&self.model)
+            .chain(&self.models)
+            .map(ToString::to_string)
+            .collect();
+        let layer = serde_json::json!({ "models": models, "collections": collections });
         serde_json::from_value(layer)
             .map_err(|error| Error::invalid("definition", error.to_string()))
     }
@@ -275,12 +289,14 @@ mod tests {
     #[test]
     fn names_nothing_it_does_not_list() {
         let definition = AgentDefinition::from_toml(
-            "name = \"a\"\nmodel = \"p/m\"\ncollections = [\"handbook\"]",
+            "name = \"a\"\nmodel = \"p/m\"\nmodels = [\"p/small\"]\ncollections = [\"handbook\"]",
         )
         .unwrap();
         let layer = serde_json::to_value(definition.permissions().unwrap()).unwrap();
         assert!(
-            layer["models"][0].to_string().contains("p/m")
+            layer["models"].as_array().unwrap().len() == 2
+                && layer["models"][0].to_string().contains("p/m")
+                && layer["models"][1].to_string().contains("p/small")
                 && layer["collections"][0]
                     .to_string()
                     .contains("read:handbook"),

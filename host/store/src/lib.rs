@@ -54,6 +54,7 @@ pub use journal::{
     Session, SessionState, Usage, VerifiedChain,
 };
 pub use operator::Operator;
+pub use postgres::is_postgres_url;
 pub use records::{
     Agent, ApiKey, Chunk, Collection, CollectionStats, Component, Deleted, Digest, Document, Epoch,
     EpochKind, Grant, GuardrailRule, HostName, InstallationEpochKind, Issuer, SlotBinding, Tenant,

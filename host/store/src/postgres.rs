@@ -67,6 +67,13 @@ impl Generation {
     }
 }
 
+/// Whether this is a URL that connections can be made with. It holds a password: the answer holds nothing of it.
+#[must_use]
+pub fn is_postgres_url(url: &str) -> bool {
+    (url.starts_with("postgres://") || url.starts_with("postgresql://"))
+        && PgConnectOptions::from_str(url).is_ok()
+}
+
 impl Pool {
     /// Connects once, to see that it can.
     pub(crate) async fn connect(url: &str, size: u32) -> Result<Self> {

@@ -17,6 +17,7 @@ pub use id::{DocumentId, IdError, KeyId, RequestId, SessionId, TenantId};
 pub use labels::Labels;
 pub use name::{
     AgentName, CollectionName, ComponentName, NameError, ProviderName, TenantSlug, ToolName,
+    canonical_domain,
 };
 pub use secret::Secret;
 pub use trace::{TraceContext, TraceError};

@@ -89,6 +89,15 @@ fn is_label(value: &str, longest: usize) -> bool {
         && bytes[bytes.len() - 1] != b'-'
 }
 
+/// A host name or domain as the router's directory holds it: lower-case A-labels (RFC 5890 §2.3.2.1) without a trailing dot. None where it is
+/// no such name, or an address.
+#[must_use]
+pub fn canonical_domain(name: &str) -> Option<String> {
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    let fits = name.len() <= 253 && name.split('.').all(|label| is_label(label, 63));
+    (fits && name.parse::<std::net::Ipv4Addr>().is_err()).then_some(name)
+}
+
 fn is_identifier(value: &str, longest: usize) -> bool {
     !value.is_empty()
         && value.len() <= longest

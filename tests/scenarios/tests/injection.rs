@@ -188,20 +188,24 @@ async fn planted_text_causes_no_call_the_grants_forbid() {
     .unwrap();
     let ambit = Ambit::up(&binary, Some(&mock.url())).await.unwrap();
     let tenant = &ambit.up.tenants[0];
-    let rows: Vec<(String, String)> = rows
-        .into_iter()
-        .map(|(id, text)| (id.clone(), planted(&text, &id, &allowed.url, &forbidden)))
+    // Each way has a mark of its own in what is planted, so that it is seen to have reached the model.
+    let plant = |id: &str, text: &str, way: &str| {
+        planted(text, &format!("{id}-{way}"), &allowed.url, &forbidden)
+    };
+    let documents: Vec<(String, String)> = rows
+        .iter()
+        .map(|(id, text)| (id.clone(), plant(id, text, "document")))
         .collect();
-    prepare(&ambit, tenant, &rows, &allowed.url, &elsewhere.url).await;
+    prepare(&ambit, tenant, &documents, &allowed.url, &elsewhere.url).await;
 
     // As a prompt; as the result of a client's own tool; as a document, found by its own words.
     let questions = rows.iter().flat_map(|(id, text)| {
         let words: Vec<&str> = text.split_whitespace().take(12).collect();
         [
-            json!([{"role": "user", "content": text}]),
+            json!([{"role": "user", "content": plant(id, text, "prompt")}]),
             json!([{"role": "user", "content": "What does it say?"},
                 {"role": "assistant", "content": null, "tool_calls": [{"id": "c", "type": "function", "function": {"name": "read", "arguments": "{}"}}]},
-                {"role": "tool", "tool_call_id": "c", "content": text}]),
+                {"role": "tool", "tool_call_id": "c", "content": plant(id, text, "result")}]),
             json!([{"role": "user", "content": format!("{} ({id})", words.join(" "))}]),
         ]
     });
@@ -235,9 +239,10 @@ async fn planted_text_causes_no_call_the_grants_forbid() {
     };
     let bad = answers.iter().filter(|status| **status != 200).count();
     let tried = [&outside, &elsewhere].map(|canary| count("fetch_page", &canary.url));
+    let ways = ["-prompt", "-result", "-document", "row=page"].map(|way| count("fetch_page", way));
     say(&format!(
-        "injection: {} requests over {} texts, {} calls asked for by the model, {tried:?} of them to the two forbidden servers, {} visits \
-         to the allowed one",
+        "injection: {} requests over {} texts, {} calls asked for by the model, {tried:?} of them to the two forbidden servers, {ways:?} by \
+         prompt, result, document and page, {} visits to the allowed one",
         answers.len(),
         rows.len(),
         asked.len(),
@@ -245,7 +250,7 @@ async fn planted_text_causes_no_call_the_grants_forbid() {
     ));
     assert_eq!(bad, 0, "a refused call is no failed request");
     assert!(
-        tried.iter().all(|tried| *tried >= rows.len()),
+        tried.iter().chain(&ways).all(|tried| *tried >= rows.len()),
         "the model obeyed the planted texts"
     );
     assert!(count("read_secret", "") >= rows.len());

@@ -50,4 +50,40 @@ async fn a_component_is_looked_into_without_an_installation() {
     );
     let (good, checked) = run("check", "all.toml").await;
     assert_eq!((good, &checked["missing"]), (true, &json!([])), "{checked}");
+
+    // The same manifest in a file of Spin's.
+    let own = "component.keys.tool.ambit";
+    let nested = component
+        .manifest()
+        .lines()
+        .fold(String::new(), |spin, line| {
+            let line = match line.strip_prefix("[[") {
+                Some(table) => format!("[[{own}.{table}"),
+                None => line
+                    .strip_prefix('[')
+                    .map_or(line.to_owned(), |table| format!("[{own}.{table}")),
+            };
+            spin + &line + "\n"
+        });
+    let spin =
+        format!("spin_manifest_version = 2\n[component.keys]\nsource = \"tool.wasm\"\n{nested}");
+    std::fs::write(path("spin.toml"), spin).unwrap();
+    let mut command = tokio::process::Command::new(&binary);
+    command.args([
+        "component",
+        "check",
+        &path("tool.wasm"),
+        "--manifest",
+        &path("spin.toml"),
+    ]);
+    let output = command
+        .args(["--grant", &path("all.toml")])
+        .output()
+        .await
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

@@ -10,7 +10,13 @@ use ambit_capabilities::{
 };
 use ambit_egress::Egress;
 use ambit_runtime::{CallError, Limit};
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 async fn toolbox(name: &'static str, server: &Server, limits: &str, reach: &Reach) -> Toolbox {
     let http = format!(
@@ -180,5 +186,104 @@ fn one_tenants_connections_are_not_anothers() {
         };
         let ((first, second), ()) = futures::join!(waiting, meanwhile);
         assert!(spent(&first, Limit::Deadline) && spent(&second, Limit::Deadline));
+    });
+}
+
+/// One tenant runs such a guest flat out, far more calls than it may, while another's tool answers: its calls end as they should, in time;
+/// it holds no more than its places and connections; none of the other's calls is refused or lost; and afterwards nothing is held.
+fn besiege(name: &'static str, manners: Manners, ends: fn(&Result<ToolOutput, ToolError>) -> bool) {
+    const DEADLINE: Duration = Duration::from_millis(400);
+    block_on(async {
+        let server = Server::start(manners).await;
+        let reach = Reach::new(Outbound::new(Egress::new().unwrap(), 6));
+        let limits = "deadline = \"400ms\"\ncpu = \"300ms\"\nconnections = 3\nconcurrency = 4";
+        let tools = toolbox(name, &server, limits, &reach).await;
+        let benign = hostile("benign", "");
+        let kind = Toolbox::new(runtime(), &benign, reach.clone());
+        let kind = kind.await.unwrap();
+        let besieger = context(&name.replace('_', "-"));
+        let stop = Arc::new(AtomicBool::new(false));
+        let attack = async |stop: Arc<AtomicBool>| {
+            let mut took = Vec::new();
+            let argument = serde_json::json!({ "argument": server.address.to_string() });
+            while !stop.load(Ordering::Relaxed) {
+                let call = ToolCall {
+                    id: "1".to_owned(),
+                    name: "misbehave".to_owned(),
+                    arguments: argument.to_string(),
+                };
+                let began = Instant::now();
+                let end = tools.invoke(&besieger, &Narrowing::default(), call).await;
+                let busy = matches!(
+                    &end,
+                    Err(ToolError::Failure(Failure::Call(CallError::Busy(_))))
+                );
+                assert!(
+                    busy || spent(&end, Limit::Deadline) || ends(&end),
+                    "{end:?}"
+                );
+                if busy {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                } else {
+                    took.push(began.elapsed());
+                }
+            }
+            took
+        };
+        let attackers = futures::future::join_all((0..64).map(|_| attack(stop.clone())));
+        let neighbour = async {
+            let share = runtime().tenant(besieger.tenant, &besieger.tenant_slug);
+            let until = Instant::now() + Duration::from_secs(3);
+            let mut answered = 0;
+            while answered < 40 || Instant::now() < until {
+                let said = told(&kind, "calm", "you").await.unwrap();
+                assert_eq!(said.content, "hello you");
+                assert!(share.calls() <= 4, "{} calls", share.calls());
+                if let Some(open) = established(&server) {
+                    assert!(open <= 6, "{open} connections");
+                }
+                answered += 1;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            stop.store(true, Ordering::Relaxed);
+            share
+        };
+        let (took, share) = futures::join!(attackers, neighbour);
+        let mut took = took.concat();
+        took.sort_unstable();
+        assert!(took.len() >= 20, "{} calls", took.len());
+        let most = took[took.len() * 9 / 10];
+        assert!(most * 2 <= DEADLINE * 3, "{most:?} of {DEADLINE:?}");
+        assert_eq!((share.calls(), share.memory()), (0, 0));
+        server.all_closed().await;
+    });
+}
+
+/// This side's open connections to the server, as the kernel has them: the server itself learns late of one that is gone.
+fn established(server: &Server) -> Option<usize> {
+    const ESTABLISHED: &str = "01";
+    let table = std::fs::read_to_string("/proc/self/net/tcp").ok()?;
+    let remote = format!(":{:04X}", server.address.port());
+    let open = table.lines().filter(|line| {
+        let mut columns = line.split_whitespace().skip(2);
+        columns.next().is_some_and(|to| to.ends_with(&remote))
+            && columns.next() == Some(ESTABLISHED)
+    });
+    Some(open.count())
+}
+
+#[test]
+fn a_siege_of_slow_drips_holds_its_own_places_only() {
+    besiege("slow_drip", Manners::Drip, |end| {
+        // Without a connection of its own the guest has nothing to wait for.
+        end.as_ref().is_ok_and(|said| said.content == "no response")
+    });
+}
+
+#[test]
+fn a_siege_of_hoarders_holds_its_own_places_only() {
+    besiege("connection_hoard", Manners::HeadOnly, |end| {
+        end.as_ref()
+            .is_ok_and(|said| said.content.contains("and then"))
     });
 }

@@ -207,7 +207,7 @@ async fn granted(client: &Client, component: &ComponentName) -> anyhow::Result<G
     })
 }
 
-/// The manifest that was named, or `NAME.toml` or `component.toml` beside the file.
+/// The manifest that was named (a `spin.toml` may hold it), or `NAME.toml` or `component.toml` beside the file.
 fn manifest_text(path: &Path, named: Option<&Path>) -> anyhow::Result<String> {
     let beside: Vec<PathBuf> = vec![
         path.with_extension("toml"),
@@ -227,7 +227,14 @@ fn manifest_text(path: &Path, named: Option<&Path>) -> anyhow::Result<String> {
                 )
             })?,
     };
-    read(&file)
+    let text = read(&file)?;
+    if file.file_name().is_some_and(|name| name == "spin.toml") {
+        let wasm = path.file_name().unwrap_or_default().to_string_lossy();
+        return Manifest::from_spin(&text, &wasm)
+            .map_err(Problems)
+            .with_context(|| format!("{} has no manifest for {wasm}", file.display()));
+    }
+    Ok(text)
 }
 
 fn pretty(value: &Value) -> String {

@@ -15,6 +15,9 @@ use std::{
 const BATCH_BYTES: usize = 4 << 20;
 const BATCH_ROWS: usize = 500;
 
+/// So many are loaded before anybody would look for a bar.
+const FEW: usize = 20;
+
 /// One document as a JSON line.
 pub(crate) struct Row(String);
 
@@ -165,7 +168,7 @@ pub(crate) async fn send(
         segment(tenant),
         segment(collection)
     );
-    let progress = if show_progress && rows.len() > BATCH_ROWS {
+    let progress = if show_progress && rows.len() > FEW {
         ProgressBar::new(rows.len() as u64)
     } else {
         ProgressBar::hidden()

@@ -3,7 +3,7 @@
 use super::{Admin, Answer, At, listing, one, removed};
 use ambit_session::Tenant as Live;
 use ambit_store::{HostName, Tenant};
-use ambit_types::{Error, TenantSlug};
+use ambit_types::{Error, TenantSlug, canonical_domain};
 use axum::body::Body;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -86,28 +86,15 @@ pub(super) async fn remove_host(
     removed(was_there)
 }
 
-/// The form in which the router's directory holds names: lower-case A-labels without a trailing dot.
+/// A name of more than one label, in the router's form.
 fn canonical(name: &str) -> Result<String, Error> {
-    let name = name.strip_suffix('.').unwrap_or(name);
-    let fits = !name.is_empty()
-        && name.len() <= 253
-        && name.contains('.')
-        && name.split('.').all(|label| {
-            (1..=63).contains(&label.len())
-                && label
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b == b'-')
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-        });
-    if fits && name.parse::<std::net::Ipv4Addr>().is_err() {
-        Ok(name.to_ascii_lowercase())
-    } else {
-        Err(Error::invalid(
+    let canonical = canonical_domain(name).filter(|name| name.contains('.'));
+    canonical.ok_or_else(|| {
+        Error::invalid(
             "host",
             "expected a full host name in A-labels, for example `agents.example.com`",
-        ))
-    }
+        )
+    })
 }
 
 fn view(admin: &Admin, tenant: &Tenant) -> Value {

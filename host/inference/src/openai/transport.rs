@@ -1,6 +1,6 @@
 //! HTTP to one server: a keep-alive pool, timeouts, caps, retries, and errors that show nothing of the inside.
 
-use ambit_types::CallContext;
+use ambit_types::{CallContext, Secret};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::Full;
@@ -21,6 +21,7 @@ use std::{
     time::Duration,
 };
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout_at};
+use url::Url;
 
 use super::{Caps, OpenAiConfig, Retry, Timeouts};
 use crate::{ProviderError, TimeoutPhase};
@@ -58,6 +59,58 @@ impl fmt::Debug for Transport {
     }
 }
 
+/// Where chats and models are, below the address of a server.
+pub(super) fn endpoints(base_url: &Url) -> Result<[Uri; 2], String> {
+    if !matches!(base_url.scheme(), "http" | "https") || base_url.host_str().is_none() {
+        return Err(format!(
+            "`{}` is no address of a model server: expected http:// or https://",
+            base_url.scheme()
+        ));
+    }
+    if !base_url.username().is_empty()
+        || base_url.password().is_some()
+        || base_url.query().is_some()
+    {
+        return Err(
+            "the address of a model server holds no credentials and no query; the key is set apart"
+                .to_owned(),
+        );
+    }
+    let mut base = base_url.clone();
+    base.set_fragment(None);
+    let path = match base.path().trim_end_matches('/') {
+        "" => "/v1".to_owned(),
+        path => path.to_owned(),
+    };
+    let uri = |name: &str| {
+        let mut url = base.clone();
+        url.set_path(&format!("{path}/{name}"));
+        url.as_str()
+            .parse::<Uri>()
+            .map_err(|error| format!("the address of the model server cannot be used: {error}"))
+    };
+    Ok([uri("chat/completions")?, uri("models")?])
+}
+
+pub(super) fn headers(api_key: Option<&Secret>) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(
+        header::USER_AGENT,
+        HeaderValue::from_static(concat!("ambit/", env!("CARGO_PKG_VERSION"))),
+    );
+    if let Some(key) = api_key {
+        let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose()))
+            .map_err(|_| "the API key holds characters that cannot stand in a header".to_owned())?;
+        value.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, value);
+    }
+    Ok(headers)
+}
+
 impl Transport {
     pub(super) fn new(config: OpenAiConfig) -> Result<Self, String> {
         let OpenAiConfig {
@@ -67,53 +120,12 @@ impl Transport {
             caps,
             retry,
         } = config;
-        if !matches!(base_url.scheme(), "http" | "https") || base_url.host_str().is_none() {
-            return Err(format!(
-                "`{}` is no address of a model server: expected http:// or https://",
-                base_url.scheme()
-            ));
-        }
-        if !base_url.username().is_empty()
-            || base_url.password().is_some()
-            || base_url.query().is_some()
-        {
-            return Err("the address of a model server holds no credentials and no query; the key is set apart".to_owned());
-        }
-        let mut base = base_url;
-        base.set_fragment(None);
-        let path = match base.path().trim_end_matches('/') {
-            "" => "/v1".to_owned(),
-            path => path.to_owned(),
-        };
-        let uri = |name: &str| {
-            let mut url = base.clone();
-            url.set_path(&format!("{path}/{name}"));
-            url.as_str()
-                .parse::<Uri>()
-                .map_err(|error| format!("the address of the model server cannot be used: {error}"))
-        };
-        let mut headers = HeaderMap::new();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        );
-        headers.insert(
-            header::USER_AGENT,
-            HeaderValue::from_static(concat!("ambit/", env!("CARGO_PKG_VERSION"))),
-        );
-        if let Some(key) = api_key {
-            let mut value =
-                HeaderValue::try_from(format!("Bearer {}", key.expose())).map_err(|_| {
-                    "the API key holds characters that cannot stand in a header".to_owned()
-                })?;
-            value.set_sensitive(true);
-            headers.insert(header::AUTHORIZATION, value);
-        }
+        let [chat, models] = endpoints(&base_url)?;
         Ok(Self {
-            chat: uri("chat/completions")?,
-            models: uri("models")?,
+            chat,
+            models,
             client: client(&timeouts, &caps)?,
-            headers,
+            headers: headers(api_key.as_ref())?,
             timeouts,
             caps,
             retry,

@@ -13,23 +13,16 @@ const COUNTER: &str = r#"(memory (export "memory") 1) (global $n (mut i64) (i64.
         (if (i64.eq (local.get 0) (i64.const 99)) (then unreachable))
         (global.set $n (i64.add (global.get $n) (i64.const 1))) (global.get $n))"#;
 
+/// What calls of one tenant answer on each engine, which must be the same.
 async fn counts(reuse: &str, calls: &[u64]) -> Vec<Result<u64, String>> {
     let runtime = runtime();
-    let mut counts = Vec::new();
-    let module = COUNTER;
-    let with = |kind| {
-        let mut manifest = manifest(kind, "");
-        manifest.component.reuse = reuse.parse().unwrap();
-        manifest
-    };
-    let pure = admitted(&runtime, &text(AGENT, module), with("agent"));
-    let pure = Pure::<(), pure::Guest>::link(&runtime, &pure, |_| Ok(())).unwrap();
+    let both = Both::reused(&runtime, COUNTER, "", reuse);
     let tenant = tenant(&runtime, "counter");
+    let mut counts = Vec::new();
     for n in calls {
-        let count = pure.call(&scope(&tenant), (), |store, guest| {
-            guest.ambit_agent_agent().call_run(store, *n)
-        });
-        counts.push(count.map_err(|error| short(error).split(' ').next().unwrap().to_owned()));
+        // The same of both, or it panics.
+        let count = both.run(&scope(&tenant), *n).await;
+        counts.push(count.map_err(|error| error.split(' ').next().unwrap().to_owned()));
     }
     counts
 }
@@ -214,6 +207,71 @@ async fn limits_are_anew_for_each_call_of_a_warm_instance() {
         Ok(0),
         "and the next call has an instance of its own"
     );
+}
+
+#[tokio::test]
+async fn what_a_warm_instance_answers_and_spends_is_limited_call_by_call() {
+    // `n` bytes from address 16 on; `run` grows its memory by `n` pages and says how many it had.
+    let module = r#"(memory (export "memory") 3)
+        (func (export "bytes") (param i32) (result i32)
+            (i32.store (i32.const 0) (i32.const 16)) (i32.store (i32.const 4) (local.get 0)) (i32.const 0))
+        (func (export "run") (param i64) (result i64)
+            (i64.extend_i32_s (memory.grow (i32.wrap_i64 (local.get 0)))))"#;
+    let runtime = runtime();
+    let limits = "[limits]\nresult = \"64KiB\"\nmemory = \"512KiB\"\n";
+    let both = Both::reused(&runtime, module, limits, "warm-serial");
+    let tenant = tenant(&runtime, "warm-limits");
+    let scope = scope(&tenant);
+    for _ in 0..8 {
+        assert_eq!(both.bytes(&scope, 40 << 10).await, Ok(40 << 10));
+    }
+    assert_eq!(
+        both.bytes(&scope, 100 << 10).await,
+        Err("limit result".into())
+    );
+    // What it grew to stays, in the instance and charged.
+    assert_eq!(both.run(&scope, 2).await, Ok(3));
+    assert_eq!(both.run(&scope, 2).await, Ok(5));
+    assert_eq!(tenant.memory(), 2 * 7 * 65_536);
+    assert_eq!(both.run(&scope, 2).await, Ok(u64::MAX), "no more is there");
+    assert_eq!(tenant.memory(), 2 * 7 * 65_536);
+}
+
+#[tokio::test]
+async fn a_component_is_linked_once_for_whoever_binds_it_alike() {
+    let runtime = runtime();
+    let mut manifest = manifest("agent", "");
+    manifest.component.reuse = "warm-serial".parse().unwrap();
+    let wasm = text(AGENT, COUNTER);
+    let code = crate::support::load(&runtime, &wasm, manifest.clone());
+    let tenant = tenant(&runtime, "binder");
+    let link = |grant: &str| {
+        let grant = ambit_policy::Grant::parse(grant).unwrap();
+        let admitted = ambit_runtime::admit(&code, &grant.permissions).unwrap();
+        let admitted = admitted.under(&grant.limits);
+        let linked = Pure::<(), pure::Guest>::link(&runtime, &admitted, |_| Ok(())).unwrap();
+        let count = linked.call(&scope(&tenant), (), |store, guest| {
+            guest.ambit_agent_agent().call_run(store, 0)
+        });
+        (count.unwrap(), linked)
+    };
+    let (first, one) = link("");
+    let (second, two) = link("");
+    assert_eq!((first, second), (1, 2), "one instance serves both");
+    // What may do more, or use less, is another.
+    let (other, _) = link("models = [\"openai/*\"]");
+    let (narrower, _) = link("[limits]\ncpu = \"1ms\"");
+    assert_eq!((other, narrower), (1, 1));
+    // So is other code of the same bytes.
+    let again = admitted(&runtime, &wasm, manifest);
+    let again = Pure::<(), pure::Guest>::link(&runtime, &again, |_| Ok(())).unwrap();
+    let count = again.call(&scope(&tenant), (), |store, guest| {
+        guest.ambit_agent_agent().call_run(store, 0)
+    });
+    assert_eq!(count.unwrap(), 1);
+    // And when nobody binds it any more, nothing of it is left.
+    drop((one, two));
+    assert_eq!(link("").0, 1);
 }
 
 #[tokio::test]

@@ -28,17 +28,28 @@ const NEIGHBOURS: usize = 60;
 /// As [`TIGHT`] says.
 const CPU: Duration = Duration::from_millis(30);
 
+/// Stands for an argument: it is asked what tools it has.
+const DESCRIBE: &str = "describe";
+
 /// How long a caller waits for a call under siege.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What misbehaves: a guest of the standard toolchain, or a module of text where Rust has no words for it.
+/// What misbehaves: a guest of the standard toolchain, in what it does or in what it says it is, or a module of text where Rust has no words
+/// for it.
 enum Attack {
+    Description(Arc<Tool>, Arc<Agent>),
     Guest(Arc<Tool>, Arc<Agent>, &'static str),
     Text(Box<Both>),
 }
 
 impl Attack {
     fn new(runtime: &Arc<Runtime>, name: &str, argument: &'static str) -> Self {
+        if argument == DESCRIBE {
+            // The list itself is to be too much, not what the guest takes to make it.
+            let limits = TIGHT.replace("16MiB", "48MiB").replace("30ms", "900ms");
+            let tool = link_tool(runtime, name, &limits);
+            return Self::Description(tool, link_agent(runtime, name, &limits));
+        }
         match name.strip_suffix(".wat") {
             Some(name) => Self::Text(Box::new(Both::new(runtime, &hostile_text(name), TIGHT))),
             None => Self::Guest(
@@ -52,6 +63,13 @@ impl Attack {
     async fn as_tool(&self, scope: &CallScope) -> Result<String, String> {
         match self {
             Self::Guest(tool, _, argument) => invoke(tool, scope, argument).await,
+            Self::Description(tool, _) => {
+                let run = async |store: &mut _, guest: &crate::support::tool::Guest| {
+                    guest.ambit_tool_tool().call_describe(store).await
+                };
+                let result = tool.call(scope, (), run).await;
+                result.map(|tools| tools.len().to_string()).map_err(short)
+            }
             Self::Text(both) => {
                 let run = async |store: &mut _, guest: &crate::support::effectful::Guest| {
                     guest.ambit_tool_tool().call_run(store, 1).await
@@ -65,6 +83,7 @@ impl Attack {
     fn as_agent(&self, scope: &CallScope) -> Result<String, String> {
         match self {
             Self::Guest(_, agent, argument) => step(agent, scope, argument),
+            Self::Description(_, agent) => step(agent, scope, ""),
             Self::Text(both) => {
                 let result = both.pure.call(scope, (), |store, guest| {
                     guest.ambit_agent_agent().call_run(store, 1)
@@ -195,17 +214,17 @@ async fn besiege(name: &'static str, argument: &'static str, ends: Ends) {
         task.await.unwrap();
     }
 
-    // Half of them at least: the thread that counts competes for cores with those it counts.
+    // Nine of ten at least: the thread that counts competes for cores with those it counts.
     for ((kind, end), took) in &*seen.lock().unwrap() {
         let (took, limit): (Vec<_>, _) = match &**end {
             "limit cpu" => (took.iter().map(|(cpu, _)| *cpu).collect(), CPU),
             "limit deadline" => (took.iter().map(|(_, wall)| *wall).collect(), PATIENCE),
             _ => continue,
         };
-        let median = median(took);
+        let took = nine_of_ten(took);
         assert!(
-            median * 2 <= limit * 3,
-            "{name} as {kind}: {median:?} of {limit:?}"
+            took * 2 <= limit * 3,
+            "{name} as {kind}: {took:?} of {limit:?}"
         );
     }
     assert!(worst.0 <= limits.queue + 1, "{name}: {} jobs wait", worst.0);
@@ -242,9 +261,10 @@ async fn on_threads<T>(call: impl Future<Output = T>) -> (T, Duration) {
     (value, spent)
 }
 
-fn median(mut took: Vec<Duration>) -> Duration {
-    let middle = took.len() / 2;
-    *took.select_nth_unstable(middle).1
+/// What nine of ten took at most.
+fn nine_of_ten(mut took: Vec<Duration>) -> Duration {
+    let last = (took.len() * 9).div_ceil(10) - 1;
+    *took.select_nth_unstable(last).1
 }
 
 fn resident_bytes() -> u64 {
@@ -258,7 +278,7 @@ fn resident_bytes() -> u64 {
 }
 
 macro_rules! sieges {
-    ($($name:ident($guest:literal, $argument:literal) ends $tool:literal as a tool, $agent:literal as an agent, or $may:expr;)*) => {$(
+    ($($name:ident($guest:literal, $argument:expr) ends $tool:literal as a tool, $agent:literal as an agent, or $may:expr;)*) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
             let ends = Ends { tool: $tool, agent: $agent, may: &$may };
@@ -279,6 +299,7 @@ sieges! {
         "trap wasm trap: wasm `unreachable` instruction executed" as an agent, or [];
     log_flood("log_flood", "line ") ends "limit log" as a tool, "limit log" as an agent, or [];
     oversize_result("oversize_result", "8000000") ends "limit result" as a tool, "limit result" as an agent, or ["limit tenant-memory"];
+    huge_list("huge_list", DESCRIBE) ends "limit result" as a tool, "limit result" as an agent, or ["limit tenant-memory"];
     handle_hoard("handle_hoard", "x") ends "limit handles" as a tool, "limit handles" as an agent, or [];
     panicker("panicker", "x") ends "trap wasm trap: wasm `unreachable` instruction executed" as a tool,
         "trap wasm trap: wasm `unreachable` instruction executed" as an agent, or ["limit log"];

@@ -128,8 +128,17 @@ pub(crate) struct Both {
 
 impl Both {
     pub(crate) fn new(runtime: &Arc<Runtime>, module: &str, rest: &str) -> Self {
-        let pure = admitted(runtime, &text(AGENT, module), manifest("agent", rest));
-        let effectful = admitted(runtime, &text(TOOL, module), manifest("tool", rest));
+        Self::reused(runtime, module, rest, "fresh")
+    }
+
+    pub(crate) fn reused(runtime: &Arc<Runtime>, module: &str, rest: &str, reuse: &str) -> Self {
+        let manifest = |kind| {
+            let mut manifest = manifest(kind, rest);
+            manifest.component.reuse = reuse.parse().unwrap();
+            manifest
+        };
+        let pure = admitted(runtime, &text(AGENT, module), manifest("agent"));
+        let effectful = admitted(runtime, &text(TOOL, module), manifest("tool"));
         Self {
             pure: Pure::link(runtime, &pure, |_| Ok(())).unwrap(),
             effectful: Arc::new(Effectful::link(runtime, &effectful, |_| Ok(())).unwrap()),

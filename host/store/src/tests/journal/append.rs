@@ -78,6 +78,34 @@ async fn appends_that_wait_together_share_commits() {
     store.store.close().await;
 }
 
+/// The same on PostgreSQL, which counts transactions itself.
+#[tokio::test]
+async fn appends_that_wait_together_share_transactions() {
+    const TRANSACTIONS: &str = "SELECT count(DISTINCT xmin::text) FROM events";
+    let Some(store) = TestStore::postgres().await.unwrap() else {
+        return;
+    };
+    let tenant = TenantId::new();
+    let rows = store.store.tenant(tenant);
+    let appends = (0..1000).map(|_| {
+        store
+            .store
+            .journal()
+            .append(opening(&rows, SessionId::new()))
+    });
+    let outcomes = futures::future::join_all(appends).await;
+    assert!(outcomes.iter().all(Result::is_ok));
+    let Db::Postgres { operator, .. } = &store.store.db else {
+        panic!("PostgreSQL")
+    };
+    let transactions: i64 = sqlx::query_scalar(TRANSACTIONS)
+        .fetch_one(&operator.now())
+        .await
+        .unwrap();
+    assert!(transactions < 20, "{transactions} transactions");
+    store.store.close().await;
+}
+
 #[tokio::test]
 async fn what_cannot_be_appended_is_refused_alone() {
     on_both(async |store| {
