@@ -260,7 +260,7 @@ async fn a_component_is_linked_once_for_whoever_binds_it_alike() {
     assert_eq!((first, second), (1, 2), "one instance serves both");
     // What may do more, or use less, is another.
     let (other, _) = link("models = [\"openai/*\"]");
-    let (narrower, _) = link("[limits]\ncpu = \"1ms\"");
+    let (narrower, _) = link("[limits]\nlog = \"1KiB\"");
     assert_eq!((other, narrower), (1, 1));
     // So is other code of the same bytes.
     let again = admitted(&runtime, &wasm, manifest);
