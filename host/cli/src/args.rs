@@ -328,7 +328,7 @@ pub(crate) struct Chat {
     #[arg(long, env = "AMBIT_API_KEY", hide_env_values = true)]
     pub(crate) key: Option<String>,
     /// The tenant's API elsewhere, for example https://acme.example.com. Needs --key, or --url to have one made. By default where the
-    /// installation says it is.
+    /// installation says it is; a --url of https says no more than its own address, so name both.
     #[arg(long)]
     pub(crate) api: Option<Url>,
     /// The ops address of a server elsewhere, for example http://10.0.0.5:9090. Needs --admin-key.

@@ -34,8 +34,10 @@ const ACQUIRE: Duration = if cfg!(test) {
 };
 
 /// A statement ends after [`BUSY`], and with it a wait for a lock; and so does a transaction whose owner was cut off, before others have waited for its locks too long.
-const LIMITS: &str =
-    "SET statement_timeout = '10s'; SET idle_in_transaction_session_timeout = '10s'";
+///
+/// And what is told as committed is on disk, even where a login's default is to answer before.
+const SETTINGS: &str = "SET statement_timeout = '10s'; SET idle_in_transaction_session_timeout = '10s'; \
+     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 
 /// The connections of one login. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -127,7 +129,7 @@ fn options(size: u32) -> PgPoolOptions {
         .acquire_timeout(ACQUIRE)
         .test_before_acquire(false)
         .after_connect(|connection, _| {
-            Box::pin(async move { connection.execute(LIMITS).await.map(drop) })
+            Box::pin(async move { connection.execute(SETTINGS).await.map(drop) })
         })
 }
 

@@ -4,6 +4,9 @@ use crate::{build, python, sh};
 use anyhow::{Context as _, Result};
 use std::fs;
 
+/// Rounds in which the programs of single parts run, one after the other.
+const PART_ROUNDS: usize = 3;
+
 /// Builds, fetches peers, and runs the load driver; `arguments` go to it (`--rounds 3`).
 pub(crate) fn all(arguments: Vec<String>) -> Result<()> {
     build::all()?;
@@ -46,10 +49,12 @@ pub(crate) fn all(arguments: Vec<String>) -> Result<()> {
         "--hostile".to_owned(),
         guests.to_string_lossy().into_owned(),
     ]);
-    let parts = sh::target_folder().join("bench-parts.txt");
     fs::create_dir_all(sh::target_folder().join("bench-data"))?;
-    fs::write(&parts, measured_parts())?;
-    all.extend(["--parts".to_owned(), parts.to_string_lossy().into_owned()]);
+    for round in 1..=PART_ROUNDS {
+        let parts = sh::target_folder().join(format!("bench-parts-{round}.txt"));
+        fs::write(&parts, measured_parts())?;
+        all.extend(["--parts".to_owned(), parts.to_string_lossy().into_owned()]);
+    }
     all.extend(arguments);
     sh::run(&path("ambit-bench"), all)
 }

@@ -11,13 +11,14 @@ mod core;
 mod load;
 mod memory;
 mod neighbours;
+mod parts;
 mod process;
 mod report;
 mod requests;
 mod streams;
 mod targets;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, time::Duration};
 
@@ -100,9 +101,9 @@ struct RunArguments {
     /// Measure these parts only.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Part>,
-    /// What programs of single parts printed; goes below the table.
+    /// What programs of single parts printed, a file for each round; goes below the table.
     #[arg(long)]
-    parts: Option<PathBuf>,
+    parts: Vec<PathBuf>,
     /// Write the table into this file, between its markers.
     #[arg(long)]
     readme: Option<PathBuf>,
@@ -177,10 +178,7 @@ async fn measure(run: RunArguments) -> Result<()> {
     if wanted(Part::Memory) {
         memory::measure(&run, &mut report).await?;
     }
-    if let Some(path) = &run.parts {
-        report.parts = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
-    }
+    report.parts = parts::read(&run.parts)?;
     report.print()?;
     if let Some(path) = &run.readme {
         report.write_into(path)?;

@@ -141,7 +141,7 @@ impl Report {
         if !self.parts.trim().is_empty() {
             let _ = write!(
                 text,
-                "\nParts, each by its own program:\n\n```text\n{}\n```\n",
+                "\nParts, each by its own program; medians of interleaved rounds:\n\n```text\n{}\n```\n",
                 self.parts.trim()
             );
         }

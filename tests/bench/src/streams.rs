@@ -19,7 +19,7 @@ use crate::{
     ambit::Ambit,
     load::{Shot, percentile},
     process::{Server, cpu_seconds, raise_file_limit},
-    report::{Report, Table, mib},
+    report::{Report, Table, median, mib},
     targets,
 };
 
@@ -34,7 +34,7 @@ const GOLDEN: f64 = 0.618_033_988_749_895;
 /// One row has so many times fewer streams: what the machine can carry, so that its times are those of the code.
 const FEW: usize = 10;
 
-/// Opens the streams through each server in turn.
+/// Opens the streams through each server in turn, round after round.
 pub(crate) async fn measure(run: &RunArguments, report: &mut Report) -> Result<()> {
     let paced = ["--pace-ms", PACE_MS, "--text-bytes", TEXT, "--stamped"];
     let start =
@@ -47,30 +47,45 @@ pub(crate) async fn measure(run: &RunArguments, report: &mut Report) -> Result<(
     let ambit = Ambit::start(run, Some(&words_url)).await?;
     let holding = Ambit::start(run, Some(&tokens_url)).await?;
     let few = run.streams.div_ceil(FEW);
-    let mut rows = Vec::new();
+    let mut courses = Vec::new();
     for streams in [few, run.streams] {
-        rows.push(row("mock provider, directly", &direct, streams, &words).await?);
-        let core_name = "pass-through core (nothing governed)";
-        rows.push(row(core_name, &through_core, streams, &core).await?);
+        let mut course = |name, shot: &Shot, server| {
+            courses.push(Course {
+                name,
+                shot: shot.clone(),
+                streams,
+                server,
+                found: Vec::new(),
+            });
+        };
+        course("mock provider, directly", &direct, &words);
+        course("pass-through core (nothing governed)", &through_core, &core);
         if let Some(ambit) = &ambit {
             let shot = ambit.chat(0, "openai/mock-1", true)?;
-            let name = "ambit, governed pass-through";
-            rows.push(row(name, &shot, streams, &ambit.server).await?);
+            course("ambit, governed pass-through", &shot, &ambit.server);
         }
         if streams == few
             && let Some(ambit) = &holding
         {
             let shot = ambit.chat(0, "openai/mock-1", true)?;
             let name = "the same, words begun by one event and ended by the next";
-            rows.push(row(name, &shot, streams, &ambit.server).await?);
+            course(name, &shot, &ambit.server);
         }
     }
+    for _ in 0..run.rounds {
+        for course in &mut courses {
+            course.run().await?;
+        }
+    }
+    let rows = courses.iter().map(Course::row).collect();
     report.tables.push(Table {
-        about: "Streams of 250 events, 20 ms apart. *Asked*: from sending a request to its arrival at the provider; the difference to the row \
-                of the core is what governs the request, its durable intent included. *Late*: from the provider writing an event to the \
-                arrival of its text at the client. Where a word is ended by the next event, the guardrail holds it until then: the \
-                difference between the two rows of ambit is hold-back."
-            .to_owned(),
+        about: format!(
+            "Streams of 250 events, 20 ms apart; medians of {} interleaved rounds. *Asked*: from sending a request to its arrival at the \
+             provider; the difference to the row of the core is what governs the request, its durable intent included. *Late*: from the \
+             provider writing an event to the arrival of its text at the client. Where a word is ended by the next event, the guardrail \
+             holds it until then: the difference between the two rows of ambit is hold-back.",
+            run.rounds
+        ),
         columns: &[
             "server",
             "streams",
@@ -104,35 +119,62 @@ struct Found {
     late_p50: f64,
     late_p99: f64,
     wall_seconds: f64,
+    /// Of the reading process.
     cpu_seconds: f64,
+    /// Of the server, which only the starter of the reading process sees.
+    #[serde(skip)]
+    server_seconds: f64,
 }
 
-async fn row(name: &str, shot: &Shot, streams: usize, server: &Server) -> Result<Vec<String>> {
-    let before = server.cpu_seconds()?;
-    let output = Command::new(std::env::current_exe()?)
-        .args(["follow", "--streams", &streams.to_string()])
-        .args(shot.arguments()?)
-        .kill_on_drop(true)
-        .output()
-        .await?;
-    let found: Found = serde_json::from_slice(&output.stdout).context("the reader failed")?;
-    let percent = |seconds: f64| format!("{:.0}", seconds / found.wall_seconds * 100.0);
-    let times = [
-        found.asked_p50,
-        found.asked_p99,
-        found.late_p50,
-        found.late_p99,
-    ];
-    let mut row = vec![
-        name.to_owned(),
-        streams.to_string(),
-        found.failed.to_string(),
-    ];
-    row.extend(times.map(|time| format!("{time:.2}")));
-    row.push(percent(server.cpu_seconds()? - before));
-    row.push(percent(found.cpu_seconds));
-    row.push(mib(server.resident_mib()));
-    Ok(row)
+/// So many streams through one server, again in each round.
+struct Course<'a> {
+    name: &'static str,
+    shot: Shot,
+    streams: usize,
+    server: &'a Server,
+    found: Vec<Found>,
+}
+
+impl Course<'_> {
+    async fn run(&mut self) -> Result<()> {
+        let before = self.server.cpu_seconds()?;
+        let output = Command::new(std::env::current_exe()?)
+            .args(["follow", "--streams", &self.streams.to_string()])
+            .args(self.shot.arguments()?)
+            .kill_on_drop(true)
+            .output()
+            .await?;
+        let mut found: Found =
+            serde_json::from_slice(&output.stdout).context("the reader failed")?;
+        found.server_seconds = self.server.cpu_seconds()? - before;
+        self.found.push(found);
+        Ok(())
+    }
+
+    /// Failures of all rounds together, medians of everything else.
+    fn row(&self) -> Vec<String> {
+        let middle = |of: fn(&Found) -> f64| median(&self.found.iter().map(of).collect::<Vec<_>>());
+        let failed: usize = self.found.iter().map(|found| found.failed).sum();
+        let mut row = vec![
+            self.name.to_owned(),
+            self.streams.to_string(),
+            failed.to_string(),
+        ];
+        let times: [fn(&Found) -> f64; 4] = [
+            |found| found.asked_p50,
+            |found| found.asked_p99,
+            |found| found.late_p50,
+            |found| found.late_p99,
+        ];
+        row.extend(times.map(|time| format!("{:.2}", middle(time))));
+        let shares: [fn(&Found) -> f64; 2] = [
+            |found| found.server_seconds / found.wall_seconds,
+            |found| found.cpu_seconds / found.wall_seconds,
+        ];
+        row.extend(shares.map(|share| format!("{:.0}", middle(share) * 100.0)));
+        row.push(mib(self.server.resident_mib()));
+        row
+    }
 }
 
 /// The reading process; what was found goes to standard output.
@@ -171,6 +213,7 @@ pub(crate) async fn follow_all(streams: usize, shot: Shot) -> Result<()> {
         late_p99: percentile(&late, 99),
         wall_seconds,
         cpu_seconds,
+        server_seconds: 0.0,
     };
     let mut out = std::io::stdout().lock();
     serde_json::to_writer(&mut out, &found)?;

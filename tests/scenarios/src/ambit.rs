@@ -44,8 +44,31 @@ pub struct Tenant {
 /// What a process is told from outside.
 #[derive(Debug, Clone, Copy)]
 pub enum Signal {
+    Interrupt,
     Terminate,
     Kill,
+}
+
+impl Signal {
+    /// Sends it, without waiting for what comes of it.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub async fn send(self, pid: u32) -> Result<()> {
+        let name = match self {
+            Self::Interrupt => "-INT",
+            Self::Terminate => "-TERM",
+            Self::Kill => "-KILL",
+        };
+        let status = Command::new("kill")
+            .args([name, &pid.to_string()])
+            .status()
+            .await?;
+        if !status.success() {
+            bail!("kill: {status}");
+        }
+        Ok(())
+    }
 }
 
 impl Ambit {
@@ -128,16 +151,8 @@ impl Ambit {
     /// # Errors
     /// The process is gone.
     pub async fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = self.child.id().context("it has ended")?.to_string();
-        let name = match signal {
-            Signal::Terminate => "-TERM",
-            Signal::Kill => "-KILL",
-        };
-        let status = Command::new("kill").args([name, &pid]).status().await?;
-        if !status.success() {
-            bail!("kill: {status}");
-        }
-        Ok(())
+        let pid = self.child.id().context("it has ended")?;
+        signal.send(pid).await
     }
 
     /// Waits for the process to end by itself.

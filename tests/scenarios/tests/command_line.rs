@@ -1,11 +1,17 @@
 //! Every command, both ways: through the server while it runs, and in the command's own process, under the installation's lock, while it
 //! does not. The same commands run both times and must leave the same things.
 
-use ambit_scenarios::{Ambit, NewComponent, Signal, binary, guest};
+use ambit_scenarios::{Ambit, NewComponent, PATIENCE, Signal, binary, guest};
 use serde_json::{Value, json};
 use std::{
     path::{Path, PathBuf},
+    process::Stdio,
     time::{SystemTime, UNIX_EPOCH},
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    process::Command,
+    time::timeout,
 };
 
 struct Commands {
@@ -210,15 +216,45 @@ impl Commands {
             "--tenant",
             tenant,
         ];
+        let before = self.revoked_keys(tenant).await;
         let said = self.text(&[&say[..], elsewhere].concat()).await;
         assert!(said.contains("in the reeds"), "{said}");
+        assert_eq!(self.revoked_keys(tenant).await, before + 1);
+    }
+
+    /// Leaves a conversation amid it.
+    async fn interrupted_chat(&self, tenant: &str) {
+        let before = self.revoked_keys(tenant).await;
+        let mut talk = Command::new(&self.binary)
+            .args(["chat", "--agent", "birds", "--tenant", tenant, "--data"])
+            .arg(&self.data)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let (mut ask, answers) = (talk.stdin.take().unwrap(), talk.stdout.take().unwrap());
+        ask.write_all(b"Where does the heron of number 2 stand?\n")
+            .await
+            .unwrap();
+        let answer = BufReader::new(answers).lines().next_line().await.unwrap();
+        assert!(answer.is_some_and(|line| line.contains("in the reeds")));
+        Signal::Interrupt.send(talk.id().unwrap()).await.unwrap();
+        let ended = timeout(PATIENCE, talk.wait()).await.unwrap().unwrap();
+        assert_eq!(ended.code(), Some(130));
+        assert_eq!(self.revoked_keys(tenant).await, before + 1);
+    }
+
+    /// How many keys were made for conversations; all of them are revoked.
+    async fn revoked_keys(&self, tenant: &str) -> usize {
         let keys = self.json(&["key", "list", "--tenant", tenant]).await;
-        let mut made = keys.as_array().unwrap().iter();
-        let made = made.rfind(|key| key["name"] == "ambit chat");
-        assert!(
-            made.is_some_and(|key| key["revoked_ms"].is_i64() && key["scopes"] == json!(["chat"])),
-            "{keys}"
-        );
+        let keys = keys.as_array().unwrap().iter();
+        let made: Vec<_> = keys.filter(|key| key["name"] == "ambit chat").collect();
+        for key in &made {
+            assert!(key["revoked_ms"].is_i64(), "{key}");
+            assert_eq!(key["scopes"], json!(["chat"]));
+        }
+        made.len()
     }
 
     /// What is installed and granted, told of an installed component and of a file.
@@ -354,7 +390,7 @@ async fn every_command_works_with_and_without_a_server() {
         "{:?} component list --data {:?} | true",
         commands.binary, commands.data
     );
-    let cut = tokio::process::Command::new("sh")
+    let cut = Command::new("sh")
         .args(["-c", &list])
         .output()
         .await
@@ -365,6 +401,13 @@ async fn every_command_works_with_and_without_a_server() {
     let list = [&["tenant", "list"][..], &elsewhere].concat();
     assert!(commands.text(&list).await.contains("initech"));
     commands.chat("initech", &elsewhere).await;
+    commands.interrupted_chat("initech").await;
+    // What is protected on the way there stays so on the way to the tenants, whose address this server does not know.
+    let protected = ["--url", "https://127.0.0.1:9", "--admin-key", &admin_key];
+    let told = commands
+        .refused(&[&["chat", "Hello?"][..], &protected].concat())
+        .await;
+    assert!(told.contains("--api https://"), "{told}");
     commands.look(&elsewhere).await;
 
     ambit.signal(Signal::Terminate).await.unwrap();

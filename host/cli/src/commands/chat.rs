@@ -4,7 +4,7 @@ use crate::{
     args::Chat,
     client::{Client, configuration, here, segment},
     installation::Installation,
-    serve::{self, Listening},
+    serve::{self, Listening, Signals},
 };
 use anyhow::{Context as _, bail};
 use futures::StreamExt as _;
@@ -39,6 +39,12 @@ pub(crate) async fn run(chat: Chat) -> anyhow::Result<ExitCode> {
         let admin = Client::http(ops.as_str(), admin_key)?;
         if let Some(api) = api {
             return with_key(&chat, &admin, &api, None, None).await;
+        }
+        // The key and the talk go where the admin key is trusted to go, and no less protected.
+        if ops.scheme() != "http" {
+            bail!(
+                "{ops} is protected; name the tenant's API with --api, as in --api https://acme.example.com"
+            );
         }
         let server = admin.get("/server").await?;
         let (machine, port) = ops
@@ -102,6 +108,7 @@ async fn with_key(
     if let Some(key) = chat.key.clone().or(bootstrap) {
         return talk(Session::new(chat, url, host, &key)?, chat).await;
     }
+    let mut signals = Signals::take()?;
     let keys = format!("/tenants/{}/keys", segment(&chat.tenant));
     let expires = SystemTime::now().duration_since(UNIX_EPOCH)? + KEY_LIVES;
     let asked =
@@ -111,9 +118,10 @@ async fn with_key(
         .as_str()
         .zip(made["key"].as_str())
         .context("the server made no key; is it another version?")?;
-    let done = match Session::new(chat, url, host, key) {
-        Ok(session) => talk(session, chat).await,
-        Err(error) => Err(error),
+    let talk = async { talk(Session::new(chat, url, host, key)?, chat).await };
+    let done = tokio::select! {
+        done = talk => done,
+        () = signals.next() => Ok(ExitCode::from(130)),
     };
     let revoked = admin.delete(&format!("{keys}/{}", segment(id))).await;
     let code = done?;

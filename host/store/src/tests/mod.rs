@@ -105,6 +105,25 @@ impl TestStore {
         }
     }
 
+    /// From here on events find no room. PostgreSQL has no limit of its own: a trigger says what the server would say.
+    async fn set_full(&self, full: bool) {
+        match &self.store.db {
+            Db::Sqlite { journal, .. } => {
+                let pages = if full { 1 } else { 1 << 20 };
+                journal.pragma("max_page_count", pages).await;
+            }
+            Db::Postgres { .. } => {
+                let [on, off] = [
+                    "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS \
+                     $$BEGIN RAISE 'No space left on device' USING ERRCODE = 'disk_full'; END$$; \
+                     CREATE TRIGGER full_disk BEFORE INSERT ON events EXECUTE FUNCTION full_disk()",
+                    "DROP TRIGGER full_disk ON events; DROP FUNCTION full_disk()",
+                ];
+                self.tamper(if full { on } else { off }).await;
+            }
+        }
+    }
+
     /// The logins of a database without tables.
     async fn empty_postgres() -> PostgresConfig {
         server()

@@ -47,7 +47,15 @@ async fn many_sessions_of_many_tenants_share_commits_and_stay_apart() {
     .await;
 }
 
+async fn append_a_thousand_together(store: &TestStore) {
+    let (journal, rows) = (store.store.journal(), store.store.tenant(TenantId::new()));
+    let appends = (0..1000).map(|_| journal.append(opening(&rows, SessionId::new())));
+    let outcomes = futures::future::join_all(appends).await;
+    assert!(outcomes.iter().all(Result::is_ok));
+}
+
 /// Group commit is what makes the rate: a thousand appends that wait together must not need a thousand transactions.
+/// SQLite tells how many pages were written; PostgreSQL's twin is below.
 #[tokio::test]
 async fn appends_that_wait_together_share_commits() {
     const WAL_FRAMES: Statement = Statement {
@@ -55,16 +63,7 @@ async fn appends_that_wait_together_share_commits() {
         sql: "PRAGMA wal_checkpoint(PASSIVE)",
     };
     let store = TestStore::sqlite().await.unwrap();
-    let tenant = TenantId::new();
-    let rows = store.store.tenant(tenant);
-    let appends = (0..1000).map(|_| {
-        store
-            .store
-            .journal()
-            .append(opening(&rows, SessionId::new()))
-    });
-    let outcomes = futures::future::join_all(appends).await;
-    assert!(outcomes.iter().all(Result::is_ok));
+    append_a_thousand_together(&store).await;
     let Db::Sqlite { writer, .. } = &store.store.db else {
         panic!("SQLite")
     };
@@ -85,16 +84,7 @@ async fn appends_that_wait_together_share_transactions() {
     let Some(store) = TestStore::postgres().await.unwrap() else {
         return;
     };
-    let tenant = TenantId::new();
-    let rows = store.store.tenant(tenant);
-    let appends = (0..1000).map(|_| {
-        store
-            .store
-            .journal()
-            .append(opening(&rows, SessionId::new()))
-    });
-    let outcomes = futures::future::join_all(appends).await;
-    assert!(outcomes.iter().all(Result::is_ok));
+    append_a_thousand_together(&store).await;
     let Db::Postgres { operator, .. } = &store.store.db else {
         panic!("PostgreSQL")
     };

@@ -4,7 +4,7 @@ use super::Opened;
 use crate::{
     Append, Header, NewEvent, Store, StoreConfig, StoreError,
     db::{Access, Db, Statement},
-    testing::TestStore,
+    testing::{Server, TestStore, server},
     tests::{event, on_both, opening, tenant},
 };
 use ambit_types::SessionId;
@@ -16,9 +16,10 @@ use std::{
     },
     time::Duration,
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-/// The files of a process killed at any time are what lies there at that time: everything acknowledged is in them.
+/// The files of a process killed at any time are what lies there at that time: everything acknowledged is in them. PostgreSQL is a
+/// process of its own, killed below.
 #[tokio::test]
 async fn what_was_acknowledged_survives_a_kill() {
     let store = TestStore::sqlite().await.unwrap();
@@ -46,6 +47,66 @@ async fn what_was_acknowledged_survives_a_kill() {
         revived.close().await;
     }
     store.store.close().await;
+}
+
+/// A killed backend takes all others of its server with it, and what was only in their memory: the server starts anew from its log.
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_crash_of_the_database() {
+    if server().await.is_none() {
+        return;
+    }
+    let server = Server::start(false).unwrap();
+    let config = server.create_database().await.unwrap();
+    // What is told as committed before it is on disk would be lost.
+    for login in ["test_app", "test_operator"] {
+        let careless = ["ALTER ROLE ", login, " SET synchronous_commit = off"].concat();
+        server.administrate("postgres", &careless).await.unwrap();
+    }
+    let config = StoreConfig::postgres(config);
+    let store = Store::open(&config).await.unwrap();
+    let store = TestStore::of(store, config, "postgres");
+    let Opened { acme, session } = Opened::new(&store).await;
+    let Db::Postgres { journal, .. } = &store.store.db else {
+        panic!("PostgreSQL")
+    };
+    let mut acknowledged = 1;
+    for _ in 0..5 {
+        let backend: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+            .fetch_one(&journal.now())
+            .await
+            .unwrap();
+        for _ in 0..10 {
+            let append = Append::new(acme.id(), session).event(event("x"));
+            acknowledged = store.store.journal().append(append).await.unwrap().last_seq;
+        }
+        let killed = std::process::Command::new("kill")
+            .args(["-9", &backend.to_string()])
+            .status();
+        assert!(killed.unwrap().success());
+        let next = once_back(async || {
+            let append = Append::new(acme.id(), session).event(event("y"));
+            store.store.journal().append(append).await
+        });
+        let next = next.await.last_seq;
+        assert!(next > acknowledged, "{next} after {acknowledged}");
+        let chain = once_back(async || acme.verify_chain(session).await).await;
+        assert_eq!(chain.events, next);
+    }
+    store.store.close().await;
+}
+
+/// Tries again while connections to the server that is gone are found broken.
+async fn once_back<T>(mut what: impl AsyncFnMut() -> crate::Result<T>) -> T {
+    let back = async {
+        loop {
+            match what().await {
+                Ok(done) => break done,
+                Err(StoreError::Unavailable(_)) => sleep(Duration::from_millis(20)).await,
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+    };
+    timeout(Duration::from_secs(30), back).await.unwrap()
 }
 
 #[tokio::test]
@@ -117,41 +178,34 @@ async fn a_caller_that_goes_away_changes_nothing() {
 
 #[tokio::test]
 async fn a_full_disk_fails_clearly_and_the_journal_recovers() {
-    let store = TestStore::sqlite().await.unwrap();
-    let Opened { acme, session } = Opened::new(&store).await;
-    let Db::Sqlite { journal, .. } = &store.store.db else {
-        panic!("SQLite")
-    };
-    journal.pragma("max_page_count", 1).await;
-    let big = |n: usize| {
-        Append::new(acme.id(), session).event(NewEvent::new("big", Header::default(), vec![1; n]))
-    };
-    let outcome = store.store.journal().append(big(1 << 20)).await;
-    assert!(matches!(outcome, Err(StoreError::Full(_))), "{outcome:?}");
-    let seen = ambit_types::Error::from(outcome.unwrap_err());
-    assert_eq!(
-        (seen.status(), seen.message()),
-        (503, "storage is not available; try again")
-    );
-    // Room again, and the same connection goes on.
-    journal.pragma("max_page_count", 1 << 20).await;
-    assert_eq!(
-        store
-            .store
-            .journal()
-            .append(big(1 << 20))
-            .await
-            .unwrap()
-            .last_seq,
-        2
-    );
-    assert_eq!(acme.verify_chain(session).await.unwrap().events, 2);
-    let too_big = store.store.journal().append(big(65 << 20)).await;
-    assert!(
-        matches!(too_big, Err(StoreError::Invalid { .. })),
-        "{too_big:?}"
-    );
-    store.store.close().await;
+    on_both(async |store| {
+        let Opened { acme, session } = Opened::new(store).await;
+        let big = |n: usize| {
+            let event = NewEvent::new("big", Header::default(), vec![1; n]);
+            store
+                .store
+                .journal()
+                .append(Append::new(acme.id(), session).event(event))
+        };
+        store.set_full(true).await;
+        let outcome = big(1 << 20).await;
+        assert!(matches!(outcome, Err(StoreError::Full(_))), "{outcome:?}");
+        let seen = ambit_types::Error::from(outcome.unwrap_err());
+        assert_eq!(
+            (seen.status(), seen.message()),
+            (503, "storage is not available; try again")
+        );
+        // Room again, and the same connection goes on.
+        store.set_full(false).await;
+        assert_eq!(big(1 << 20).await.unwrap().last_seq, 2);
+        assert_eq!(acme.verify_chain(session).await.unwrap().events, 2);
+        let too_big = big(65 << 20).await;
+        assert!(
+            matches!(too_big, Err(StoreError::Invalid { .. })),
+            "{too_big:?}"
+        );
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -191,7 +245,8 @@ async fn a_read_only_database_fails_clearly_and_the_journal_recovers() {
     .await;
 }
 
-/// However many writes wait, of however many tenants, the journal's is one of the next.
+/// However many writes wait, of however many tenants, the journal's is one of the next. This is about SQLite's one writer; on PostgreSQL
+/// the journal has connections of its own, and what can be held up there is below.
 #[tokio::test]
 async fn other_writers_do_not_starve_the_journal() {
     /// More than all that may come first; few enough that a slow disk writes them within one write's patience.
@@ -259,7 +314,7 @@ async fn a_tenant_that_waits_for_itself_takes_no_connections() {
     let waiting = (0..20).map(|_| acme.put_key_value("b/k", b"x"));
     let waiting = futures::future::join_all(waiting);
     let others = async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        sleep(Duration::from_millis(200)).await;
         let append = Append::new(acme.id(), session).event(event("x"));
         store.store.journal().append(append).await.unwrap();
         globex.put_key_value("b/k", b"x").await.unwrap();
