@@ -52,6 +52,9 @@ pub(crate) enum Command {
     /// Load, list and delete collections of documents.
     #[command(subcommand)]
     Collection(Collection),
+    /// List sessions, and erase what was said in them.
+    #[command(subcommand)]
+    Session(Session),
     /// Talk to an agent, as a client of the tenant's API.
     Chat(Chat),
 }
@@ -307,6 +310,37 @@ pub(crate) enum Collection {
         /// Only documents whose id starts so.
         #[arg(long)]
         prefix: Option<String>,
+        #[arg(long)]
+        tenant: String,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Session {
+    /// List a tenant's sessions, newest first.
+    List {
+        /// How many.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+        #[arg(long)]
+        tenant: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Erase what was said, for good: in one session, or in every closed session of a principal. Its events stay and still verify.
+    Erase {
+        /// One session, by its id.
+        #[arg(
+            long,
+            required_unless_present = "principal",
+            conflicts_with = "principal"
+        )]
+        session: Option<String>,
+        /// Every closed session of this principal.
+        #[arg(long)]
+        principal: Option<String>,
         #[arg(long)]
         tenant: String,
         #[command(flatten)]

@@ -10,7 +10,9 @@ use ambit_gateway::GatewayConfig;
 use ambit_inference::OpenAiConfig;
 use ambit_policy::{Problem, Problems, Reader};
 use ambit_session::ModelName;
-use ambit_store::{Database, JournalConfig, PostgresConfig, StoreConfig, is_postgres_url};
+use ambit_store::{
+    Database, JournalConfig, MasterKey, PostgresConfig, StoreConfig, is_postgres_url,
+};
 use ambit_types::{ProviderName, Secret, TenantSlug, canonical_domain};
 use anyhow::Context as _;
 use secrets::{SECRET, Secrets};
@@ -157,10 +159,16 @@ impl Config {
         if let Some(days) = journal.count("retention_days", "whole days, at least 1") {
             journal_config.retention = Duration::from_secs(u64::from(days) * 24 * 3600);
         }
-        journal.finish("retention_days");
+        let given = journal.names().iter().any(|name| name == "master_key");
+        let master_key = secrets.read(&mut journal, "master_key");
+        if matches!(store.database, Database::Postgres(_)) && !given {
+            journal.missing("master_key", "the key that all nodes seal with, 64 hexadecimal digits: `{ env = \"NAME\" }` or `{ file = \"path\" }`");
+        }
+        journal.finish("retention_days, master_key");
         let store = StoreConfig {
             journal: journal_config,
-            ..store
+            master_key: master_key.map_or(store.master_key, MasterKey::Given),
+            database: store.database,
         };
 
         limits(root.table("limits"), &mut gateway);
@@ -285,10 +293,7 @@ fn store(mut table: Reader<'_>, data: &Path, secrets: &mut Secrets<'_>) -> Store
         owner,
         max_connections,
     };
-    StoreConfig {
-        database: Database::Postgres(postgres),
-        journal: JournalConfig::default(),
-    }
+    StoreConfig::postgres(postgres, MasterKey::Given(nothing()))
 }
 
 fn limits(mut table: Reader<'_>, gateway: &mut GatewayConfig) {
@@ -465,7 +470,9 @@ mod tests {
         let message =
             parse("admin.key = { env = \"SET\" }\n[database]\nkind = \"postgres\"").unwrap_err();
         assert!(
-            message.contains("database.app") && message.contains("database.operator"),
+            message.contains("database.app")
+                && message.contains("database.operator")
+                && message.contains("journal.master_key: missing"),
             "{message}"
         );
         let url = parse("admin.key = { env = \"SET\" }\n[database]\nkind = \"postgres\"\napp = { env = \"LONG\" }").unwrap_err();

@@ -53,6 +53,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Tenant(command) => commands::tenant::run(command).await,
         Command::Key(command) => commands::key::run(command).await,
         Command::Collection(command) => commands::collection::run(command).await,
+        Command::Session(command) => commands::session::run(command).await,
         Command::Chat(chat) => commands::chat::run(chat).await,
     }
 }

@@ -10,6 +10,7 @@
 //! | `intent` | effect, and provider, model or tools | JSON: what is about to be done |
 //! | `outcome` | effect, code; what it cost, as far as it is known | JSON: the reply (what was released of it, if it was cut), results or passages |
 //! | `checkpoint` | step, move, time | the agent's state, its bytes |
+//! | `erasure` | by whom; after the end | empty |
 //! | `end` | reason or error code; `unknown`: an effect whose outcome nobody saw; `unwritten`: how many events the journal refused | empty |
 
 use crate::ending::Tasks;
@@ -17,9 +18,10 @@ use ambit_store::{
     Append, Appended, Header, Journal, NewEvent, NewSession, SessionState, StoreError,
 };
 use ambit_types::{CallContext, Error, SessionId};
+use futures::future::BoxFuture;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use std::{pin::Pin, sync::Arc};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
 
 /// The code of an outcome that nobody waited for.
@@ -39,7 +41,8 @@ pub(crate) struct Recorder {
 
 /// An append on its way. Kept here and not by whoever waits for it: who goes away while the journal has no room takes nothing along.
 struct Writing {
-    append: Pin<Box<dyn Future<Output = Result<Appended, StoreError>> + Send + Sync>>,
+    /// Never locked: it makes the whole one that may be looked at from other threads, which nobody does.
+    append: Mutex<BoxFuture<'static, Result<Appended, StoreError>>>,
     events: usize,
 }
 
@@ -159,7 +162,7 @@ impl Recorder {
         }
         let journal = self.journal.clone();
         self.writing = Some(Writing {
-            append: Box::pin(async move { journal.append(append).await }),
+            append: Mutex::new(Box::pin(async move { journal.append(append).await })),
             events,
         });
         self.written().await
@@ -170,7 +173,8 @@ impl Recorder {
         let Some(writing) = &mut self.writing else {
             return Ok(());
         };
-        let written = (&mut writing.append).await;
+        let append = writing.append.get_mut();
+        let written = append.unwrap_or_else(PoisonError::into_inner).await;
         match &written {
             Ok(_) => self.open = None,
             Err(_) => self.unwritten += writing.events,

@@ -34,7 +34,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Ok(server) => {
             measure(
                 "postgres",
-                &StoreConfig::postgres(server.create_database().await?),
+                &StoreConfig::postgres(
+                    server.create_database().await?,
+                    ambit_store::testing::master_key(),
+                ),
             )
             .await?
         }

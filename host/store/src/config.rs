@@ -1,5 +1,6 @@
 //! Where the data lies.
 
+use crate::MasterKey;
 use ambit_types::Secret;
 use std::{path::PathBuf, time::Duration};
 
@@ -8,23 +9,29 @@ use std::{path::PathBuf, time::Duration};
 pub struct StoreConfig {
     pub database: Database,
     pub journal: JournalConfig,
+    /// What the journal's content is sealed with, at the end.
+    pub master_key: MasterKey,
 }
 
 impl StoreConfig {
-    /// The embedded default: one file, created with its tables when absent.
+    /// The embedded default: one file, created with its tables when absent, and `master.key` beside it.
     #[must_use]
     pub fn sqlite(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
         Self {
-            database: Database::Sqlite { path: path.into() },
+            master_key: MasterKey::File(path.with_file_name("master.key")),
+            database: Database::Sqlite { path },
             journal: JournalConfig::default(),
         }
     }
 
+    /// Nodes share a database, and so a master key: each is given it.
     #[must_use]
-    pub fn postgres(config: PostgresConfig) -> Self {
+    pub fn postgres(config: PostgresConfig, master_key: MasterKey) -> Self {
         Self {
             database: Database::Postgres(config),
             journal: JournalConfig::default(),
+            master_key,
         }
     }
 }

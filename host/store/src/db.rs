@@ -150,6 +150,20 @@ impl Db {
         }
     }
 
+    /// Writes SQLite's log into its file and empties it, as far as nobody reads what stands there. PostgreSQL sees to its own.
+    pub(crate) async fn checkpoint(&self) {
+        if let Self::Sqlite { writer, .. } = self
+            && let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
+                .execute(writer)
+                .await
+        {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the log could not be emptied"
+            );
+        }
+    }
+
     pub(crate) async fn close(&self) {
         match self {
             Self::Sqlite {

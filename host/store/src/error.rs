@@ -50,6 +50,12 @@ pub enum StoreError {
     /// A PostgreSQL login has rights that would switch row-level security off.
     #[error("unsafe database role: {0}")]
     Role(String),
+    /// The key that everything sealed hangs on is not there or not the right one.
+    #[error("the master key cannot be used: {0}")]
+    MasterKey(&'static str),
+    /// Sealed content cannot be opened, or nothing can be sealed.
+    #[error("{0}")]
+    Sealed(&'static str),
     #[error("the database refused {statement}")]
     Database {
         statement: &'static str,

@@ -34,6 +34,7 @@ mod direct;
 mod error;
 mod failure;
 mod journal;
+mod keys;
 mod migrations;
 mod operator;
 mod postgres;
@@ -47,16 +48,18 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use ambit_audit::Digest;
 pub use config::{Database, JournalConfig, PostgresConfig, StoreConfig};
 pub use error::StoreError;
 pub use journal::{
     Append, Appended, Event, EventFacts, Header, Journal, NewEvent, NewSession, SCHEMA_VERSION,
     Session, SessionState, Usage, VerifiedChain,
 };
+pub use keys::MasterKey;
 pub use operator::Operator;
 pub use postgres::is_postgres_url;
 pub use records::{
-    Agent, ApiKey, Chunk, Collection, CollectionStats, Component, Deleted, Digest, Document, Epoch,
+    Agent, ApiKey, Chunk, Collection, CollectionStats, Component, Deleted, Document, Epoch,
     EpochKind, Grant, GuardrailRule, HostName, InstallationEpochKind, Issuer, SlotBinding, Tenant,
     TenantEpoch,
 };

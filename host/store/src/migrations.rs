@@ -37,6 +37,7 @@ changes![
     "20261121000700_create_journal",
     "20261121000800_create_key_values",
     "20261121000900_add_key_permissions",
+    "20261121001000_seal_journal",
 ];
 
 impl Change {

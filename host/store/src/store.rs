@@ -4,6 +4,7 @@ use crate::{
     Database, Journal, Operator, PostgresConfig, Result, StoreConfig, StoreError, TenantStore,
     db::{Access, BUSY, Db, Turns, failed, statements},
     direct::Direct,
+    keys::Keyring,
     migrations,
     postgres::Pool,
 };
@@ -31,6 +32,7 @@ const SQLITE_READERS: u32 = 4;
 #[derive(Debug, Clone)]
 pub struct Store {
     pub(crate) db: Db,
+    keys: Arc<Keyring>,
     journal: Journal,
     lanes: Arc<Lanes>,
 }
@@ -43,15 +45,17 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Migration`] when the schema is not this program's, [`StoreError::Role`] for a login that row-level security does not
-    /// bind, [`StoreError::ReadOnly`], [`StoreError::Full`] and [`StoreError::Unavailable`] when the database cannot be used.
+    /// bind, [`StoreError::MasterKey`], [`StoreError::ReadOnly`], [`StoreError::Full`] and [`StoreError::Unavailable`] when the database cannot be used.
     pub async fn open(config: &StoreConfig) -> Result<Self> {
         let db = match &config.database {
             Database::Sqlite { path } => open_sqlite(path).await?,
             Database::Postgres(postgres) => open_postgres(postgres).await?,
         };
-        let journal = Journal::start(db.clone(), &config.journal)?;
+        let keys = Keyring::open(db.clone(), &config.master_key).await?;
+        let journal = Journal::start(db.clone(), keys.clone(), &config.journal)?;
         Ok(Self {
             db,
+            keys,
             journal,
             lanes: Arc::default(),
         })
@@ -62,7 +66,7 @@ impl Store {
     pub fn tenant(&self, tenant: TenantId) -> TenantStore {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         let lane = lanes.entry(tenant).or_default().clone();
-        TenantStore::new(self.db.clone(), lane, tenant)
+        TenantStore::new(self.db.clone(), self.keys.clone(), lane, tenant)
     }
 
     /// What crosses tenants: for the operator's commands and for the host's own snapshots, never for a request.
@@ -101,6 +105,8 @@ async fn open_sqlite(path: &Path) -> Result<Db> {
         .synchronous(SqliteSynchronous::Full)
         .pragma("wal_autocheckpoint", WAL_PAGES)
         .pragma("cache_size", CACHE)
+        // What is deleted is overwritten: a key that is forgotten is to be gone.
+        .pragma("secure_delete", "on")
         // Not at any level: errors name the statement, and a line per query is the dearest part of a small one.
         .disable_statement_logging();
     let writer = SqlitePoolOptions::new()
@@ -127,6 +133,7 @@ async fn open_sqlite(path: &Path) -> Result<Db> {
         ("synchronous", "full"),
         ("wal_autocheckpoint", WAL_PAGES),
         ("cache_size", CACHE),
+        ("secure_delete", "on"),
     ];
     Ok(Db::Sqlite {
         writer,

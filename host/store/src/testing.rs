@@ -5,7 +5,7 @@
 //! in whatever way, then stops the server and removes the folder. Without PostgreSQL the tests of it say so and are skipped; with
 //! `AMBIT_REQUIRE_POSTGRES=1` they fail.
 
-use crate::{PostgresConfig, Result, Store, StoreConfig};
+use crate::{MasterKey, PostgresConfig, Result, Store, StoreConfig};
 use ambit_types::Secret;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use std::{
@@ -52,7 +52,7 @@ impl TestStore {
         let Some(server) = server().await else {
             return Ok(None);
         };
-        let config = StoreConfig::postgres(server.create_database().await?);
+        let config = StoreConfig::postgres(server.create_database().await?, master_key());
         let store = Store::open(&config).await?;
         Ok(Some(Self::of(store, config, "postgres")))
     }
@@ -82,6 +82,12 @@ impl TestStore {
     pub fn folder(&self) -> Option<&Path> {
         self.folder.as_ref().map(TempDir::path)
     }
+}
+
+/// A master key as nodes share it.
+#[must_use]
+pub fn master_key() -> MasterKey {
+    MasterKey::Given(Secret::new("5a".repeat(32)))
 }
 
 /// A running server.

@@ -193,6 +193,7 @@ impl Commands {
         let listed = json(&["agent", "list"]).await;
         assert_eq!(names(&listed, "name"), ["birds"]);
         self.chat(tenant, &[]).await;
+        self.erase(tenant).await;
 
         let delete = ["collection", "delete", "birds", "--prefix", "1"];
         assert_eq!(
@@ -255,6 +256,35 @@ impl Commands {
             assert_eq!(key["scopes"], json!(["chat"]));
         }
         made.len()
+    }
+
+    /// What was said in a session can be read until it is erased.
+    async fn erase(&self, tenant: &str) {
+        let list = ["session", "list", "--tenant", tenant];
+        let listed = self.json(&list).await;
+        let session = &listed[0];
+        assert_eq!(
+            (&session["agent"], &session["erased_ms"]),
+            (&json!("birds"), &json!(null))
+        );
+        let id = session["id"].as_str().unwrap();
+        let erase = ["session", "erase", "--session", id, "--tenant", tenant];
+        assert_eq!(self.text(&erase).await.trim(), "erased: 1");
+        assert_eq!(self.json(&erase).await["erased"], 0);
+        assert!(self.json(&list).await[0]["erased_ms"].is_i64());
+        let principal = session["principal"].as_str().unwrap();
+        let all = [
+            "session",
+            "erase",
+            "--principal",
+            principal,
+            "--tenant",
+            tenant,
+        ];
+        assert_eq!(self.json(&all).await, json!({"erased": 0, "open": 0}));
+        let absent = ["session", "erase", "--session", "ses_0", "--tenant", tenant];
+        let told = self.refused(&absent).await;
+        assert!(told.contains("ses_0"), "{told}");
     }
 
     /// What is installed and granted, told of an installed component and of a file.

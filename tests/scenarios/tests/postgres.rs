@@ -15,9 +15,12 @@ async fn node(database: &PostgresConfig) -> Option<Ambit> {
         ("OPERATOR", &database.operator),
         ("OWNER", database.owner.as_ref().unwrap()),
     ];
+    let master_key = "5a".repeat(32);
     let environment = secrets.map(|(name, url)| (name, url.expose()));
+    let environment = [&environment[..], &[("MASTER", &master_key)]].concat();
     let configuration = "base_domains = [\"localhost\"]\nlisten.ops = \"127.0.0.1:0\"\n[limits]\ndrain_seconds = 1\n\
-         [database]\nkind = \"postgres\"\napp = { env = \"APP\" }\noperator = { env = \"OPERATOR\" }\nowner = { env = \"OWNER\" }\n";
+         [database]\nkind = \"postgres\"\napp = { env = \"APP\" }\noperator = { env = \"OPERATOR\" }\nowner = { env = \"OWNER\" }\n\
+         [journal]\nmaster_key = { env = \"MASTER\" }\n";
     let node = Ambit::serve_new(&binary, configuration, &environment).await;
     Some(node.unwrap())
 }

@@ -7,6 +7,7 @@ pub(crate) mod component;
 pub(crate) mod grant;
 pub(crate) mod key;
 pub(crate) mod load;
+pub(crate) mod session;
 pub(crate) mod tenant;
 
 use crate::args::Format;

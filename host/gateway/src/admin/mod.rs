@@ -95,6 +95,8 @@ routes! {
     get "/tenants/{tenant}/sessions" sessions::list, "newest first: `?before=&limit=`";
     get "/tenants/{tenant}/sessions/{session}" sessions::show, "one session, and whether its journal's chain holds";
     get "/tenants/{tenant}/sessions/{session}/events" sessions::events, "its journal: `?after=&limit=`";
+    delete "/tenants/{tenant}/sessions/{session}/content" sessions::erase, "forgets the key of what was said in a closed session; its events stay and still verify";
+    delete "/tenants/{tenant}/principals/{principal}/content" sessions::erase_principal, "the same for every closed session of a principal";
     get "/components" components::list, "installed components";
     post "/components" components::install, "installs one: `{manifest, wasm}`, the manifest as TOML, the bytes in base64";
     get "/components/{digest}" components::show, "one laid open: imports, exports, permissions, what the grant leaves";

@@ -2,7 +2,7 @@
 
 use super::{Admin, Answer, Asked, At, one};
 use ambit_store::{Event, Session, StoreError, TenantStore};
-use ambit_types::{Error, SessionId, TenantSlug};
+use ambit_types::{Error, ErrorKind, SessionId, TenantSlug};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -63,6 +63,27 @@ pub(super) async fn events(
     one(json!({"data": events.iter().map(view).collect::<Vec<_>>(), "has_more": has_more}))
 }
 
+pub(super) async fn erase(admin: Admin, At((slug, id)): At<(TenantSlug, SessionId)>) -> Answer {
+    let (tenant, _) = admin.tenant(&slug).await?;
+    let erased = ambit_session::erase(&admin.0.platform.store, tenant.id, id).await;
+    one(erased.map_err(|error| match error {
+        StoreError::Conflict { .. } => Error::new(
+            ErrorKind::Conflict,
+            "the session is not over; its content is erased when it is",
+        ),
+        error => error.into(),
+    })?)
+}
+
+pub(super) async fn erase_principal(
+    admin: Admin,
+    At((slug, principal)): At<(TenantSlug, String)>,
+) -> Answer {
+    let (tenant, _) = admin.tenant(&slug).await?;
+    let store = &admin.0.platform.store;
+    one(ambit_session::erase_principal(store, tenant.id, &principal).await?)
+}
+
 async fn find(store: &TenantStore, id: SessionId) -> Result<Session, Error> {
     store
         .session(id)
@@ -78,13 +99,17 @@ fn page(limit: Option<u32>) -> Result<u32, Error> {
     }
 }
 
-/// A body that is JSON is shown as such, any other in base64; the hash is over its exact bytes either way.
+/// A body that is JSON is shown as such, any other in base64; one whose key was erased is said to be.
 fn view(event: &Event) -> Value {
     let mut view = json!({"seq": event.seq, "schema_version": event.schema_version, "kind": event.kind, "time_ms": event.time_ms,
         "header": event.header, "content_hash": event.content_hash, "previous_hash": event.previous_hash});
-    match serde_json::from_slice::<Value>(&event.body) {
+    let Some(content) = &event.body else {
+        view["erased"] = true.into();
+        return view;
+    };
+    match serde_json::from_slice::<Value>(content) {
         Ok(body) => view["body"] = body,
-        Err(_) => view["body_base64"] = STANDARD.encode(&event.body).into(),
+        Err(_) => view["body_base64"] = STANDARD.encode(content).into(),
     }
     view
 }

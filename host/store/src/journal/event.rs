@@ -1,25 +1,25 @@
 //! What is written to the journal, what comes back, and the hash that chains it.
 //!
-//! The content hash of an event is SHA-256 over these bytes, integers big-endian, `bytes(x)` = length as u32, then `x`:
-//!
-//! ```text
-//! "ambit-event-1"  u32 schema version  bytes(tenant id)  bytes(session id)  i64 seq  bytes(kind)  i64 time in ms
-//! bytes(header JSON exactly as stored)  32 bytes previous hash  u64 body length  32 bytes SHA-256 of the body
-//! ```
-//!
-//! `previous hash` is the content hash of the event before (32 zero bytes for the first), so one hash covers the session up to there.
-//! The body enters by its own hash: that is computed by whoever appends, not by the one writer, and a chain can still be followed when
-//! a body is gone.
+//! Version 1 stored bodies as they were, version 2 stores them sealed (see [`crate::MasterKey`]) and headers as canonical JSON (RFC 8785).
+//! The hash is that of [`ambit_audit::Envelope`] in both, over what is stored.
 
-use crate::{Digest, Result, StoreError, db::Row, records::text_enum};
+use crate::{
+    Digest, Result, StoreError,
+    db::Row,
+    keys::{Key, of_body},
+    records::text_enum,
+};
+use ambit_audit::{Envelope, body_hash};
 use ambit_types::{SessionId, TenantId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sha2::{Digest as _, Sha256};
 use std::{borrow::Cow, sync::Arc};
 
-/// Version of the envelope and of the hash over it.
-pub const SCHEMA_VERSION: i64 = 1;
+/// Version of what is written; what older programs wrote is read as they wrote it.
+pub const SCHEMA_VERSION: i64 = 2;
+
+/// From this version on bodies are sealed.
+const SEALED: i64 = 2;
 
 /// Everything that is to become durable together, for one session.
 #[derive(Debug, Clone)]
@@ -137,7 +137,8 @@ pub struct Event {
     pub kind: String,
     pub time_ms: i64,
     pub header: Header,
-    pub body: Vec<u8>,
+    /// None: its key was erased.
+    pub body: Option<Vec<u8>>,
     pub content_hash: Digest,
     pub previous_hash: Digest,
 }
@@ -163,6 +164,9 @@ pub struct Session {
     /// The last event when the state last changed.
     pub head_seq: i64,
     pub head_hash: Digest,
+    /// When its content was erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erased_ms: Option<i64>,
 }
 
 /// A chain that holds.
@@ -191,51 +195,6 @@ impl SessionState {
     pub fn is_closed(self) -> bool {
         matches!(self, Self::Finished | Self::Failed | Self::Interrupted)
     }
-}
-
-/// The envelope as it is hashed; see the module's doc.
-pub(crate) struct Envelope<'a> {
-    pub(crate) schema_version: i64,
-    pub(crate) tenant: &'a str,
-    pub(crate) session: &'a str,
-    pub(crate) seq: i64,
-    pub(crate) kind: &'a str,
-    pub(crate) time_ms: i64,
-    pub(crate) header: &'a str,
-    pub(crate) previous_hash: Digest,
-    pub(crate) body_length: u64,
-    pub(crate) body_hash: Digest,
-}
-
-impl Envelope<'_> {
-    pub(crate) fn hash(&self) -> Digest {
-        let mut hash = Sha256::new();
-        let text = |hash: &mut Sha256, text: &str| {
-            hash.update(u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes());
-            hash.update(text);
-        };
-        hash.update(b"ambit-event-1");
-        hash.update(
-            u32::try_from(self.schema_version)
-                .unwrap_or(u32::MAX)
-                .to_be_bytes(),
-        );
-        text(&mut hash, self.tenant);
-        text(&mut hash, self.session);
-        hash.update(self.seq.to_be_bytes());
-        text(&mut hash, self.kind);
-        hash.update(self.time_ms.to_be_bytes());
-        text(&mut hash, self.header);
-        hash.update(self.previous_hash.0);
-        hash.update(self.body_length.to_be_bytes());
-        hash.update(self.body_hash.0);
-        Digest(hash.finalize().into())
-    }
-}
-
-/// SHA-256 of a body.
-pub(crate) fn body_hash(body: &[u8]) -> Digest {
-    Digest(Sha256::digest(body).into())
 }
 
 /// Refuses what cannot be stored on both databases or would not be read back.
@@ -274,7 +233,7 @@ pub(crate) struct Stored {
     kind: String,
     time_ms: i64,
     header: String,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
     pub(crate) content_hash: Digest,
     pub(crate) previous_hash: Digest,
 }
@@ -309,7 +268,18 @@ impl Stored {
         .hash()
     }
 
-    pub(crate) fn into_event(self) -> Result<Event> {
+    /// With its body opened. Without a key, what is sealed is gone.
+    pub(crate) fn into_event(
+        self,
+        tenant: TenantId,
+        session: SessionId,
+        key: Option<&Key>,
+    ) -> Result<Event> {
+        let body = match key {
+            _ if self.schema_version < SEALED || self.body.is_empty() => Some(self.body),
+            Some(key) => Some(key.open(&of_body(tenant, session, &self.kind), &self.body)?),
+            None => None,
+        };
         let header = serde_json::from_str(&self.header).map_err(|e| StoreError::Corrupt {
             statement: "EVENT_PAGE",
             column: 4,
@@ -321,7 +291,7 @@ impl Stored {
             kind: self.kind,
             time_ms: self.time_ms,
             header,
-            body: self.body,
+            body,
             content_hash: self.content_hash,
             previous_hash: self.previous_hash,
         })
@@ -339,5 +309,6 @@ pub(crate) fn session_from(row: &Row) -> Result<Session> {
         updated_ms: row.int(6)?,
         head_seq: row.int(7)?,
         head_hash: row.digest(8)?,
+        erased_ms: row.optional_int(9)?,
     })
 }

@@ -16,8 +16,11 @@ pub(crate) use event::{Stored, session_from};
 
 use crate::{
     JournalConfig, Result, StoreError,
-    db::{Db, json},
+    db::Db,
+    keys::{Keyring, of_body},
 };
+use ambit_audit::body_hash;
+use serde_json::Value;
 use std::{
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -37,6 +40,7 @@ const STALLED: Duration = if cfg!(test) {
 #[derive(Debug, Clone)]
 pub struct Journal {
     queue: mpsc::Sender<Message>,
+    keys: Arc<Keyring>,
     /// Kibibytes that may still wait.
     room: Arc<Semaphore>,
     most: u32,
@@ -47,7 +51,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    pub(crate) fn start(db: Db, config: &JournalConfig) -> Result<Self> {
+    pub(crate) fn start(db: Db, keys: Arc<Keyring>, config: &JournalConfig) -> Result<Self> {
         let most = u32::try_from(config.queue_bytes / 1024)
             .unwrap_or(u32::MAX)
             .max(1);
@@ -77,6 +81,7 @@ impl Journal {
         }
         Ok(Self {
             queue,
+            keys,
             room: Arc::new(Semaphore::new(most as usize)),
             most,
             busy,
@@ -104,18 +109,33 @@ impl Journal {
             event::check_text("agent", &open.agent)?;
             event::check_text("principal", &open.principal)?;
         }
+        let (tenant, session) = (append.tenant, append.session);
+        let has_content = append.events.iter().any(|event| !event.body.is_empty());
+        let (key, sealed_key) = match &append.open {
+            Some(_) => {
+                let (key, wrapped) = self.keys.begin(tenant, session).await?;
+                (Some(key), Some(wrapped.into()))
+            }
+            None if has_content => (self.keys.session(tenant, session).await?, None),
+            None => (None, None),
+        };
         let mut bytes = 0;
         let mut events = Vec::with_capacity(append.events.len());
         for event in append.events {
             event::check(&event)?;
-            let header = json(&event.header)?;
-            bytes += header.len() + event.body.len();
+            let header = canonical(&event.header)?;
+            let body = match &key {
+                _ if event.body.is_empty() => event.body,
+                Some(key) => key.seal(&of_body(tenant, session, &event.kind), &event.body)?,
+                None => return Err(StoreError::NotFound { what: "session" }),
+            };
+            bytes += header.len() + body.len();
             events.push(WaitingEvent {
                 kind: event.kind.into(),
                 time_ms: event.time_ms,
                 header: header.into(),
-                body_hash: event::body_hash(&event.body),
-                body: event.body.into(),
+                body_hash: body_hash(&body),
+                body: body.into(),
             });
         }
         let share = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
@@ -129,12 +149,14 @@ impl Journal {
             .acquire_many_owned(share)
             .await
             .map_err(|_| closed())?;
+        let opens = append.open.is_some();
         let (done, outcome) = oneshot::channel();
         let waiting = Waiting {
             key: (append.tenant, append.session),
             tenant: append.tenant.to_string().into(),
             session: append.session.to_string().into(),
             open: append.open,
+            sealed_key,
             state: append.state,
             events,
             done,
@@ -144,7 +166,11 @@ impl Journal {
             .send(Message::Append(waiting))
             .await
             .map_err(|_| closed())?;
-        outcome.await.map_err(|_| closed())?
+        let appended = outcome.await.map_err(|_| closed())??;
+        if let Some(key) = key.filter(|_| opens) {
+            self.keys.began(tenant, session, &key);
+        }
+        Ok(appended)
     }
 
     /// Whether what is appended now will be written: the writer lives, and is not held up.
@@ -175,6 +201,42 @@ impl Journal {
         {
             tracing::error!("the journal's writer broke");
         }
+    }
+}
+
+/// A header in the form that is hashed (RFC 8785).
+fn canonical(header: &Header) -> Result<String> {
+    let usage = header.usage.unwrap_or_default();
+    let counts = [usage.input_tokens, usage.output_tokens].map(i128::from);
+    let numbers = counts.into_iter().chain(header.cost_micros.map(i128::from));
+    if !numbers.into_iter().all(is_exact) || !header.facts.values().all(holds_exact) {
+        return Err(StoreError::Invalid {
+            what: "header",
+            why: "must hold no whole number beyond 2^53 - 1",
+        });
+    }
+    serde_json_canonicalizer::to_string(header).map_err(|_| StoreError::Invalid {
+        what: "header",
+        why: "has no canonical JSON form",
+    })
+}
+
+/// A whole number that its canonical form, which is a double's, does not change.
+fn is_exact(number: i128) -> bool {
+    number.unsigned_abs() < 1 << 53
+}
+
+fn holds_exact(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => {
+            let whole = number.as_i64().map(i128::from);
+            whole
+                .or(number.as_u64().map(i128::from))
+                .is_none_or(is_exact)
+        }
+        Value::Array(items) => items.iter().all(holds_exact),
+        Value::Object(entries) => entries.values().all(holds_exact),
+        Value::Null | Value::Bool(_) | Value::String(_) => true,
     }
 }
 

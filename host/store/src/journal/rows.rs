@@ -93,7 +93,7 @@ const EVENTS: &str = "INSERT INTO events \
     (tenant, session, seq, schema_version, kind, time_ms, header, body, content_hash, previous_hash) VALUES ";
 const NOTHING: &str = "";
 
-const SESSIONS: &str = "INSERT INTO sessions (tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash) VALUES ";
+const SESSIONS: &str = "INSERT INTO sessions (tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, sealed_key) VALUES ";
 const CHANGE: &str = " ON CONFLICT (tenant, session) DO UPDATE SET state = excluded.state, updated_ms = excluded.updated_ms, \
     head_seq = excluded.head_seq, head_hash = excluded.head_hash";
 
@@ -107,9 +107,9 @@ pub(super) const EVENT_INSERT: [(usize, Statement); 3] = [
 
 /// An existing session that is opened again fails at its first event, whose place is taken.
 pub(super) const SESSION_PUT: [(usize, Statement); 3] = [
-    multi_row!("SESSION_PUT_16", SESSIONS, 9, 16, CHANGE),
-    multi_row!("SESSION_PUT_4", SESSIONS, 9, 4, CHANGE),
-    multi_row!("SESSION_PUT_1", SESSIONS, 9, 1, CHANGE),
+    multi_row!("SESSION_PUT_16", SESSIONS, 10, 16, CHANGE),
+    multi_row!("SESSION_PUT_4", SESSIONS, 10, 4, CHANGE),
+    multi_row!("SESSION_PUT_1", SESSIONS, 10, 1, CHANGE),
 ];
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //! may repeat. The next append starts from what the database says.
 
 use super::{
-    event::{Appended, Envelope, NewSession, SCHEMA_VERSION, SessionState},
+    event::{Appended, NewSession, SCHEMA_VERSION, SessionState},
     rows::{EVENT_INSERT, SESSION_PUT},
     session_from,
 };
@@ -17,6 +17,7 @@ use crate::{
     db::{Access, Db, Query, Statement, Tx, Value, statements},
     now_ms,
 };
+use ambit_audit::Envelope;
 use ambit_types::{SessionId, TenantId};
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -37,6 +38,8 @@ pub(super) struct Waiting {
     pub(super) tenant: Arc<str>,
     pub(super) session: Arc<str>,
     pub(super) open: Option<NewSession>,
+    /// Of a session that is opened.
+    pub(super) sealed_key: Option<Arc<[u8]>>,
     pub(super) state: Option<SessionState>,
     pub(super) events: Vec<WaitingEvent>,
     pub(super) done: oneshot::Sender<Result<Appended>>,
@@ -328,6 +331,7 @@ fn session_row(waiting: &Waiting, head: &Head) -> InsertRow {
             Value::from(head.updated_ms),
             Value::from(head.seq),
             Value::from(head.hash),
+            Value::Blob(waiting.sealed_key.clone()),
         ],
     }
 }
@@ -381,7 +385,7 @@ fn answer(batch: Vec<Waiting>, outcomes: Vec<Result<Appended>>) {
 }
 
 statements! {
-    SESSION_OF_HEAD = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash FROM sessions \
+    SESSION_OF_HEAD = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms FROM sessions \
         WHERE tenant = $1 AND session = $2";
     LAST_EVENT = "SELECT seq, content_hash FROM events WHERE tenant = $1 AND session = $2 ORDER BY seq DESC LIMIT 1";
 }

@@ -12,9 +12,11 @@ mod sessions;
 use crate::{
     Epoch, EpochKind, Result, Tenant,
     db::{Access, Db, Query, Statement, Turns, Tx, statements},
+    keys::Keyring,
     operator::tenant_from,
 };
 use ambit_types::TenantId;
+use std::sync::Arc;
 
 pub use self::key_values::{KEY_CAP, TENANT_CAP, VALUE_CAP};
 #[cfg(test)]
@@ -27,14 +29,20 @@ pub(crate) use self::{
 #[derive(Debug, Clone)]
 pub struct TenantStore {
     db: Db,
+    keys: Arc<Keyring>,
     /// Of the one write of the tenant that is under way.
     turns: Turns,
     tenant: TenantId,
 }
 
 impl TenantStore {
-    pub(crate) fn new(db: Db, turns: Turns, tenant: TenantId) -> Self {
-        Self { db, turns, tenant }
+    pub(crate) fn new(db: Db, keys: Arc<Keyring>, turns: Turns, tenant: TenantId) -> Self {
+        Self {
+            db,
+            keys,
+            turns,
+            tenant,
+        }
     }
 
     #[must_use]

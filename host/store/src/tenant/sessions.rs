@@ -5,6 +5,7 @@ use crate::{
     Digest, Event, EventFacts, Result, Session, StoreError, VerifiedChain,
     db::{Row, statements},
     journal::{Stored, session_from},
+    now_ms,
 };
 use ambit_types::SessionId;
 
@@ -41,11 +42,55 @@ impl TenantStore {
         after_seq: i64,
         limit: u32,
     ) -> Result<Vec<Event>> {
-        self.stored(session, after_seq, limit)
-            .await?
-            .into_iter()
-            .map(Stored::into_event)
-            .collect()
+        let stored = self.stored(session, after_seq, limit).await?;
+        let row = {
+            let query = self.query(SESSION_SEAL).bind(session.to_string());
+            query.optional(&mut self.read().await?).await?
+        };
+        // From the row each time: what another process erased is gone here too.
+        let wrapped = row.map(|row| row.optional_blob(0)).transpose()?.flatten();
+        let key = match wrapped {
+            Some(wrapped) => Some(self.keys.unwrap(self.id(), session, &wrapped).await?),
+            None => None,
+        };
+        let open = |event: Stored| event.into_event(self.id(), session, key.as_ref());
+        stored.into_iter().map(open).collect()
+    }
+
+    /// Sessions of a principal whose content is not erased, in order, from after `after`.
+    pub async fn unerased(
+        &self,
+        principal: &str,
+        after: Option<SessionId>,
+        limit: u32,
+    ) -> Result<Vec<Session>> {
+        let after = after.map_or_else(String::new, |session| session.to_string());
+        let query = self.query(SESSION_UNERASED).bind(principal).bind(after);
+        let rows = query
+            .bind(i64::from(limit))
+            .all(&mut self.read().await?)
+            .await?;
+        rows.iter().map(session_from).collect()
+    }
+
+    /// Forgets the key of a closed session, and with it what was said in it: whether it still had one. Its chain stays and still verifies.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] without such a session, [`StoreError::Conflict`] for one that is not closed.
+    pub async fn erase(&self, session: SessionId) -> Result<bool> {
+        let known = self.session(session).await?;
+        let known = known.ok_or(StoreError::NotFound { what: "session" })?;
+        if !known.state.is_closed() {
+            return Err(StoreError::Conflict { what: "session" });
+        }
+        let mut tx = self.write().await?;
+        let query = self.query(SESSION_ERASE).bind(session.to_string());
+        let erased = query.bind(now_ms()).execute(&mut tx).await?;
+        tx.commit().await?;
+        self.keys.forget(self.id(), session);
+        // On SQLite the old page stands in the log until it is written over.
+        self.db.checkpoint().await;
+        Ok(erased > 0)
     }
 
     /// As [`TenantStore::events`], without the bodies.
@@ -120,7 +165,12 @@ impl TenantStore {
         Ok(chain)
     }
 
-    async fn stored(&self, session: SessionId, after_seq: i64, limit: u32) -> Result<Vec<Stored>> {
+    pub(crate) async fn stored(
+        &self,
+        session: SessionId,
+        after_seq: i64,
+        limit: u32,
+    ) -> Result<Vec<Stored>> {
         let query = self
             .query(EVENT_PAGE)
             .bind(session.to_string())
@@ -136,11 +186,15 @@ impl TenantStore {
 }
 
 statements! {
-    SESSION_GET = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash FROM sessions \
+    SESSION_GET = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms FROM sessions \
         WHERE tenant = $1 AND session = $2";
-    SESSION_PAGE = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash FROM sessions \
+    SESSION_PAGE = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms FROM sessions \
         WHERE tenant = $1 AND session < $2 ORDER BY session DESC LIMIT $3";
     EVENT_FACTS_PAGE = "SELECT seq, kind, header FROM events WHERE tenant = $1 AND session = $2 AND seq > $3 ORDER BY seq LIMIT $4";
+    SESSION_UNERASED = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms FROM sessions \
+        WHERE tenant = $1 AND principal = $2 AND session > $3 AND sealed_key IS NOT NULL ORDER BY session LIMIT $4";
+    SESSION_SEAL = "SELECT sealed_key FROM sessions WHERE tenant = $1 AND session = $2";
+    SESSION_ERASE = "UPDATE sessions SET sealed_key = NULL, erased_ms = $3 WHERE tenant = $1 AND session = $2 AND sealed_key IS NOT NULL";
     EVENT_PAGE = "SELECT seq, schema_version, kind, time_ms, header, body, content_hash, previous_hash FROM events \
         WHERE tenant = $1 AND session = $2 AND seq > $3 ORDER BY seq LIMIT $4";
 }

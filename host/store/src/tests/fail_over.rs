@@ -63,7 +63,7 @@ async fn connections_that_fall_silent_are_left() {
             owner: None,
             max_connections: 4,
         }),
-        ..StoreConfig::postgres(direct.clone())
+        ..StoreConfig::postgres(direct.clone(), crate::testing::master_key())
     };
     let store = Store::open(&config).await.unwrap();
     let operator = store.operator();

@@ -155,6 +155,9 @@ async fn values_are_values_and_never_sql() {
     .await;
 }
 
+/// The largest whole number that every reader of JSON takes as it is (RFC 8785 §3.2.2.3).
+const EXACT: i64 = (1 << 53) - 1;
+
 #[tokio::test]
 async fn extreme_values_come_back() {
     on_both(async |store| {
@@ -166,17 +169,16 @@ async fn extreme_values_come_back() {
             .append(opening(&acme, session))
             .await
             .unwrap();
-        let facts =
-            json!({ "text": "\u{1f600}".repeat(100_000), "number": 1e300, "min": i64::MIN })
-                .as_object()
-                .unwrap()
-                .clone();
+        let facts = json!({ "text": "\u{1f600}".repeat(100_000), "number": 1e300, "min": -EXACT })
+            .as_object()
+            .unwrap()
+            .clone();
         let huge = NewEvent {
             kind: "é".repeat(32).into(),
             time_ms: i64::MAX,
             header: Header {
                 usage: None,
-                cost_micros: Some(i64::MIN),
+                cost_micros: Some(-EXACT),
                 facts,
             },
             body: vec![0; 8 << 20],
@@ -185,10 +187,25 @@ async fn extreme_values_come_back() {
         store.store.journal().append(append).await.unwrap();
         let read = &acme.events(session, 1, 1).await.unwrap()[0];
         assert_eq!(
-            (&read.header, &read.body, read.time_ms),
-            (&huge.header, &huge.body, i64::MAX)
+            (&read.header, read.body.as_ref(), read.time_ms),
+            (&huge.header, Some(&huge.body), i64::MAX)
         );
         assert_eq!(acme.verify_chain(session).await.unwrap().events, 3);
+        // Beyond it the canonical form would be another number.
+        for wrong in [
+            json!({ "usage": { "input_tokens": 0, "output_tokens": 1_u64 << 53 } }),
+            json!({ "cost_micros": i64::MIN }),
+            json!({ "facts": { "deep": [{ "n": -EXACT - 1 }] } }),
+        ] {
+            let mut far = event("x");
+            far.header = serde_json::from_value(wrong.clone()).unwrap();
+            let append = Append::new(acme.id(), session).event(far);
+            let outcome = store.store.journal().append(append).await;
+            assert!(
+                matches!(outcome, Err(StoreError::Invalid { what: "header", .. })),
+                "{wrong}: {outcome:?}"
+            );
+        }
         let early = NewEvent {
             time_ms: -1,
             ..event("x")

@@ -11,12 +11,13 @@ use ambit_types::SessionId;
 use serde_json::json;
 
 /// Every table with a tenant in it.
-const TABLES: [(&str, &str); 15] = [
+const TABLES: [(&str, &str); 16] = [
     ("tenants", "SELECT tenant FROM tenants"),
     ("host_names", "SELECT tenant FROM host_names"),
     ("api_keys", "SELECT tenant FROM api_keys"),
     ("issuers", "SELECT tenant FROM issuers"),
     ("tenant_grants", "SELECT tenant FROM tenant_grants"),
+    ("tenant_keys", "SELECT tenant FROM tenant_keys"),
     ("tenant_slots", "SELECT tenant FROM tenant_slots"),
     ("guardrail_rules", "SELECT tenant FROM guardrail_rules"),
     ("agents", "SELECT tenant FROM agents"),
@@ -337,7 +338,7 @@ async fn a_login_that_the_wall_does_not_bind_is_refused() {
             owner: None,
             max_connections: 1,
         };
-        match Store::open(&StoreConfig::postgres(config)).await {
+        match Store::open(&StoreConfig::postgres(config, crate::testing::master_key())).await {
             Err(StoreError::Role(why)) => assert!(why.contains(expected), "{why}"),
             other => panic!("{other:?}"),
         }

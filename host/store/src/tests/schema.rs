@@ -15,6 +15,7 @@ use std::{collections::BTreeSet, path::Path};
 fn statements() -> Vec<Statement> {
     let lists = [
         crate::operator::ALL,
+        crate::keys::ALL,
         crate::retention::ALL,
         crate::store::ALL,
         crate::tenant::ALL,
@@ -259,7 +260,11 @@ async fn an_upgraded_postgres_equals_a_fresh_one() {
             owner: None,
             ..config.clone()
         };
-        let outcome = Store::open(&crate::StoreConfig::postgres(unmigrated)).await;
+        let outcome = Store::open(&crate::StoreConfig::postgres(
+            unmigrated,
+            crate::testing::master_key(),
+        ))
+        .await;
         assert!(
             matches!(outcome, Err(StoreError::Migration(..))),
             "{outcome:?}"
@@ -270,7 +275,7 @@ async fn an_upgraded_postgres_equals_a_fresh_one() {
         operator.execute(OLD_TENANT).await.unwrap();
         operator.close().await;
         owner.close().await;
-        let config = crate::StoreConfig::postgres(config);
+        let config = crate::StoreConfig::postgres(config, crate::testing::master_key());
         let store = Store::open(&config).await.unwrap();
         assert_eq!(store.operator().tenants().await.unwrap().len(), 1);
         let upgraded = TestStore::of(store, config, "postgres");
@@ -300,7 +305,11 @@ async fn an_edited_history_and_a_newer_schema_are_refused() {
                     owner: None,
                     ..config.clone()
                 };
-                let outcome = Store::open(&crate::StoreConfig::postgres(config)).await;
+                let outcome = Store::open(&crate::StoreConfig::postgres(
+                    config,
+                    crate::testing::master_key(),
+                ))
+                .await;
                 assert!(
                     matches!(outcome, Err(StoreError::Migration(..))),
                     "{outcome:?}"

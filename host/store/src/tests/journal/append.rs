@@ -102,6 +102,11 @@ async fn what_cannot_be_appended_is_refused_alone() {
         let (_, acme) = tenant(store, "acme").await;
         let (_, globex) = tenant(store, "globex").await;
         let (journal, session) = (store.store.journal(), SessionId::new());
+        // Their keys are there, so that they come to the queue in order.
+        for rows in [&acme, &globex] {
+            let first = opening(rows, SessionId::new());
+            journal.append(first).await.unwrap();
+        }
         let append =
             |rows: &crate::TenantStore, session| Append::new(rows.id(), session).event(event("x"));
         // All of these wait together and share a transaction.

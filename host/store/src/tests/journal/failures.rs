@@ -32,7 +32,7 @@ async fn what_was_acknowledged_survives_a_kill() {
             .await
             .unwrap();
         let copy = tempfile::tempdir().unwrap();
-        for name in ["ambit.db", "ambit.db-wal"] {
+        for name in ["ambit.db", "ambit.db-wal", "master.key"] {
             std::fs::copy(store.folder().unwrap().join(name), copy.path().join(name)).unwrap();
         }
         let revived = Store::open(&StoreConfig::sqlite(copy.path().join("ambit.db")))
@@ -114,6 +114,9 @@ async fn closing_writes_what_was_accepted() {
     on_both(async |store| {
         let (_, acme) = tenant(store, "acme").await;
         let other = Store::open(&store.config).await.unwrap();
+        // Its key is there, so that nothing stands between a caller and the queue.
+        let first = opening(&acme, SessionId::new());
+        other.journal().append(first).await.unwrap();
         let sessions: Vec<_> = (0..50).map(|_| SessionId::new()).collect();
         let waiting: Vec<_> = sessions
             .iter()

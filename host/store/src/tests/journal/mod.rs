@@ -4,6 +4,7 @@ mod append;
 mod chain;
 mod failures;
 mod retention;
+mod sealed;
 
 use super::{opening, tenant};
 use crate::{TenantStore, testing::TestStore};
