@@ -112,14 +112,19 @@ impl Ambit {
         self.narrowed(Layer::Tenant, grant)
     }
 
-    /// What the caller's capability token leaves; called once for each delegation.
+    /// What the caller's capability token leaves: a layer for each delegation that narrowed it.
     #[must_use]
-    pub fn narrowed_by_token(self, grant: Option<Arc<Permissions>>) -> Self {
-        self.narrowed(Layer::Token, grant)
+    pub fn narrowed_by_token(self, layers: impl IntoIterator<Item = Arc<Permissions>>) -> Self {
+        self.narrowed(Layer::Token, layers)
     }
 
-    fn narrowed(mut self, layer: Layer, grant: Option<Arc<Permissions>>) -> Self {
-        self.layers.extend(grant.map(|grant| (layer, grant)));
+    fn narrowed(
+        mut self,
+        layer: Layer,
+        grants: impl IntoIterator<Item = Arc<Permissions>>,
+    ) -> Self {
+        self.layers
+            .extend(grants.into_iter().map(|grant| (layer, grant)));
         self
     }
 
@@ -314,7 +319,7 @@ fn show_url(url: &Url) -> String {
 }
 
 /// Visits each request of the author with its class, its text, whether it is optional and whether some grant overlaps it.
-fn for_each_request(
+pub(crate) fn for_each_request(
     author: &Permissions,
     operator: &Permissions,
     mut visit: impl FnMut(Class, &dyn fmt::Display, bool, bool),

@@ -10,7 +10,10 @@
 //!
 //! [`Limits`] narrow by the same layers: the smallest of what the author, the operator and the tenant write.
 //!
-//! The order of reading: [`Manifest`] (what an author writes), [`Permissions`] and its rules, [`Grant`], [`Ambit`], [`Permit`].
+//! A caller's layers come with a capability [`token`]: signed, bound to a tenant, and narrowed by one layer more at each delegation.
+//!
+//! The order of reading: [`Manifest`] (what an author writes), [`Permissions`] and its rules, [`Grant`], [`Ambit`], [`Permit`],
+//! [`token`].
 //!
 //! ```
 //! use ambit_policy::{Ambit, Link, Class, Manifest};
@@ -52,6 +55,7 @@ mod problem;
 mod quantity;
 mod rule;
 mod secret_rule;
+pub mod token;
 
 pub use ambit::{Ambit, Denied, Layer, Link, Missing, Refusal};
 pub use grant::Grant;

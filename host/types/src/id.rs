@@ -26,6 +26,16 @@ macro_rules! ids {
             pub fn new() -> Self {
                 Self(Uuid::now_v7())
             }
+
+            #[must_use]
+            pub fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(Uuid::from_bytes(bytes))
+            }
+
+            #[must_use]
+            pub fn to_bytes(self) -> [u8; 16] {
+                self.0.into_bytes()
+            }
         }
 
         impl fmt::Display for $name {
@@ -78,6 +88,8 @@ ids! {
     KeyId = "key";
     /// A stored document, where its own id is too long to repeat.
     DocumentId = "doc";
+    /// A capability token: its `jti`.
+    TokenId = "tok";
 }
 
 #[cfg(test)]

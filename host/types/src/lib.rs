@@ -13,7 +13,7 @@ mod trace;
 
 pub use context::{CallContext, Principal, Scope};
 pub use error::{Error, ErrorKind};
-pub use id::{DocumentId, IdError, KeyId, RequestId, SessionId, TenantId};
+pub use id::{DocumentId, IdError, KeyId, RequestId, SessionId, TenantId, TokenId};
 pub use labels::Labels;
 pub use name::{
     AgentName, CollectionName, ComponentName, NameError, ProviderName, TenantSlug, ToolName,
