@@ -13,7 +13,7 @@
 //!
 //! A checkpoint's size is here the anchor's number: what grows by one each time is the chain of anchors.
 
-use crate::{Digest, NoteError, Verifier};
+use crate::{Digest, Fault, Verifier, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,61 +27,38 @@ pub struct Anchor {
     pub previous: Digest,
 }
 
-/// Why a note is no anchor, or not the next one.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum AnchorError {
-    #[error("anchor {number}: {source}")]
-    Note { number: u64, source: NoteError },
-    #[error("anchor {0} is signed, but it is no anchor of this installation")]
-    Malformed(u64),
-    #[error("anchor {expected} is missing: number {found} is in its place")]
-    Number { expected: u64, found: u64 },
-    #[error("anchor {0} does not follow the one before: one of them was replaced")]
-    Fork(u64),
-    #[error("anchor {0} is older than the one before")]
-    Time(u64),
-}
-
 impl Anchor {
-    /// The anchor that a note holds. `number` is the one it should be, for the error.
+    /// The anchor that a note holds.
     ///
     /// # Errors
-    /// When the signature does not fit or the text is no anchor of the key's name.
-    pub fn open(note: &str, key: &Verifier, number: u64) -> Result<Self, AnchorError> {
-        let text = key
-            .open(note)
-            .map_err(|source| AnchorError::Note { number, source })?;
-        Self::parse(text, key.name()).ok_or(AnchorError::Malformed(number))
+    /// When the signature does not fit, or the text is no anchor of the key's name.
+    pub fn open(note: &str, key: &Verifier) -> Result<Self, Fault> {
+        let text = key.open(note)?;
+        let anchor = Self::parse(text);
+        // A number, a digest has one form; whatever else is there is not ours.
+        let anchor = anchor.filter(|anchor| anchor.text(&key.name) == text);
+        anchor.ok_or_else(|| Fault("a signed text is no anchor of this installation".to_owned()))
     }
 
     /// The text that is signed under `name`.
     #[must_use]
     pub fn text(&self, name: &str) -> String {
-        let base64 = |digest: Digest| STANDARD.encode(digest.0);
-        format!(
-            "{name}/audit\n{}\n{}\ntime {}\ntenants {}\nprevious {}\n",
-            self.number,
-            base64(self.root),
-            self.time_ms,
-            self.tenants,
-            base64(self.previous),
-        )
+        let (number, time, tenants) = (self.number, self.time_ms, self.tenants);
+        let [root, previous] = [self.root, self.previous].map(|digest| STANDARD.encode(digest.0));
+        format!("{name}/audit\n{number}\n{root}\ntime {time}\ntenants {tenants}\nprevious {previous}\n")
     }
 
-    fn parse(text: &str, name: &str) -> Option<Self> {
-        let mut lines = text.strip_suffix('\n')?.split('\n');
-        let mut line = || lines.next();
-        if line()? != format!("{name}/audit") {
-            return None;
-        }
-        let anchor = Self {
-            number: decimal(line()?)?,
-            root: digest(line()?)?,
-            time_ms: i64::try_from(decimal(line()?.strip_prefix("time ")?)?).ok()?,
-            tenants: decimal(line()?.strip_prefix("tenants ")?)?,
-            previous: digest(line()?.strip_prefix("previous ")?)?,
-        };
-        lines.next().is_none().then_some(anchor)
+    fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.lines().skip(1);
+        let mut value = |name| lines.next()?.strip_prefix(name);
+        let digest = |text| STANDARD.decode(text).ok()?.try_into().ok().map(Digest);
+        Some(Self {
+            number: value("")?.parse().ok()?,
+            root: digest(value("")?)?,
+            time_ms: value("time ")?.parse().ok()?,
+            tenants: value("tenants ")?.parse().ok()?,
+            previous: digest(value("previous ")?)?,
+        })
     }
 
     /// What the next anchor calls this note.
@@ -91,45 +68,21 @@ impl Anchor {
     }
 }
 
-/// A number has one form.
-fn decimal(text: &str) -> Option<u64> {
-    let number: u64 = text.parse().ok()?;
-    (number.to_string() == text).then_some(number)
-}
-
-fn digest(text: &str) -> Option<Digest> {
-    STANDARD.decode(text).ok()?.try_into().ok().map(Digest)
-}
-
-/// Follows a chain of notes from the first one given: each signed, each the next of the one before. The last, with its note.
+/// Follows a chain of notes from the first one: each signed, each the next of the one before. The last.
 ///
 /// # Errors
 /// The first that does not fit.
-pub fn follow<'a>(
-    notes: impl IntoIterator<Item = &'a str>,
-    key: &Verifier,
-) -> Result<Option<(Anchor, &'a str)>, AnchorError> {
-    let mut last: Option<(Anchor, &str)> = None;
-    for note in notes {
-        let expected = last.as_ref().map_or(1, |(before, _)| before.number + 1);
-        let anchor = Anchor::open(note, key, expected)?;
-        if anchor.number != expected {
-            return Err(AnchorError::Number {
-                expected,
-                found: anchor.number,
-            });
-        }
-        let previous = last.as_ref().map(|(_, note)| Anchor::name(note));
-        if anchor.previous != previous.unwrap_or_default() {
-            return Err(AnchorError::Fork(anchor.number));
-        }
-        if last
-            .as_ref()
-            .is_some_and(|(before, _)| before.time_ms > anchor.time_ms)
-        {
-            return Err(AnchorError::Time(anchor.number));
-        }
-        last = Some((anchor, note));
+pub fn follow<'a>(notes: impl IntoIterator<Item = &'a str>, key: &Verifier) -> Result<Option<Anchor>, Fault> {
+    let (mut last, mut previous): (Option<Anchor>, _) = (None, Digest::default());
+    for (number, note) in (1..).zip(notes) {
+        let anchor = Anchor::open(note, key).map_err(|fault| Fault(format!("anchor {number}: {fault}")))?;
+        let later = last.as_ref().is_none_or(|last| last.time_ms <= anchor.time_ms);
+        ensure(anchor.number == number, || format!("anchor {number} is missing: another is in its place"))?;
+        ensure(anchor.previous == previous, || {
+            format!("anchor {number} does not follow the one before: one was replaced")
+        })?;
+        ensure(later, || format!("anchor {number} is older than the one before"))?;
+        (last, previous) = (Some(anchor), Anchor::name(note));
     }
     Ok(last)
 }

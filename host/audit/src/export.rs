@@ -1,19 +1,15 @@
 //! The export of a tenant's journal, and its verifier: offline, with public keys only.
 //!
 //! An export is JSON lines. The first is the [`Exported`] head: the anchor and how the tenant's partitions lead up to it. Then, for each
-//! session, a [`Line::Session`] with its path into its partition and its events as [`Line::Event`]s. Bodies are as stored, sealed: they
-//! verify without any key, and after the key is gone.
+//! partition, all its leaves, and the sessions that were asked for, each with its events up to its leaf. Bodies are as stored, sealed: they verify
+//! without any key, and after the key is gone.
 
 use crate::{
-    Anchor, AnchorError, Digest, Envelope, Partition, Path, SessionLeaf, Verifier, body_hash, root,
-    tenant_leaf,
+    Anchor, Digest, Envelope, Fault, Frontier, Partition, Path, SessionLeaf, Verifier, body_hash, ensure, tenant_leaf,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io::{self, BufRead},
-};
+use std::{collections::BTreeMap, io::BufRead};
 
 /// Version of the format.
 pub const FORMAT: &str = "ambit-export-1";
@@ -39,129 +35,84 @@ pub struct Exported {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Line {
-    /// A session, whose events follow.
-    Session {
-        #[serde(flatten)]
-        leaf: SessionLeaf,
-        /// The day of its partition.
+    /// Leaves of a partition, in their order, some at a time.
+    Leaves {
         day: String,
-        /// From its leaf to the partition's root.
-        path: Path,
+        leaves: Vec<SessionLeaf>,
     },
-    Event {
-        seq: i64,
-        schema_version: i64,
-        kind: String,
-        time_ms: i64,
-        header: String,
-        /// As stored, base64.
-        body: String,
-        content_hash: Digest,
-    },
+    /// A session of this partition, by the last of its leaves. Its events follow.
+    Session(SessionLeaf),
+    Event(Event),
+}
+
+/// An event as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Event {
+    pub seq: i64,
+    pub schema_version: i64,
+    pub kind: String,
+    pub time_ms: i64,
+    pub header: String,
+    /// In base64.
+    pub body: String,
+    pub content_hash: Digest,
 }
 
 /// What an export proves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Report {
     pub tenant: String,
     pub anchor: u64,
     pub anchor_time_ms: i64,
     pub sessions: u64,
-    /// Events up to where the anchor reaches.
     pub events: u64,
-    /// Events after the anchor: they follow their session's chain, and no anchor vouches for them yet.
-    pub unanchored: u64,
     /// Partitions whose events were removed at the end of their retention.
     pub removed: u64,
+    /// A selection proves what is in it. Only a complete export proves that nothing is missing.
     pub complete: bool,
 }
 
-/// An export that cannot be read, or does not hold.
-#[derive(Debug, thiserror::Error)]
-pub enum ExportError {
-    #[error("the export cannot be read")]
-    Io(#[from] io::Error),
-    #[error("line {line} is not of an export")]
-    Malformed {
-        line: u64,
-        #[source]
-        why: serde_json::Error,
-    },
-    #[error("line {line}: {fault}")]
-    Fault { line: u64, fault: Fault },
-}
-
-/// What does not hold.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum Fault {
-    #[error("the format is `{0}`; this verifier reads `ambit-export-1`")]
-    Format(String),
-    #[error(transparent)]
-    Anchor(#[from] AnchorError),
-    #[error("the partitions do not lead to the anchor's root")]
-    Root,
-    #[error("the partitions are not in order of days")]
-    Order,
-    #[error("there is no partition of the day {0}")]
-    Day(String),
-    #[error("session {0} is not in its partition as it is here")]
-    Session(String),
-    #[error("session {0} is here twice, or another in its place")]
-    Twice(String),
-    #[error("an event stands before any session")]
-    Orphan,
-    #[error("event {seq} of session {session} is missing or out of order")]
-    Missing { session: String, seq: i64 },
-    #[error("event {seq} of session {session} is not what was recorded")]
-    Changed { session: String, seq: i64 },
-    #[error("event {seq} of session {session} is not the one the anchor vouches for")]
-    Replaced { session: String, seq: i64 },
-    #[error("session {session} ends at event {found}; the anchor vouches for {anchored}")]
-    Truncated {
-        session: String,
-        found: i64,
-        anchored: i64,
-    },
-    #[error("{found} of {expected} sessions of {day} are here")]
-    Sessions {
-        day: String,
-        found: u64,
-        expected: u64,
-    },
-}
-
-/// Verifies an export with the key that anchors are signed with. That the anchor is the installation's, and the newest, is for whoever
-/// has the anchors themselves to say ([`crate::follow`]).
+/// Verifies an export with the key that anchors are signed with, and that it goes on from an `earlier` one, of which the first line is
+/// enough. That the anchor is the installation's, and the newest, is for whoever has the anchors themselves to say ([`crate::follow`]).
 ///
 /// # Errors
 /// The first line that cannot be read or does not hold.
-pub fn verify_export(export: impl BufRead, key: &Verifier) -> Result<Report, ExportError> {
-    let mut lines = export.lines();
-    let mut number = 1;
-    let head = lines.next().transpose()?.unwrap_or_default();
-    let head: Exported = parse(&head, number)?;
-    let mut checker = at(number, Checker::new(head, key))?;
-    for line in lines {
-        number += 1;
-        let line = parse(&line?, number)?;
-        at(number, checker.take(line))?;
+pub fn verify_export(export: impl BufRead, key: &Verifier, earlier: Option<&str>) -> Result<Report, Fault> {
+    let earlier = earlier.map(|line| Checker::new(read(line)?, key, BTreeMap::new()));
+    let mut earlier = earlier.transpose()?.map(|earlier| earlier.partitions).unwrap_or_default();
+    let mut checker = None;
+    for (number, line) in (1..).zip(export.lines()) {
+        let at = |what: &dyn std::fmt::Display| Fault(format!("line {number}: {what}"));
+        let line = line.map_err(|error| at(&error))?;
+        let checked = match &mut checker {
+            None => read(&line).and_then(|head| {
+                checker = Some(Checker::new(head, key, std::mem::take(&mut earlier))?);
+                Ok(())
+            }),
+            Some(checker) => read(&line).and_then(|line| checker.take(line)),
+        };
+        checked.map_err(|fault| at(&fault))?;
     }
-    at(number, checker.end())
+    checker.ok_or_else(|| Fault("the export is empty".to_owned()))?.end()
 }
 
-fn parse<T: for<'a> Deserialize<'a>>(line: &str, number: u64) -> Result<T, ExportError> {
-    serde_json::from_str(line).map_err(|why| ExportError::Malformed { line: number, why })
-}
-
-fn at<T>(line: u64, checked: Result<T, Fault>) -> Result<T, ExportError> {
-    checked.map_err(|fault| ExportError::Fault { line, fault })
+/// A line has one form, so that nothing in it can be changed without a trace.
+fn read<T: Serialize + for<'a> Deserialize<'a>>(line: &str) -> Result<T, Fault> {
+    let no_line = |why: &str| Fault(format!("it is not of an export: {why}"));
+    let value: T = serde_json::from_str(line).map_err(|error| no_line(&error.to_string()))?;
+    let same = serde_json::to_string(&value).is_ok_and(|written| written == line);
+    same.then_some(value).ok_or_else(|| no_line("it is written otherwise"))
 }
 
 struct Checker {
-    head: Exported,
+    earlier: BTreeMap<String, Partition>,
+    /// Those whose content did not follow yet.
     partitions: BTreeMap<String, Partition>,
-    /// Leaves seen, by day and place.
-    seen: BTreeSet<(String, u64)>,
+    /// The partition that is read, its leaves, and the last one of each session that did not follow yet.
+    day: String,
+    tree: Frontier,
+    last: BTreeMap<String, SessionLeaf>,
     session: Option<Chain>,
     report: Report,
 }
@@ -174,138 +125,134 @@ struct Chain {
 }
 
 impl Checker {
-    fn new(head: Exported, key: &Verifier) -> Result<Self, Fault> {
-        if head.format != FORMAT {
-            return Err(Fault::Format(head.format.chars().take(40).collect()));
+    fn new(head: Exported, key: &Verifier, earlier: BTreeMap<String, Partition>) -> Result<Self, Fault> {
+        ensure(head.format == FORMAT, || format!("the format is not `{FORMAT}`"))?;
+        let anchor = Anchor::open(&head.anchor, key)?;
+        let days: Frontier = head.partitions.iter().map(Partition::hash).collect();
+        let leaf = tenant_leaf(&head.tenant, days.root());
+        let leads = head.path.size == anchor.tenants && head.path.root(leaf) == Some(anchor.root);
+        ensure(leads, || "the partitions do not lead to the anchor's root".to_owned())?;
+        for (day, before) in &earlier {
+            let same =
+                |now: &Partition| now.leaves > before.leaves || (now.leaves, now.root) == (before.leaves, before.root);
+            let goes_on = |now: &Partition| now.day == *day && same(now);
+            ensure(head.partitions.iter().any(goes_on), || format!("{day} does not go on from the earlier export"))?;
         }
-        let anchor = Anchor::open(&head.anchor, key, 0)?;
-        if !head.partitions.is_sorted_by(|a, b| a.day < b.day) {
-            return Err(Fault::Order);
-        }
-        let leaves: Vec<_> = head.partitions.iter().map(Partition::hash).collect();
-        let tenant = tenant_leaf(&head.tenant, root(&leaves));
-        if head.path.size != anchor.tenants || head.path.root(tenant) != Some(anchor.root) {
-            return Err(Fault::Root);
-        }
-        let partitions = head.partitions.iter();
-        let removed = partitions.clone().filter(|one| one.removed).count();
+        let (removed, kept): (Vec<_>, Vec<_>) = head.partitions.into_iter().partition(|partition| partition.removed);
         Ok(Self {
-            partitions: partitions
-                .map(|one| (one.day.clone(), one.clone()))
-                .collect(),
-            seen: BTreeSet::new(),
+            earlier,
+            partitions: kept.into_iter().map(|one| (one.day.clone(), one)).collect(),
+            day: String::new(),
+            tree: Frontier::default(),
+            last: BTreeMap::new(),
             session: None,
             report: Report {
-                tenant: head.tenant.clone(),
+                tenant: head.tenant,
                 anchor: anchor.number,
                 anchor_time_ms: anchor.time_ms,
-                sessions: 0,
-                events: 0,
-                unanchored: 0,
-                removed: removed as u64,
+                removed: removed.len() as u64,
                 complete: head.complete,
+                ..Report::default()
             },
-            head,
         })
     }
 
     fn take(&mut self, line: Line) -> Result<(), Fault> {
         match line {
-            Line::Session { leaf, day, path } => self.session(leaf, day, &path),
-            Line::Event {
-                seq,
-                schema_version,
-                kind,
-                time_ms,
-                header,
-                body,
-                content_hash,
-            } => {
-                let chain = self.session.as_mut().ok_or(Fault::Orphan)?;
-                let session = || chain.leaf.session.clone();
-                if seq != chain.seq + 1 {
-                    let (session, seq) = (session(), chain.seq + 1);
-                    return Err(Fault::Missing { session, seq });
-                }
-                let changed = || Fault::Changed {
-                    session: session(),
-                    seq,
-                };
-                let body = STANDARD.decode(body).map_err(|_| changed())?;
-                let envelope = Envelope {
-                    schema_version,
-                    tenant: &self.head.tenant,
-                    session: &chain.leaf.session,
-                    seq,
-                    kind: &kind,
-                    time_ms,
-                    header: &header,
-                    previous_hash: chain.hash,
-                    body_length: body.len() as u64,
-                    body_hash: body_hash(&body),
-                };
-                if envelope.hash() != content_hash {
-                    return Err(changed());
-                }
-                if seq == chain.leaf.seq && content_hash != chain.leaf.hash {
-                    let session = session();
-                    return Err(Fault::Replaced { session, seq });
-                }
-                if seq <= chain.leaf.seq {
-                    self.report.events += 1;
-                } else {
-                    self.report.unanchored += 1;
-                }
-                (chain.seq, chain.hash) = (seq, content_hash);
-                Ok(())
+            Line::Leaves { day, leaves } => self.leaves(day, leaves),
+            Line::Session(leaf) => self.session(leaf),
+            Line::Event(event) => {
+                self.report.events += 1;
+                let chain =
+                    self.session.as_mut().ok_or_else(|| Fault("an event stands before any session".to_owned()))?;
+                chain.take(&self.report.tenant, &event)
             }
         }
     }
 
-    fn session(&mut self, leaf: SessionLeaf, day: String, path: &Path) -> Result<(), Fault> {
-        self.end_session()?;
-        let Some(partition) = self.partitions.get(&day) else {
-            return Err(Fault::Day(day));
-        };
-        if path.size != partition.sessions || path.root(leaf.hash()) != Some(partition.root) {
-            return Err(Fault::Session(leaf.session));
+    fn leaves(&mut self, day: String, leaves: Vec<SessionLeaf>) -> Result<(), Fault> {
+        if day != self.day {
+            self.end_partition()?;
+            (self.day, self.tree) = (day, Frontier::default());
         }
-        if !self.seen.insert((day, path.index)) {
-            return Err(Fault::Twice(leaf.session));
+        for leaf in leaves {
+            self.tree.push(leaf.hash());
+            let before = self.earlier.get(&self.day).filter(|before| before.leaves == self.tree.size);
+            let same = before.is_none_or(|before| before.root == self.tree.root());
+            ensure(same, || format!("{} is not what it was in the earlier export", self.day))?;
+            self.last.insert(leaf.session.clone(), leaf);
         }
-        self.report.sessions += 1;
-        self.session = Some(Chain {
-            leaf,
-            seq: 0,
-            hash: Digest::default(),
-        });
         Ok(())
     }
 
+    fn session(&mut self, leaf: SessionLeaf) -> Result<(), Fault> {
+        self.end_session()?;
+        self.check_leaves()?;
+        let known = self.last.remove(&leaf.session).is_some_and(|last| last == leaf);
+        ensure(known, || format!("session {} is not in its partition as it is here", leaf.session))?;
+        self.report.sessions += 1;
+        self.session = Some(Chain { leaf, seq: 0, hash: Digest::default() });
+        Ok(())
+    }
+
+    fn check_leaves(&self) -> Result<(), Fault> {
+        let (leaves, root) = (self.tree.size, self.tree.root());
+        let partition = self.partitions.get(&self.day);
+        let same = partition.is_some_and(|one| one.leaves == leaves && one.root == root);
+        ensure(same, || format!("the leaves of {} are not those of its partition", self.day))
+    }
+
     fn end_session(&mut self) -> Result<(), Fault> {
-        match self.session.take() {
-            Some(chain) if chain.seq < chain.leaf.seq => Err(Fault::Truncated {
-                session: chain.leaf.session,
-                found: chain.seq,
-                anchored: chain.leaf.seq,
-            }),
-            _ => Ok(()),
+        self.session.take().map_or(Ok(()), |chain| chain.ensure(chain.seq >= chain.leaf.seq, chain.seq + 1, "missing"))
+    }
+
+    fn end_partition(&mut self) -> Result<(), Fault> {
+        self.end_session()?;
+        if !self.day.is_empty() {
+            self.check_leaves()?;
+            self.partitions.remove(&self.day);
         }
+        let session = std::mem::take(&mut self.last).into_keys().next();
+        self.none_missing(session)
     }
 
     fn end(mut self) -> Result<Report, Fault> {
-        self.end_session()?;
-        for partition in self.head.partitions.iter().filter(|one| !one.removed) {
-            let of_day = |(day, _): &&(String, u64)| *day == partition.day;
-            let found = self.seen.iter().filter(of_day).count() as u64;
-            if self.head.complete && found != partition.sessions {
-                return Err(Fault::Sessions {
-                    day: partition.day.clone(),
-                    found,
-                    expected: partition.sessions,
-                });
-            }
-        }
+        self.end_partition()?;
+        self.none_missing(self.partitions.keys().next().cloned())?;
         Ok(self.report)
+    }
+
+    fn none_missing(&self, which: Option<String>) -> Result<(), Fault> {
+        let which = which.filter(|_| self.report.complete);
+        which.map_or(Ok(()), |which| Err(Fault(format!("{which} is missing"))))
+    }
+}
+
+impl Chain {
+    fn ensure(&self, holds: bool, seq: i64, otherwise: &str) -> Result<(), Fault> {
+        ensure(holds, || format!("event {seq} of session {} is {otherwise}", self.leaf.session))
+    }
+
+    fn take(&mut self, tenant: &str, event: &Event) -> Result<(), Fault> {
+        self.ensure(event.seq == self.seq + 1, self.seq + 1, "missing or out of order")?;
+        let body = STANDARD.decode(&event.body).unwrap_or_default();
+        let envelope = Envelope {
+            schema_version: event.schema_version,
+            tenant,
+            session: &self.leaf.session,
+            seq: event.seq,
+            kind: &event.kind,
+            time_ms: event.time_ms,
+            header: &event.header,
+            previous_hash: self.hash,
+            body_length: body.len() as u64,
+            body_hash: body_hash(&body),
+        };
+        let same = STANDARD.encode(&body) == event.body && envelope.hash() == event.content_hash;
+        self.ensure(same, event.seq, "not what was recorded")?;
+        let vouched = event.seq < self.leaf.seq || (event.seq, event.content_hash) == (self.leaf.seq, self.leaf.hash);
+        self.ensure(vouched, event.seq, "not the one the anchor vouches for")?;
+        (self.seq, self.hash) = (event.seq, event.content_hash);
+        Ok(())
     }
 }

@@ -4,27 +4,33 @@
 //! From the bottom up, each level hashing the one below:
 //!
 //! 1. An **event**'s hash covers the hash of the event before ([`Envelope`]): one hash covers a session up to there.
-//! 2. A **session**'s leaf is where it stood at the anchor: number and hash of its last event. The sessions of a tenant that began on one
-//!    day (UTC) make a **partition**: a tree over their leaves, ordered by id.
+//! 2. Each time an anchor is made, a session that went on since the last one gets a **leaf**: number and hash of its last event. The
+//!    leaves of a tenant's sessions that began on one day (UTC) make a **partition**: a tree that leaves are only ever added to.
 //! 3. A **tenant**'s tree has its partitions as leaves, ordered by day. A partition that was removed at the end of its retention keeps its
-//!    leaf, so that the others still verify.
+//!    leaf, marked, so that the others still verify and the anchors say when it went.
 //! 4. The **installation**'s tree has the tenants as leaves, ordered by id. An **anchor** is its root, signed, with the hash of the
 //!    anchor before ([`Anchor`]), kept where the operator of the database cannot change it.
 //!
 //! Trees are those of RFC 9162 §2.1 (Certificate Transparency): leaf and node hashes are apart, and a path of log n hashes proves a leaf.
 
 mod anchor;
-mod digest;
-mod envelope;
 mod export;
-mod leaf;
+mod hash;
 mod note;
 mod tree;
 
-pub use anchor::{Anchor, AnchorError, follow};
-pub use digest::{Digest, DigestError};
-pub use envelope::{Envelope, body_hash};
-pub use export::{ExportError, Exported, FORMAT, Fault, Line, Report, verify_export};
-pub use leaf::{Partition, SessionLeaf, tenant_leaf};
-pub use note::{NoteError, Verifier};
-pub use tree::{Path, node_hash, root};
+pub use anchor::{Anchor, follow};
+pub use export::{Event, Exported, FORMAT, Line, Report, verify_export};
+pub use hash::{Digest, Envelope, Partition, SessionLeaf, body_hash, tenant_leaf};
+pub use note::Verifier;
+pub use tree::{Frontier, Path, node_hash};
+
+/// What does not hold, in words for a person.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Fault(pub(crate) String);
+
+/// Makes a fault of what did not hold.
+pub(crate) fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Fault> {
+    if holds { Ok(()) } else { Err(Fault(otherwise())) }
+}

@@ -4,9 +4,7 @@ use crate::Digest;
 use serde::{Deserialize, Serialize};
 
 pub(crate) fn leaf_hash(data: &[&[u8]]) -> Digest {
-    let parts: Vec<&[u8]> = std::iter::once(&[0_u8][..])
-        .chain(data.iter().copied())
-        .collect();
+    let parts: Vec<&[u8]> = std::iter::once(&[0_u8][..]).chain(data.iter().copied()).collect();
     Digest::of(&parts)
 }
 
@@ -15,16 +13,37 @@ pub fn node_hash(left: Digest, right: Digest) -> Digest {
     Digest::of(&[&[1], &left.0, &right.0])
 }
 
-/// The root of the tree over these leaves. Of none: the hash of nothing.
-#[must_use]
-pub fn root(leaves: &[Digest]) -> Digest {
-    match leaves {
-        [] => Digest::of(&[]),
-        [leaf] => *leaf,
-        _ => {
-            let (left, right) = leaves.split_at(leaves.len().next_power_of_two() / 2);
-            node_hash(root(left), root(right))
+/// What of a tree has to be kept to add leaves to it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Frontier {
+    pub size: u64,
+    /// Of its full parts, from the largest on: one for each bit that is set in `size`.
+    pub roots: Vec<Digest>,
+}
+
+impl Frontier {
+    pub fn push(&mut self, leaf: Digest) {
+        let mut hash = leaf;
+        for _ in 0..self.size.trailing_ones() {
+            hash = self.roots.pop().map_or(hash, |left| node_hash(left, hash));
         }
+        self.roots.push(hash);
+        self.size += 1;
+    }
+
+    /// Of no leaves: the hash of nothing.
+    #[must_use]
+    pub fn root(&self) -> Digest {
+        let parts = self.roots.iter().rev().copied();
+        parts.reduce(|right, left| node_hash(left, right)).unwrap_or_else(|| Digest::of(&[]))
+    }
+}
+
+impl FromIterator<Digest> for Frontier {
+    fn from_iter<T: IntoIterator<Item = Digest>>(leaves: T) -> Self {
+        let mut tree = Self::default();
+        leaves.into_iter().for_each(|leaf| tree.push(leaf));
+        tree
     }
 }
 
@@ -65,13 +84,26 @@ impl Path {
 mod tests {
     use super::*;
 
+    fn root(leaves: &[Digest]) -> Digest {
+        leaves.iter().copied().collect::<Frontier>().root()
+    }
+
+    #[test]
+    fn a_tree_goes_on_from_what_was_kept() {
+        let leaves: Vec<_> = (0..200_u8).map(|n| leaf_hash(&[&[n]])).collect();
+        for split in 0..leaves.len() {
+            let first: Frontier = leaves[..split].iter().copied().collect();
+            assert_eq!(first.roots.len(), split.count_ones() as usize);
+            let mut kept = first.clone();
+            leaves[split..].iter().for_each(|leaf| kept.push(*leaf));
+            assert_eq!(kept.root(), root(&leaves));
+        }
+        assert_eq!(root(&[]), Digest::of(&[]));
+    }
+
     #[test]
     fn an_impossible_path_is_none() {
-        let path = |index, size| Path {
-            index,
-            size,
-            hashes: Vec::new(),
-        };
+        let path = |index, size| Path { index, size, hashes: Vec::new() };
         let leaf = leaf_hash(&[b"x"]);
         for (index, size) in [(0, 0), (1, 1), (u64::MAX, u64::MAX), (0, u64::MAX)] {
             assert_eq!(path(index, size).root(leaf), None);
@@ -87,11 +119,7 @@ mod tests {
         let k = node_hash(g, h);
         let l = node_hash(i, leaves[6]);
         assert_eq!(root(&leaves), node_hash(k, l));
-        let path = |index, hashes| Path {
-            index,
-            size: 7,
-            hashes,
-        };
+        let path = |index, hashes| Path { index, size: 7, hashes };
         let [b, c, f, j] = [leaves[1], leaves[2], leaves[5], leaves[6]];
         assert_eq!(path(0, vec![b, h, l]).root(leaves[0]), Some(root(&leaves)));
         assert_eq!(path(3, vec![c, g, l]).root(leaves[3]), Some(root(&leaves)));

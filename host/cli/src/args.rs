@@ -55,6 +55,9 @@ pub(crate) enum Command {
     /// List sessions, and erase what was said in them.
     #[command(subcommand)]
     Session(Session),
+    /// Prove what was recorded: verify it, export it.
+    #[command(subcommand)]
+    Audit(Audit),
     /// Talk to an agent, as a client of the tenant's API.
     Chat(Chat),
 }
@@ -343,6 +346,56 @@ pub(crate) enum Session {
         principal: Option<String>,
         #[arg(long)]
         tenant: String,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Audit {
+    /// Verify that what is recorded is what was recorded: every event of a tenant, or of all, against the signed anchors.
+    #[command(
+        after_help = "Examples:\n  ambit audit verify\n  ambit audit verify --tenant acme --session ses_… --key \"$KEY\"\n  \
+                      ambit audit verify --export acme.jsonl --key \"$KEY\" --anchors /mnt/anchors   (offline)"
+    )]
+    Verify {
+        /// One tenant. By default all of them.
+        #[arg(long, conflicts_with = "export")]
+        tenant: Option<String>,
+        /// One session of it.
+        #[arg(long, requires = "tenant")]
+        session: Option<String>,
+        /// A file that `ambit audit export` wrote: nothing but it, the key and the anchors is needed then.
+        #[arg(long, requires = "key")]
+        export: Option<PathBuf>,
+        /// Where anchors are kept: the folder, or a copy of the bucket. By default the installation's own folder, where there is one.
+        #[arg(long)]
+        anchors: Option<PathBuf>,
+        /// An earlier export of the tenant, of which the first line is enough: what is verified must go on from it, with nothing that was
+        /// there then changed or gone.
+        #[arg(long)]
+        earlier: Option<PathBuf>,
+        /// The public key, as `ambit audit key` told it once. Without it the server is asked, and vouches for itself.
+        #[arg(long, env = "AMBIT_ANCHOR_KEY")]
+        key: Option<String>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Write a tenant's journal to a file that verifies without the server and without other tenants' data.
+    Export {
+        #[arg(long)]
+        tenant: String,
+        /// One session. By default all of them.
+        #[arg(long)]
+        session: Option<String>,
+        /// Where to. By default to standard output.
+        #[arg(long)]
+        output: Option<PathBuf>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Print the public key that anchors are verified with. Keep it where the operator cannot change it.
+    Key {
         #[command(flatten)]
         target: Target,
     },

@@ -10,9 +10,11 @@ use crate::{
 use ambit_gateway::Gateway;
 use ambit_types::Secret;
 use anyhow::{Context as _, bail};
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
+use futures::StreamExt as _;
 use http::{Method, Request, StatusCode, header};
 use serde_json::Value;
+use std::io::Write;
 
 /// Speaks to one installation.
 pub(crate) struct Client {
@@ -109,9 +111,27 @@ impl Client {
     }
 
     async fn call(&self, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<Value> {
+        let mut bytes = Vec::new();
+        self.send(method, path, body, &mut bytes).await?;
+        Ok(serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    }
+
+    /// Writes an answer as it comes.
+    pub(crate) async fn download(&self, path: &str, out: &mut impl Write) -> anyhow::Result<()> {
+        self.send(Method::GET, path, Vec::new(), out).await
+    }
+
+    /// Writes a good answer to `out`; any other is an error in the server's words.
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+        out: &mut impl Write,
+    ) -> anyhow::Result<()> {
         let path = format!("/admin/v1{path}");
         let authorization = format!("Bearer {}", self.admin_key);
-        let (status, bytes) = match &self.way {
+        let (status, body) = match &self.way {
             Way::Http { client, base } => {
                 let request = client
                     .request(method, format!("{base}{path}"))
@@ -122,13 +142,7 @@ impl Client {
                     .send()
                     .await
                     .with_context(|| format!("the server at {base} does not answer"))?;
-                (
-                    answer.status(),
-                    answer
-                        .bytes()
-                        .await
-                        .context("the server's answer broke off")?,
-                )
+                (answer.status(), Body::from_stream(answer.bytes_stream()))
             }
             Way::InProcess { gateway, .. } => {
                 let request = Request::builder()
@@ -140,26 +154,29 @@ impl Client {
                     .body(Body::from(body))
                     .with_context(|| format!("`{path}` is not a path"))?;
                 let answer = gateway.admin(request).await;
-                (
-                    answer.status(),
-                    to_bytes(answer.into_body(), usize::MAX)
-                        .await
-                        .context("the answer broke off")?,
-                )
+                (answer.status(), answer.into_body())
             }
         };
-        let answer: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        if status.is_success() {
-            return Ok(answer);
+        let mut pieces = body.into_data_stream();
+        let mut refusal = Vec::new();
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.context("the server's answer broke off")?;
+            if status.is_success() {
+                out.write_all(&piece)
+                    .context("cannot write what the server answers")?;
+            } else {
+                refusal.extend_from_slice(&piece);
+            }
         }
-        let told = answer["detail"]
+        let refusal: Value = match status {
+            _ if status.is_success() => return Ok(()),
+            StatusCode::UNAUTHORIZED => bail!("the admin key is not this installation's"),
+            _ => serde_json::from_slice(&refusal).unwrap_or(Value::Null),
+        };
+        let told = refusal["detail"]
             .as_str()
-            .or_else(|| answer["title"].as_str())
-            .unwrap_or("the server gave no reason");
-        if status == StatusCode::UNAUTHORIZED {
-            bail!("the admin key is not this installation's");
-        }
-        bail!("{told}")
+            .or_else(|| refusal["title"].as_str());
+        bail!("{}", told.unwrap_or("the server gave no reason"))
     }
 }
 

@@ -1,6 +1,10 @@
 //! The composition root: from a configuration to a running host.
 
-use crate::{config::Config, shipped, telemetry};
+use crate::{
+    config::{AnchorConfig, Config, seed},
+    shipped, telemetry,
+};
+use ambit_anchor::{Anchors, Folder, Signer};
 use ambit_capabilities::tool::{Outbound, Reach};
 use ambit_egress::Egress;
 use ambit_gateway::{Gateway, Metrics};
@@ -8,7 +12,7 @@ use ambit_index::{Index, IndexConfig};
 use ambit_inference::{Extractive, OpenAi, OpenAiConfig, Providers};
 use ambit_runtime::{Runtime, RuntimeConfig};
 use ambit_session::{Library, Platform, Settings, Tenants, close_abandoned, key_sets};
-use ambit_store::{Database, Store};
+use ambit_store::{Database, Store, key_file};
 use anyhow::Context as _;
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -26,6 +30,8 @@ pub(crate) struct Host {
     pub(crate) gateway: Gateway,
     pub(crate) tenants: Tenants,
     pub(crate) platform: Platform,
+    anchors: Anchors,
+    anchor_every: Duration,
     retention: Duration,
 }
 
@@ -35,6 +41,8 @@ pub(crate) async fn host(config: &Config, components: Option<&Path>) -> anyhow::
     let store = Store::open(&config.store)
         .await
         .context("cannot open the database")?;
+    // Before anything is written: from here on what changes is collected.
+    let anchors = anchors(&config.anchors, &config.data, store.clone())?;
     if matches!(config.store.database, Database::Sqlite { .. }) {
         // Nobody else works on an embedded installation, so an open session is one whose process was killed. In a database that others
         // share it may be theirs.
@@ -94,6 +102,7 @@ pub(crate) async fn host(config: &Config, components: Option<&Path>) -> anyhow::
     let gateway = Gateway::new(
         config.gateway.clone(),
         platform.clone(),
+        anchors.clone(),
         tenants.clone(),
         metrics,
     );
@@ -101,12 +110,14 @@ pub(crate) async fn host(config: &Config, components: Option<&Path>) -> anyhow::
         gateway,
         tenants,
         platform,
+        anchors,
+        anchor_every: config.anchors.interval,
         retention: config.store.journal.retention,
     })
 }
 
 impl Host {
-    /// What runs beside serving: following other processes' changes, and retention. Ends when dropped.
+    /// What runs beside serving: following other processes' changes, anchors, and retention. Ends when dropped.
     pub(crate) async fn background(&self) {
         let prune = async {
             loop {
@@ -124,7 +135,14 @@ impl Host {
                 {
                     Ok(0) => {}
                     Ok(removed) => {
-                        tracing::info!(removed, "sessions past the retention time were removed")
+                        tracing::info!(removed, "sessions past the retention time were removed");
+                        // Says so before anybody asks.
+                        if let Err(error) = self.anchors.anchor_anew().await {
+                            tracing::warn!(
+                                error = &error as &dyn std::error::Error,
+                                "the removal is not anchored yet"
+                            );
+                        }
                     }
                     Err(error) => tracing::warn!(
                         error = &error as &dyn std::error::Error,
@@ -134,7 +152,8 @@ impl Host {
                 tokio::time::sleep(PRUNE_EVERY).await;
             }
         };
-        futures::join!(self.tenants.follow(), prune);
+        let anchor = self.anchors.run(self.anchor_every);
+        futures::join!(self.tenants.follow(), anchor, prune);
     }
 
     /// Waits for the end of every session, writes what is accepted, then lets go of the database.
@@ -146,8 +165,30 @@ impl Host {
                 "sessions were still writing; the next start closes them"
             );
         }
+        // The next start would find what is missing; an auditor should not have to wait for it.
+        if let Err(error) = self.anchors.round().await {
+            tracing::warn!(
+                error = &*error,
+                "the last sessions are not anchored; the next start does it"
+            );
+        }
         self.platform.store.close().await;
     }
+}
+
+fn anchors(config: &AnchorConfig, data: &Path, store: Store) -> anyhow::Result<Anchors> {
+    let key = match &config.key {
+        Some(key) => key.expose().to_owned(),
+        None => {
+            let file = data.join("anchor.key");
+            let key = key_file(&file, true).context("cannot use the key of anchors")?;
+            key.map(|key| key.to_string()).unwrap_or_default()
+        }
+    };
+    let seed = seed(&key).context("the key of anchors is not 64 hexadecimal digits")?;
+    let signer = Signer::new(&config.name, &seed).context("no key of anchors has such a name")?;
+    let place = Folder::new(&config.folder);
+    Ok(Anchors::new(store, signer, Box::new(place)))
 }
 
 fn providers(config: &Config) -> anyhow::Result<Providers> {

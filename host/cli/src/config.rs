@@ -35,6 +35,7 @@ pub(crate) struct Config {
     pub(crate) ops_listen: Option<SocketAddr>,
     pub(crate) base_domains: Vec<String>,
     pub(crate) store: StoreConfig,
+    pub(crate) anchors: AnchorConfig,
     pub(crate) gateway: GatewayConfig,
     pub(crate) components: Option<PathBuf>,
     pub(crate) providers: Vec<ProviderConfig>,
@@ -43,6 +44,17 @@ pub(crate) struct Config {
     pub(crate) values: Arc<Values>,
     pub(crate) log: String,
     pub(crate) otlp: Option<Url>,
+}
+
+/// How the journal is anchored.
+#[derive(Debug)]
+pub(crate) struct AnchorConfig {
+    /// What signs: 64 hexadecimal digits. None: a file in the data folder, made where there is none.
+    pub(crate) key: Option<Secret>,
+    /// What the key is called in notes.
+    pub(crate) name: String,
+    pub(crate) folder: PathBuf,
+    pub(crate) interval: Duration,
 }
 
 #[derive(Debug)]
@@ -165,6 +177,15 @@ impl Config {
             journal.missing("master_key", "the key that all nodes seal with, 64 hexadecimal digits: `{ env = \"NAME\" }` or `{ file = \"path\" }`");
         }
         journal.finish("retention_days, master_key");
+        let shared = matches!(store.database, Database::Postgres(_));
+        let anchors = anchors(
+            root.table("anchors"),
+            &mut secrets,
+            &data,
+            &base_domains[0],
+            shared,
+            &mut gateway,
+        );
         let store = StoreConfig {
             journal: journal_config,
             master_key: master_key.map_or(store.master_key, MasterKey::Given),
@@ -217,7 +238,7 @@ impl Config {
         let mut telemetry = root.table("telemetry");
         let otlp = telemetry.parsed("otlp", COLLECTOR, collector);
         telemetry.finish("otlp");
-        root.finish("data, log, components, default_model, base_domains, listen, admin, database, journal, limits, rate, providers, config, secrets, tenant, telemetry");
+        root.finish("data, log, components, default_model, base_domains, listen, admin, database, journal, anchors, limits, rate, providers, config, secrets, tenant, telemetry");
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -227,6 +248,7 @@ impl Config {
             ops_listen,
             base_domains,
             store,
+            anchors,
             gateway,
             components,
             providers,
@@ -294,6 +316,47 @@ fn store(mut table: Reader<'_>, data: &Path, secrets: &mut Secrets<'_>) -> Store
         max_connections,
     };
     StoreConfig::postgres(postgres, MasterKey::Given(nothing()))
+}
+
+fn anchors(
+    mut table: Reader<'_>,
+    secrets: &mut Secrets<'_>,
+    data: &Path,
+    domain: &str,
+    shared: bool,
+    gateway: &mut GatewayConfig,
+) -> AnchorConfig {
+    let given = table.names().iter().any(|name| name == "key");
+    let key = secrets.read(&mut table, "key");
+    if key.as_ref().is_some_and(|key| seed(key.expose()).is_none()) {
+        table.unexpected("key", "another secret", "64 hexadecimal digits");
+    }
+    if shared && !given {
+        table.missing("key", "the key that all nodes sign with, 64 hexadecimal digits: `{ env = \"NAME\" }` or `{ file = \"path\" }`");
+    }
+    let name = table.parsed("name", "a name without spaces and `+`", |text| {
+        let good = !text.is_empty() && !text.contains(|c: char| c == '+' || c.is_whitespace());
+        good.then(|| text.to_owned())
+            .ok_or("a name without spaces and `+`")
+    });
+    let folder = table.text("folder", "a folder");
+    let interval = table.count("interval_seconds", "whole seconds, at least 1");
+    let stop = table.count("stop_after_seconds", "whole seconds, at least 1");
+    gateway.unanchored = stop.map(|seconds| Duration::from_secs(seconds.into()));
+    table.finish("key, name, folder, interval_seconds, stop_after_seconds");
+    AnchorConfig {
+        key,
+        name: name.unwrap_or_else(|| domain.to_owned()),
+        folder: folder.map_or_else(|| data.join("anchors"), |path| secrets.folder.join(path)),
+        interval: Duration::from_secs(interval.map_or(10, u64::from)),
+    }
+}
+
+/// The seed of a signing key, from its text.
+pub(crate) fn seed(text: &str) -> Option<[u8; 32]> {
+    let mut seed = [0; 32];
+    hex::decode_to_slice(text.trim(), &mut seed).ok()?;
+    Some(seed)
 }
 
 fn limits(mut table: Reader<'_>, gateway: &mut GatewayConfig) {
@@ -384,13 +447,11 @@ mod tests {
             .and_then(|rest| rest.split("```").next())
             .unwrap();
         let environment = |name: &str| {
-            let database = name.starts_with("AMBIT_DATABASE_");
-            let value = if database {
-                "postgres://user:word@db/ambit"
-            } else {
-                "some-value"
-            };
-            Some(value.to_owned())
+            Some(match name {
+                "AMBIT_ANCHOR_SEED" => "5a".repeat(32),
+                _ if name.starts_with("AMBIT_DATABASE_") => "postgres://user:word@db/ambit".into(),
+                _ => "some-value".to_owned(),
+            })
         };
         Config::parse(example, Path::new("."), &environment, None)
             .map_err(Problems)
@@ -407,6 +468,35 @@ mod tests {
         assert_eq!(parse(config).unwrap().base_domains, ["agents.example.com"]);
         let message = parse("admin.key = { env = \"SET\" }\n[rate]\nburst = 0").unwrap_err();
         assert!(message.contains("rate.burst"), "{message}");
+    }
+
+    #[test]
+    fn anchors_need_a_key_that_is_one_and_a_name_that_can_be_one() {
+        let anchors = |text: &str| {
+            parse(&format!(
+                "admin.key = {{ env = \"SET\" }}\n[anchors]\n{text}"
+            ))
+        };
+        let good =
+            anchors("folder = \"/mnt/anchors\"\ninterval_seconds = 3\nstop_after_seconds = 60")
+                .unwrap();
+        assert_eq!(good.anchors.folder, Path::new("/mnt/anchors"));
+        assert_eq!(good.anchors.name, "localhost");
+        assert_eq!(good.anchors.interval, Duration::from_secs(3));
+        assert_eq!(good.gateway.unanchored, Some(Duration::from_secs(60)));
+        for (bad, word) in [
+            ("key = { env = \"LONG\" }", "64 hexadecimal digits"),
+            ("name = \"a b\"", "without spaces"),
+            ("interval_seconds = 0", "at least 1"),
+            ("bucket = \"x\"", "key, name, folder"),
+        ] {
+            let message = anchors(bad).unwrap_err();
+            assert!(
+                message.contains("anchors.") && message.contains(word),
+                "{message}"
+            );
+            assert!(!message.contains("a-long-value"), "{message}");
+        }
     }
 
     #[test]

@@ -54,6 +54,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Key(command) => commands::key::run(command).await,
         Command::Collection(command) => commands::collection::run(command).await,
         Command::Session(command) => commands::session::run(command).await,
+        Command::Audit(command) => commands::audit::run(command).await,
         Command::Chat(chat) => commands::chat::run(chat).await,
     }
 }

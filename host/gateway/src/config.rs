@@ -21,6 +21,8 @@ pub struct GatewayConfig {
     pub deadline: Duration,
     /// A comment on a stream that was silent for this long, so that proxies between do not close it.
     pub heartbeat: Duration,
+    /// Sessions begin for so long while anchors cannot be put where they are kept. None: however long.
+    pub unanchored: Option<Duration>,
     /// The operator's key for `/admin/v1`, and for `/metrics` off loopback.
     pub admin_key: Secret,
 }
@@ -37,6 +39,7 @@ impl GatewayConfig {
             body_timeout: Duration::from_secs(30),
             deadline: Duration::from_secs(300),
             heartbeat: Duration::from_secs(15),
+            unanchored: None,
             admin_key,
         }
     }

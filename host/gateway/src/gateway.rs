@@ -11,8 +11,9 @@ use crate::{
     routes,
     server::{self, Draining, Ended, Role},
 };
+use ambit_anchor::Anchors;
 use ambit_session::{Platform, Sessions, Tenants};
-use ambit_types::Error;
+use ambit_types::{Error, ErrorKind};
 use axum::{Router, body::Body};
 use http::{Request, Response};
 use std::{
@@ -30,6 +31,7 @@ pub struct Gateway(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) config: GatewayConfig,
     pub(crate) platform: Platform,
+    pub(crate) anchors: Anchors,
     pub(crate) tenants: Tenants,
     pub(crate) sessions: Sessions,
     pub(crate) metrics: Arc<Metrics>,
@@ -49,6 +51,7 @@ impl Gateway {
     pub fn new(
         config: GatewayConfig,
         platform: Platform,
+        anchors: Anchors,
         tenants: Tenants,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -62,6 +65,7 @@ impl Gateway {
             ops: ops::finish(routes::router(ops::ROUTES).merge(routes::router(admin::ROUTES))),
             config,
             platform,
+            anchors,
             tenants,
             sessions,
             metrics,
@@ -110,6 +114,21 @@ impl Inner {
     /// A data-plane body.
     pub(crate) async fn body(&self, body: Body) -> Result<Read, Error> {
         self.bodies.read(body, self.config.max_body).await
+    }
+
+    /// Whether a session may begin: where the operator bounds it, not once its anchors wait for too long.
+    pub(crate) fn accountable(&self) -> Result<(), Error> {
+        let waiting = self.anchors.status().oldest_unpublished_ms;
+        let waiting = waiting.map(|since| Duration::from_millis(admin::now_ms().abs_diff(since)));
+        match (waiting, self.config.unanchored) {
+            (Some(waiting), Some(most)) if waiting > most => Err(Error::new(
+                ErrorKind::Unavailable {
+                    retry_after: Duration::from_secs(60),
+                },
+                "what is done here cannot be proven at present, so nothing new begins; try again later",
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// An admin body.

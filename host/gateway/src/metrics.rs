@@ -38,6 +38,16 @@ pub struct Metrics {
     providers: Labels,
     connections: Gauge,
     in_flight: Gauge,
+    anchors: Anchored,
+}
+
+/// How far the journal's anchors are, as of the last look.
+#[derive(Debug, Default)]
+struct Anchored {
+    last: Gauge,
+    unpublished: Gauge,
+    waiting_seconds: Gauge,
+    taken: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -109,8 +119,34 @@ impl Default for Metrics {
             providers: Labels::default(),
             connections: Gauge::default(),
             in_flight: Gauge::default(),
+            anchors: Anchored::default(),
         };
         metrics.register(|r| {
+            let anchors = &metrics.anchors;
+            for (name, help, gauge) in [
+                (
+                    "ambit_anchor_number",
+                    "The journal's last anchor made here",
+                    &anchors.last,
+                ),
+                (
+                    "ambit_anchors_unpublished",
+                    "Anchors that are not in the anchor store",
+                    &anchors.unpublished,
+                ),
+                (
+                    "ambit_anchors_waiting_seconds",
+                    "Age of the oldest of those",
+                    &anchors.waiting_seconds,
+                ),
+                (
+                    "ambit_anchor_store_taken",
+                    "1: the anchor store holds another anchor under a number of ours",
+                    &anchors.taken,
+                ),
+            ] {
+                r.register(name, help, gauge.clone());
+            }
             r.register(
                 "ambit_requests",
                 "Requests answered, by status class",
@@ -165,6 +201,17 @@ impl Metrics {
     /// Lets another part add its families, for example the runtime's component calls and limit hits.
     pub fn register(&self, add: impl FnOnce(&mut Registry)) {
         add(&mut self.registry.write());
+    }
+
+    /// Takes over how far anchors are.
+    pub(crate) fn anchors(&self, status: ambit_anchor::Status) {
+        let gauges = &self.anchors;
+        gauges.last.set(status.last);
+        gauges.unpublished.set(status.unpublished);
+        let waiting = status.oldest_unpublished_ms;
+        let waiting = waiting.map_or(0, |since| (crate::admin::now_ms() - since).max(0) / 1000);
+        gauges.waiting_seconds.set(waiting);
+        gauges.taken.set(status.taken.into());
     }
 
     /// Everything registered, in the OpenMetrics text format.

@@ -135,6 +135,8 @@ async fn metrics(scene: Scene, parts: Parts) -> Result<Response, Problem> {
     if !scene.loopback {
         check_key(&parts, &scene.gateway.0.config.admin_key)?;
     }
+    let inner = &scene.gateway.0;
+    inner.metrics.anchors(inner.anchors.status());
     let content_type =
         HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     Ok((

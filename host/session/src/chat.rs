@@ -233,7 +233,8 @@ impl Run {
         let facts = [
             ("step", json!(step)),
             ("move", json!(move_name(&decision.move_))),
-            ("unix_nanos", json!(clock.unix_nanos)),
+            // As text: beyond what a number of JSON holds exactly.
+            ("unix_nanos", json!(clock.unix_nanos.to_string())),
         ];
         self.recorder
             .note_bytes("checkpoint", header(&facts), decision.state.clone());

@@ -122,7 +122,12 @@ impl Keyring {
         };
         let text = match master {
             MasterKey::Given(secret) => Zeroizing::new(secret.expose().to_owned()),
-            MasterKey::File(path) => from_file(path, sample.is_none())?,
+            MasterKey::File(path) => {
+                let key = key_file(path, sample.is_none())?;
+                key.ok_or(StoreError::MasterKey(
+                    "its file is not there, and without it nothing that is sealed can be read; put it back from where it is kept",
+                ))?
+            }
         };
         let mut bytes = Bytes::default();
         hex::decode_to_slice(text.trim(), &mut bytes[..]).map_err(|_| {
@@ -265,16 +270,15 @@ fn remember<K: Eq + Hash>(known: &Mutex<HashMap<K, Arc<Key>>>, whose: K, key: &A
     known.insert(whose, Arc::clone(key));
 }
 
-/// The key in a file, which is made where nothing is sealed yet.
-fn from_file(path: &Path, may_make: bool) -> Result<Zeroizing<String>> {
+/// The key in a file, 64 hexadecimal digits; where there is no file, one is made (mode 0600) if it may be.
+///
+/// # Errors
+/// [`StoreError::Unavailable`] when it cannot be read or made.
+pub fn key_file(path: &Path, may_make: bool) -> Result<Option<Zeroizing<String>>> {
     match std::fs::read_to_string(path) {
-        Ok(text) => return Ok(Zeroizing::new(text)),
+        Ok(text) => return Ok(Some(Zeroizing::new(text))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && may_make => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(StoreError::MasterKey(
-                "its file is not there, and without it nothing that is sealed can be read; put it back from where it is kept",
-            ));
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(StoreError::unavailable(error)),
     }
     let mut bytes = Bytes::default();
@@ -287,13 +291,13 @@ fn from_file(path: &Path, may_make: bool) -> Result<Zeroizing<String>> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let made = options.open(path).and_then(|mut file| {
         file.write_all(text.as_bytes())?;
-        // Durable before anything is sealed with it.
+        // Durable before anything is done with it.
         file.sync_all()
     });
     match made {
-        Ok(()) => Ok(text),
+        Ok(()) => Ok(Some(text)),
         // Another process was first.
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => from_file(path, false),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => key_file(path, false),
         Err(error) => Err(StoreError::unavailable(error)),
     }
 }

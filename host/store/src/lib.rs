@@ -28,7 +28,9 @@
 //! # store.close().await; Ok::<_, ambit_store::StoreError>(()) }).unwrap();
 //! ```
 
+mod anchors;
 mod config;
+mod day;
 mod db;
 mod direct;
 mod error;
@@ -49,13 +51,15 @@ pub mod testing;
 mod tests;
 
 pub use ambit_audit::Digest;
+pub use anchors::{Anchored, Grown, Head, NewAnchor, Note};
 pub use config::{Database, JournalConfig, PostgresConfig, StoreConfig};
+pub use day::Day;
 pub use error::StoreError;
 pub use journal::{
-    Append, Appended, Event, EventFacts, Header, Journal, NewEvent, NewSession, SCHEMA_VERSION,
-    Session, SessionState, Usage, VerifiedChain,
+    Append, Appended, Event, EventFacts, Header, Heads, Journal, NewEvent, NewSession,
+    SCHEMA_VERSION, Session, SessionState, Usage, VerifiedChain,
 };
-pub use keys::MasterKey;
+pub use keys::{MasterKey, key_file};
 pub use operator::Operator;
 pub use postgres::is_postgres_url;
 pub use records::{

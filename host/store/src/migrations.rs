@@ -38,6 +38,7 @@ changes![
     "20261121000800_create_key_values",
     "20261121000900_add_key_permissions",
     "20261121001000_seal_journal",
+    "20261121003000_anchor_journal",
 ];
 
 impl Change {

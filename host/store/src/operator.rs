@@ -20,11 +20,11 @@ impl Operator {
         Self { db }
     }
 
-    async fn read(&self) -> Result<Tx> {
+    pub(crate) async fn read(&self) -> Result<Tx> {
         self.db.read(Access::Operator).await
     }
 
-    async fn write(&self) -> Result<Tx> {
+    pub(crate) async fn write(&self) -> Result<Tx> {
         self.db.write(Access::Operator).await
     }
 

@@ -1,9 +1,11 @@
-//! What is not kept for ever: whole sessions, closed ones and those whose process died. Part of a session is never removed, because the rest
-//! would no longer be the chain that was recorded.
+//! What is not kept for ever: whole partitions, a tenant's sessions of one day, once all of them are closed and an anchor vouches for them. What stays of
+//! one is its leaf, marked as removed, which the next anchor signs. Part of a partition is never removed, because the rest would no longer be
+//! what was recorded.
 
 use crate::{
-    Result, SessionState,
-    db::{Access, Db, statements},
+    Day, Result,
+    db::{Access, Db, Row, statements},
+    now_ms,
 };
 
 /// Sessions removed in one transaction: bounds how long SQLite's only writer is held.
@@ -13,50 +15,73 @@ const BATCH: i64 = 10;
 /// nobody closes it.
 const OPEN_MS: i64 = 24 * 3600 * 1000;
 
+/// Removes partitions of days before that of `before_ms` in which nothing changed since; how many sessions there were.
 pub(crate) async fn prune(db: &Db, before_ms: i64) -> Result<u64> {
+    let Some(before) = Day::at(before_ms) else {
+        return Ok(0);
+    };
     let mut pruned = 0;
-    for (state, before_ms) in [
-        (SessionState::Finished, before_ms),
-        (SessionState::Failed, before_ms),
-        (SessionState::Interrupted, before_ms),
-        (SessionState::Open, before_ms.saturating_sub(OPEN_MS)),
-    ] {
-        loop {
-            let mut tx = db.write(Access::Operator).await?;
-            let sessions = OLD_SESSIONS
-                .query()
-                .bind(state.as_str())
-                .bind(before_ms)
-                .bind(BATCH)
-                .all(&mut tx)
-                .await?;
-            for session in &sessions {
-                let (tenant, session) = (session.text(0)?, session.text(1)?);
-                EVENTS_DELETE
-                    .query()
-                    .bind(&tenant)
-                    .bind(&session)
-                    .execute(&mut tx)
-                    .await?;
-                SESSION_DELETE
-                    .query()
-                    .bind(&tenant)
-                    .bind(&session)
-                    .execute(&mut tx)
-                    .await?;
-            }
-            tx.commit().await?;
-            if sessions.is_empty() {
-                break;
-            }
-            pruned += sessions.len() as u64;
-        }
+    let rows = {
+        let query = OLD_PARTITIONS.query().bind(before.to_string());
+        query.all(&mut db.read(Access::Operator).await?).await?
+    };
+    for partition in rows {
+        pruned += remove(db, &partition, before_ms).await?;
     }
     Ok(pruned)
 }
 
+async fn remove(db: &Db, partition: &Row, before_ms: i64) -> Result<u64> {
+    let (tenant, day) = (partition.text(0)?, partition.text(1)?);
+    let (from, to) = partition.parsed::<Day>(1)?.ids()?;
+    let mut pruned = 0;
+    let mut marked = partition.optional_int(2)?.is_some();
+    loop {
+        let mut tx = db.write(Access::Operator).await?;
+        if !marked {
+            let query = KEPT_SESSION.query().bind(&tenant).bind(&from).bind(&to);
+            let query = query
+                .bind(before_ms)
+                .bind(before_ms.saturating_sub(OPEN_MS));
+            if query.optional(&mut tx).await?.is_some() {
+                return Ok(0);
+            }
+            // First of all: who finds sessions missing finds why.
+            let query = PARTITION_REMOVED.query().bind(&tenant).bind(&day);
+            query.bind(now_ms()).execute(&mut tx).await?;
+            let query = LEAVES_DELETE.query().bind(&tenant).bind(&day);
+            query.execute(&mut tx).await?;
+            marked = true;
+        }
+        let query = SESSIONS_OF_DAY.query().bind(&tenant).bind(&from).bind(&to);
+        let sessions = query.bind(BATCH).all(&mut tx).await?;
+        for session in &sessions {
+            for statement in [EVENTS_DELETE, SESSION_DELETE] {
+                let query = statement.query().bind(&tenant).bind(session.text(0)?);
+                query.execute(&mut tx).await?;
+            }
+        }
+        tx.commit().await?;
+        pruned += sessions.len() as u64;
+        if sessions.is_empty() {
+            break;
+        }
+    }
+    let mut tx = db.write(Access::Operator).await?;
+    let query = PARTITION_EMPTIED.query().bind(&tenant).bind(&day);
+    query.bind(now_ms()).execute(&mut tx).await?;
+    tx.commit().await?;
+    Ok(pruned)
+}
+
 statements! {
-    OLD_SESSIONS = "SELECT tenant, session FROM sessions WHERE state = $1 AND updated_ms < $2 ORDER BY updated_ms LIMIT $3";
+    OLD_PARTITIONS = "SELECT tenant, day, removed_ms FROM partitions WHERE emptied_ms IS NULL AND day < $1 ORDER BY day, tenant";
+    KEPT_SESSION = "SELECT session FROM sessions WHERE tenant = $1 AND session >= $2 AND session < $3 \
+        AND (updated_ms >= $4 OR state = 'suspended' OR (state = 'open' AND updated_ms >= $5)) LIMIT 1";
+    PARTITION_REMOVED = "UPDATE partitions SET removed_ms = $3 WHERE tenant = $1 AND day = $2";
+    PARTITION_EMPTIED = "UPDATE partitions SET emptied_ms = $3 WHERE tenant = $1 AND day = $2";
+    SESSIONS_OF_DAY = "SELECT session FROM sessions WHERE tenant = $1 AND session >= $2 AND session < $3 LIMIT $4";
+    LEAVES_DELETE = "DELETE FROM leaves WHERE tenant = $1 AND day = $2";
     EVENTS_DELETE = "DELETE FROM events WHERE tenant = $1 AND session = $2";
     SESSION_DELETE = "DELETE FROM sessions WHERE tenant = $1 AND session = $2";
 }

@@ -111,6 +111,14 @@ impl Row {
             .map_err(|e: std::array::TryFromSliceError| self.corrupt(column, e))
     }
 
+    /// Digests one after the other.
+    pub(crate) fn digests(&self, column: usize) -> Result<Vec<crate::Digest>> {
+        let bytes = self.blob(column)?;
+        let digest = |part: &[u8]| Some(crate::Digest(part.try_into().ok()?));
+        let digests: Option<Vec<_>> = bytes.chunks(32).map(digest).collect();
+        digests.ok_or_else(|| self.corrupt(column, "it holds no digests"))
+    }
+
     pub(crate) fn optional_digest(&self, column: usize) -> Result<Option<crate::Digest>> {
         match self.optional_blob(column)? {
             None => Ok(None),

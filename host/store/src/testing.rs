@@ -5,7 +5,7 @@
 //! in whatever way, then stops the server and removes the folder. Without PostgreSQL the tests of it say so and are skipped; with
 //! `AMBIT_REQUIRE_POSTGRES=1` they fail.
 
-use crate::{MasterKey, PostgresConfig, Result, Store, StoreConfig};
+use crate::{MasterKey, PostgresConfig, Result, Store, StoreConfig, db::Db};
 use ambit_types::Secret;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use std::{
@@ -75,6 +75,33 @@ impl TestStore {
         let mut stores = vec![Self::sqlite().await?];
         stores.extend(Self::postgres().await?);
         Ok(stores)
+    }
+
+    /// Changes rows as somebody who is none of our logins: the file's owner, the server's superuser.
+    ///
+    /// # Errors
+    /// What the database refused.
+    pub async fn tamper(&self, sql: &str) -> Result<()> {
+        match &self.store.db {
+            Db::Sqlite { writer, .. } => {
+                // Audited: constants of tests, with ids and numbers in them.
+                let changed = sqlx::raw_sql(AssertSqlSafe(sql)).execute(writer).await;
+                changed
+                    .map(drop)
+                    .map_err(|e| crate::db::failed("TAMPER", e))
+            }
+            Db::Postgres { app, .. } => {
+                let query = sqlx::query_as("SELECT current_database()::text");
+                let (database,): (String,) = query
+                    .fetch_one(&app.now())
+                    .await
+                    .map_err(|e| crate::db::failed("TAMPER", e))?;
+                match server().await {
+                    Some(server) => server.administrate(&database, sql).await,
+                    None => Ok(()),
+                }
+            }
+        }
     }
 
     /// The folder of SQLite's file.

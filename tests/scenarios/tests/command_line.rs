@@ -238,7 +238,8 @@ impl Commands {
         ask.write_all(b"Where does the heron of number 2 stand?\n")
             .await
             .unwrap();
-        let answer = BufReader::new(answers).lines().next_line().await.unwrap();
+        let mut answers = BufReader::new(answers).lines();
+        let answer = answers.next_line().await.unwrap();
         assert!(answer.is_some_and(|line| line.contains("in the reeds")));
         Signal::Interrupt.send(talk.id().unwrap()).await.unwrap();
         let ended = timeout(PATIENCE, talk.wait()).await.unwrap().unwrap();

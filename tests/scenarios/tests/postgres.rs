@@ -20,7 +20,7 @@ async fn node(database: &PostgresConfig) -> Option<Ambit> {
     let environment = [&environment[..], &[("MASTER", &master_key)]].concat();
     let configuration = "base_domains = [\"localhost\"]\nlisten.ops = \"127.0.0.1:0\"\n[limits]\ndrain_seconds = 1\n\
          [database]\nkind = \"postgres\"\napp = { env = \"APP\" }\noperator = { env = \"OPERATOR\" }\nowner = { env = \"OWNER\" }\n\
-         [journal]\nmaster_key = { env = \"MASTER\" }\n";
+         [journal]\nmaster_key = { env = \"MASTER\" }\n[anchors]\nkey = { env = \"MASTER\" }\n";
     let node = Ambit::serve_new(&binary, configuration, &environment).await;
     Some(node.unwrap())
 }

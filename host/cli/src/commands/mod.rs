@@ -1,6 +1,7 @@
 //! One file per command group.
 
 pub(crate) mod agent;
+pub(crate) mod audit;
 pub(crate) mod chat;
 pub(crate) mod collection;
 pub(crate) mod component;

@@ -5,6 +5,7 @@
 //! there. Listings are `{"data": […]}`. Errors are RFC 9457 problem details.
 
 mod agents;
+mod audit;
 mod collections;
 mod components;
 mod documents;
@@ -62,7 +63,7 @@ macro_rules! method {
 }
 
 routes! {
-    get "/server" server, "the server's version, and the port on which its tenants' API listens";
+    get "/server" server, "the server's version, the port on which its tenants' API listens, the anchors' public key";
     get "/tenants" tenants::list, "every tenant";
     get "/tenants/{tenant}" tenants::show, "one tenant and what of it could not be bound";
     put "/tenants/{tenant}" tenants::create, "creates it: `{display_name?}`";
@@ -97,6 +98,9 @@ routes! {
     get "/tenants/{tenant}/sessions/{session}/events" sessions::events, "its journal: `?after=&limit=`";
     delete "/tenants/{tenant}/sessions/{session}/content" sessions::erase, "forgets the key of what was said in a closed session; its events stay and still verify";
     delete "/tenants/{tenant}/principals/{principal}/content" sessions::erase_principal, "the same for every closed session of a principal";
+    get "/tenants/{tenant}/export" audit::export, "its journal as JSON lines that verify with the anchors' public key: `?session=`";
+    get "/anchors" audit::list, "signed anchors of the journal, oldest first: `?after=&limit=`";
+    post "/anchors" audit::make, "anchors what went on since the last one, now";
     get "/components" components::list, "installed components";
     post "/components" components::install, "installs one: `{manifest, wasm}`, the manifest as TOML, the bytes in base64";
     get "/components/{digest}" components::show, "one laid open: imports, exports, permissions, what the grant leaves";
@@ -124,7 +128,10 @@ impl<S: Sync> FromRequestParts<S> for Admin {
 
 async fn server(admin: Admin) -> Answer {
     let data_port = admin.0.data_port.get();
-    one(json!({"version": env!("CARGO_PKG_VERSION"), "data_port": data_port}))
+    let anchor_key = admin.0.anchors.verifier().to_string();
+    one(
+        json!({"version": env!("CARGO_PKG_VERSION"), "data_port": data_port, "anchor_key": anchor_key}),
+    )
 }
 
 impl Admin {
@@ -251,7 +258,7 @@ fn removed(was_there: bool) -> Answer {
     one(json!({ "removed": was_there }))
 }
 
-fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default();

@@ -91,7 +91,7 @@ async fn find(store: &TenantStore, id: SessionId) -> Result<Session, Error> {
         .ok_or_else(|| Error::not_found("there is no such session"))
 }
 
-fn page(limit: Option<u32>) -> Result<u32, Error> {
+pub(super) fn page(limit: Option<u32>) -> Result<u32, Error> {
     match limit {
         None => Ok(100),
         Some(limit @ 1..=MAX_PAGE) => Ok(limit),

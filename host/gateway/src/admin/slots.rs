@@ -3,7 +3,7 @@
 
 use super::{Admin, Answer, At, grants, listing, one, removed};
 use ambit_policy::Kind;
-use ambit_store::{Component, Digest, SlotBinding};
+use ambit_store::{Component, SlotBinding};
 use ambit_types::{ComponentName, Error, ErrorKind, TenantSlug};
 use axum::body::Body;
 use serde::Deserialize;
@@ -148,12 +148,10 @@ fn kind_of(slot: &str) -> Result<Kind, Error> {
 }
 
 fn find(installed: Vec<Component>, wanted: &str) -> Result<Component, Error> {
-    let matches = |component: &Component| match (wanted.parse::<Digest>(), wanted.split_once('@')) {
-        (Ok(digest), _) => component.digest == digest,
-        (_, Some((name, version))) => {
-            component.name.as_str() == name && component.version == version
-        }
-        (_, None) => component.name.as_str() == wanted,
+    let matches = |component: &Component| {
+        let name = component.name.as_str();
+        let of_version = wanted.split_once('@') == Some((name, &component.version));
+        name == wanted || of_version || component.digest.to_string() == wanted
     };
     let newest = installed
         .into_iter()
@@ -182,6 +180,7 @@ fn view(slot: &str, component: &Component) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ambit_store::Digest;
 
     fn component(name: &str, version: &str, installed_ms: i64) -> Component {
         let digest = Digest([installed_ms.try_into().unwrap(); 32]);

@@ -31,6 +31,7 @@ use tokio::time::timeout;
 
 pub(crate) async fn create(call: Call, body: Body) -> Result<Response, OpenAiError> {
     call.require(Scope::Chat)?;
+    call.gateway.accountable()?;
     let read = call.gateway.body(body).await?;
     let request = parse_chat_request(&read.bytes)?;
     match request.body {

@@ -11,6 +11,7 @@ use crate::{
 };
 use ambit_audit::{Envelope, body_hash};
 use ambit_types::{SessionId, TenantId};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::{borrow::Cow, sync::Arc};
@@ -190,6 +191,14 @@ text_enum! {
 }
 
 impl SessionState {
+    /// Those in which a session's row has its last event.
+    pub(crate) const AT_REST: [Self; 4] = [
+        Self::Suspended,
+        Self::Finished,
+        Self::Failed,
+        Self::Interrupted,
+    ];
+
     /// Whether nothing more happens in it: such sessions are removed after the retention time.
     #[must_use]
     pub fn is_closed(self) -> bool {
@@ -266,6 +275,18 @@ impl Stored {
             body_hash: body_hash(&self.body),
         }
         .hash()
+    }
+
+    pub(crate) fn into_exported(self) -> ambit_audit::Event {
+        ambit_audit::Event {
+            seq: self.seq,
+            schema_version: self.schema_version,
+            kind: self.kind,
+            time_ms: self.time_ms,
+            header: self.header,
+            body: STANDARD.encode(self.body),
+            content_hash: self.content_hash,
+        }
     }
 
     /// With its body opened. Without a key, what is sealed is gone.

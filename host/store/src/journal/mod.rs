@@ -3,10 +3,12 @@
 //! `event` says what an event is and how it is hashed, `writer` commits, `rows` holds the writer's multi-row statements; reading is
 //! [`crate::TenantStore::events`] and [`crate::TenantStore::verify_chain`].
 
+mod changed;
 mod event;
 mod rows;
 mod writer;
 
+pub use changed::Heads;
 pub use event::{
     Append, Appended, Event, EventFacts, Header, NewEvent, NewSession, SCHEMA_VERSION, Session,
     SessionState, Usage, VerifiedChain,
@@ -20,6 +22,7 @@ use crate::{
     keys::{Keyring, of_body},
 };
 use ambit_audit::body_hash;
+use changed::Changed;
 use serde_json::Value;
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -46,6 +49,7 @@ pub struct Journal {
     most: u32,
     /// Since when the writer is at the batch it is at.
     busy: Arc<Mutex<Option<Instant>>>,
+    changed: Arc<Changed>,
     /// Answered when the writer is done.
     ended: Arc<Mutex<Option<oneshot::Receiver<()>>>>,
 }
@@ -60,9 +64,10 @@ impl Journal {
         let batch = config.batch;
         let in_place = matches!(db, Db::Sqlite { .. });
         let busy = Arc::<Mutex<Option<Instant>>>::default();
-        let at_work = Arc::clone(&busy);
+        let changed = Arc::<Changed>::default();
+        let mut writer = Writer::new(db, batch, Arc::clone(&busy), Arc::clone(&changed));
         let writer = async move {
-            Writer::new(db, batch, at_work).run(waiting).await;
+            writer.run(waiting).await;
             let _ = end.send(());
         };
         if in_place {
@@ -85,6 +90,7 @@ impl Journal {
             room: Arc::new(Semaphore::new(most as usize)),
             most,
             busy,
+            changed,
             ended: Arc::new(Mutex::new(Some(ended))),
         })
     }
@@ -171,6 +177,22 @@ impl Journal {
             self.keys.began(tenant, session, &key);
         }
         Ok(appended)
+    }
+
+    /// Heads of the sessions that this process wrote to since the last call; of the first call on, which has none.
+    #[must_use]
+    pub fn take_heads(&self) -> Heads {
+        self.changed.take()
+    }
+
+    /// What was taken and not used; the next call has it again, where nothing newer is there.
+    pub fn give_back_heads(&self, heads: Heads) {
+        self.changed.give_back(heads);
+    }
+
+    /// Resolves when there is so much to take that nobody should wait longer.
+    pub async fn many_heads(&self) {
+        self.changed.many().await;
     }
 
     /// Whether what is appended now will be written: the writer lives, and is not held up.

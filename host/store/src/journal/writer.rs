@@ -8,12 +8,13 @@
 //! may repeat. The next append starts from what the database says.
 
 use super::{
+    changed::Changed,
     event::{Appended, NewSession, SCHEMA_VERSION, SessionState},
     rows::{EVENT_INSERT, SESSION_PUT},
     session_from,
 };
 use crate::{
-    Digest, Result, StoreError,
+    Digest, Head, Result, StoreError,
     db::{Access, Db, Query, Statement, Tx, Value, statements},
     now_ms,
 };
@@ -64,7 +65,7 @@ pub(super) enum Message {
 
 /// Where a session's chain ends, and its row.
 #[derive(Debug, Clone)]
-struct Head {
+struct Place {
     seq: i64,
     hash: Digest,
     agent: Arc<str>,
@@ -76,22 +77,29 @@ struct Head {
 
 pub(super) struct Writer {
     db: Db,
-    heads: HashMap<Key, Head>,
+    heads: HashMap<Key, Place>,
     batch: usize,
     busy: Arc<Mutex<Option<Instant>>>,
+    changed: Arc<Changed>,
 }
 
 impl Writer {
-    pub(super) fn new(db: Db, batch: usize, busy: Arc<Mutex<Option<Instant>>>) -> Self {
+    pub(super) fn new(
+        db: Db,
+        batch: usize,
+        busy: Arc<Mutex<Option<Instant>>>,
+        changed: Arc<Changed>,
+    ) -> Self {
         Self {
             db,
             heads: HashMap::new(),
             batch: batch.max(1),
             busy,
+            changed,
         }
     }
 
-    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Message>) {
+    pub(super) async fn run(&mut self, mut queue: mpsc::Receiver<Message>) {
         let mut messages = Vec::with_capacity(self.batch);
         let mut stopping = false;
         while !stopping && queue.recv_many(&mut messages, self.batch).await > 0 {
@@ -163,7 +171,7 @@ impl Writer {
     async fn write(
         &mut self,
         batch: &[Waiting],
-        before: &mut Vec<(Key, Option<Head>)>,
+        before: &mut Vec<(Key, Option<Place>)>,
     ) -> Result<Vec<Result<Appended>>> {
         let mut tx = self.db.write(Access::EachTenant).await?;
         let mut outcomes = Vec::with_capacity(batch.len());
@@ -187,6 +195,15 @@ impl Writer {
         insert(&mut tx, &SESSION_PUT, sessions).await?;
         insert(&mut tx, &EVENT_INSERT, events).await?;
         tx.commit().await?;
+        let heads = batch
+            .iter()
+            .zip(&outcomes)
+            .filter_map(|(waiting, outcome)| {
+                let Appended { last_seq, head, .. } = *outcome.as_ref().ok()?;
+                let (seq, hash) = (last_seq, head);
+                Some((waiting.key, Head { seq, hash }))
+            });
+        self.changed.put(heads);
         for waiting in changed {
             if self
                 .heads
@@ -213,7 +230,7 @@ impl Writer {
             Entry::Occupied(head) => head.into_mut(),
             Entry::Vacant(place) => {
                 let head = match &waiting.open {
-                    Some(session) => Some(Head::first(session)),
+                    Some(session) => Some(Place::first(session)),
                     None => load(tx, waiting).await?,
                 };
                 let Some(head) = head else {
@@ -269,7 +286,7 @@ impl Writer {
     }
 }
 
-impl Head {
+impl Place {
     fn first(session: &NewSession) -> Self {
         let now = now_ms();
         Self {
@@ -285,7 +302,7 @@ impl Head {
 }
 
 /// The head of a session that this process has not written lately.
-async fn load(tx: &mut Tx, waiting: &Waiting) -> Result<Option<Head>> {
+async fn load(tx: &mut Tx, waiting: &Waiting) -> Result<Option<Place>> {
     tx.enter(&waiting.tenant).await?;
     let query = |statement: Statement| {
         statement
@@ -301,7 +318,7 @@ async fn load(tx: &mut Tx, waiting: &Waiting) -> Result<Option<Head>> {
     let (seq, hash) = last.map_or(Ok((0, Digest::default())), |row| {
         Ok((row.int(0)?, row.digest(1)?))
     })?;
-    Ok(Some(Head {
+    Ok(Some(Place {
         seq,
         hash,
         agent: session.agent.into(),
@@ -318,7 +335,7 @@ struct InsertRow {
     values: Vec<Value>,
 }
 
-fn session_row(waiting: &Waiting, head: &Head) -> InsertRow {
+fn session_row(waiting: &Waiting, head: &Place) -> InsertRow {
     InsertRow {
         tenant: Arc::clone(&waiting.tenant),
         values: vec![

@@ -165,6 +165,17 @@ impl TenantStore {
         Ok(chain)
     }
 
+    /// Events as they are stored, for an export.
+    pub async fn exported(
+        &self,
+        session: SessionId,
+        after_seq: i64,
+        limit: u32,
+    ) -> Result<Vec<ambit_audit::Event>> {
+        let stored = self.stored(session, after_seq, limit).await?;
+        Ok(stored.into_iter().map(Stored::into_exported).collect())
+    }
+
     pub(crate) async fn stored(
         &self,
         session: SessionId,

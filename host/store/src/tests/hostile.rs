@@ -72,7 +72,7 @@ async fn unreadable_rows_are_typed_errors() {
             "UPDATE agents SET definition = '{'",
             "UPDATE agents SET definition = '{}', name = '../x'",
         ] {
-            store.tamper(sql).await;
+            store.tamper(sql).await.unwrap();
             corrupt(acme.agents().await.map(drop), sql);
         }
         for sql in [
@@ -81,36 +81,47 @@ async fn unreadable_rows_are_typed_errors() {
             "UPDATE issuers SET leeway_s = 0, audiences = '{\"a\":1}'",
             "UPDATE issuers SET audiences = '[]', jwks = 'nonsense'",
         ] {
-            store.tamper(sql).await;
+            store.tamper(sql).await.unwrap();
             corrupt(acme.issuers().await.map(drop), sql);
         }
         for sql in [
             "UPDATE api_keys SET scopes = '[1]'",
             "UPDATE api_keys SET scopes = '[]', secret_hash = substr(secret_hash, 1, 31)",
         ] {
-            store.tamper(sql).await;
+            store.tamper(sql).await.unwrap();
             corrupt(acme.keys().await.map(drop), sql);
         }
         for sql in [
             "UPDATE chunks SET headings = '[[]]'",
             "UPDATE chunks SET headings = '[]'; UPDATE documents SET attributes = '[]'",
         ] {
-            store.tamper(sql).await;
+            store.tamper(sql).await.unwrap();
             corrupt(acme.documents(&collection, None, 10).await.map(drop), sql);
         }
-        store.tamper("UPDATE sessions SET state = 'asleep'").await;
+        store
+            .tamper("UPDATE sessions SET state = 'asleep'")
+            .await
+            .unwrap();
         corrupt(acme.session(session).await.map(drop), "session state");
         store
             .tamper("UPDATE sessions SET state = 'open'; UPDATE events SET header = '7'")
-            .await;
+            .await
+            .unwrap();
         corrupt(acme.events(session, 0, 10).await.map(drop), "event header");
-        store.tamper("UPDATE events SET content_hash = body").await;
+        store
+            .tamper("UPDATE events SET content_hash = body")
+            .await
+            .unwrap();
         corrupt(acme.verify_chain(session).await.map(drop), "hash length");
-        store.tamper("UPDATE tenants SET slug = 'No Slug'").await;
+        store
+            .tamper("UPDATE tenants SET slug = 'No Slug'")
+            .await
+            .unwrap();
         corrupt(store.store.operator().tenants().await.map(drop), "slug");
         store
             .tamper("UPDATE tenant_epochs SET kind = 'weather' WHERE kind = 'keys'")
-            .await;
+            .await
+            .unwrap();
         corrupt(acme.epochs().await.map(drop), "epoch kind");
     })
     .await;

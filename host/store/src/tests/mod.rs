@@ -54,23 +54,6 @@ fn event(kind: &'static str) -> NewEvent {
 }
 
 impl TestStore {
-    /// Changes rows as somebody who is none of our logins: the file's owner, the server's superuser.
-    async fn tamper(&self, sql: &'static str) {
-        match &self.store.db {
-            Db::Sqlite { writer, .. } => drop(sqlx::raw_sql(sql).execute(writer).await.unwrap()),
-            Db::Postgres { app, .. } => {
-                let query = sqlx::query_as("SELECT current_database()::text");
-                let (database,): (String,) = query.fetch_one(&app.now()).await.unwrap();
-                server()
-                    .await
-                    .unwrap()
-                    .administrate(&database, sql)
-                    .await
-                    .unwrap();
-            }
-        }
-    }
-
     /// From here on writes fail, as on a file system or a standby that is read-only.
     async fn set_read_only(&self, read_only: bool) {
         match &self.store.db {
@@ -119,7 +102,7 @@ impl TestStore {
                      CREATE TRIGGER full_disk BEFORE INSERT ON events EXECUTE FUNCTION full_disk()",
                     "DROP TRIGGER full_disk ON events; DROP FUNCTION full_disk()",
                 ];
-                self.tamper(if full { on } else { off }).await;
+                self.tamper(if full { on } else { off }).await.unwrap();
             }
         }
     }

@@ -2,8 +2,8 @@
 
 use super::{event, opening, tenant};
 use crate::{
-    Append, Chunk, Component, Database, Digest, Document, Grant, GuardrailRule, HostName, Issuer,
-    SlotBinding, Store, StoreConfig, StoreError, TenantStore,
+    Append, Chunk, Component, Database, Day, Digest, Document, Grant, Grown, GuardrailRule, Head,
+    HostName, Issuer, NewAnchor, SlotBinding, Store, StoreConfig, StoreError, TenantStore,
     db::{Access, Db, Statement},
     testing::TestStore,
 };
@@ -11,7 +11,7 @@ use ambit_types::SessionId;
 use serde_json::json;
 
 /// Every table with a tenant in it.
-const TABLES: [(&str, &str); 16] = [
+const TABLES: [(&str, &str); 18] = [
     ("tenants", "SELECT tenant FROM tenants"),
     ("host_names", "SELECT tenant FROM host_names"),
     ("api_keys", "SELECT tenant FROM api_keys"),
@@ -28,6 +28,8 @@ const TABLES: [(&str, &str); 16] = [
     ("key_value_usage", "SELECT tenant FROM key_value_usage"),
     ("tenant_epochs", "SELECT tenant FROM tenant_epochs"),
     ("sessions", "SELECT tenant FROM sessions"),
+    ("partitions", "SELECT tenant FROM partitions"),
+    ("leaves", "SELECT tenant FROM leaves"),
 ];
 const EVENTS: &str = "SELECT tenant FROM events";
 
@@ -113,12 +115,21 @@ async fn fill(store: &TestStore, rows: &TenantStore) {
     };
     rows.put_documents(&collection, &[document]).await.unwrap();
     rows.put_key_value("b/k", b"v").await.unwrap();
-    store
-        .store
-        .journal()
-        .append(opening(rows, SessionId::new()))
-        .await
-        .unwrap();
+    let session = SessionId::new();
+    let head = store.store.journal().append(opening(rows, session));
+    let head = head.await.unwrap();
+    let number = operator.last_anchor().await.unwrap();
+    let mut grown = Grown::default();
+    grown.tree.push(head.head);
+    let (seq, hash) = (head.last_seq, head.head);
+    grown.leaves.push((session, Head { seq, hash }));
+    let anchor = NewAnchor {
+        number: number.map_or(1, |last| last.number + 1),
+        time_ms: 0,
+        note: String::new(),
+        partitions: [((rows.id(), Day::of(session).unwrap()), grown)].into(),
+    };
+    operator.put_anchor(&anchor).await.unwrap();
 }
 
 async fn tenants_seen(

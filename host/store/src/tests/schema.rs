@@ -14,6 +14,7 @@ use std::{collections::BTreeSet, path::Path};
 /// Every statement that runs on both databases.
 fn statements() -> Vec<Statement> {
     let lists = [
+        crate::anchors::ALL,
         crate::operator::ALL,
         crate::keys::ALL,
         crate::retention::ALL,
@@ -94,7 +95,13 @@ async fn hot_statements_use_their_index() {
         "KEY_VALUE_RANGE",
         "LAST_EVENT",
         "SESSIONS_IN_STATE",
-        "OLD_SESSIONS",
+        "OLD_PARTITIONS",
+        "KEPT_SESSION",
+        "SESSIONS_OF_DAY",
+        "FRONTIER",
+        "LEAVES",
+        "LAST_ANCHOR",
+        "HEADS_SINCE",
         "EVENTS_DELETE",
         "TENANT_BY_SLUG",
     ];
@@ -293,7 +300,7 @@ async fn an_edited_history_and_a_newer_schema_are_refused() {
     ];
     for edit in edits {
         on_both(async |store| {
-            store.tamper(edit).await;
+            store.tamper(edit).await.unwrap();
             let outcome = Store::open(&store.config).await;
             assert!(
                 matches!(outcome, Err(StoreError::Migration(..))),

@@ -163,7 +163,7 @@ async fn every_tampering_is_found() {
                 .state(SessionState::Finished);
             store.store.journal().append(append).await.unwrap();
             assert_eq!(acme.verify_chain(session).await.unwrap().events, 4);
-            store.tamper(sql).await;
+            store.tamper(sql).await.unwrap();
             let outcome = acme.verify_chain(session).await;
             assert!(
                 matches!(outcome, Err(StoreError::BrokenChain { seq, .. }) if seq == broken_at),

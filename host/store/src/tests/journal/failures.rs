@@ -4,7 +4,7 @@ use super::Opened;
 use crate::{
     Append, Header, NewEvent, Store, StoreConfig, StoreError,
     db::{Access, Db, Statement},
-    testing::{Server, TestStore, server},
+    testing::{Server, TestStore, master_key, server},
     tests::{event, on_both, opening, tenant},
 };
 use ambit_types::SessionId;
@@ -62,7 +62,7 @@ async fn what_was_acknowledged_survives_a_crash_of_the_database() {
         let careless = ["ALTER ROLE ", login, " SET synchronous_commit = off"].concat();
         server.administrate("postgres", &careless).await.unwrap();
     }
-    let config = StoreConfig::postgres(config);
+    let config = StoreConfig::postgres(config, master_key());
     let store = Store::open(&config).await.unwrap();
     let store = TestStore::of(store, config, "postgres");
     let Opened { acme, session } = Opened::new(&store).await;

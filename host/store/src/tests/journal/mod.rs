@@ -1,9 +1,8 @@
-//! The journal: order, chain, group commit, failures and recovery, retention.
+//! The journal: order, chain, group commit, failures and recovery, sealed bodies. Retention has its tests beside anchors.
 
 mod append;
 mod chain;
 mod failures;
-mod retention;
 mod sealed;
 
 use super::{opening, tenant};

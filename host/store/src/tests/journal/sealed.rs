@@ -128,7 +128,7 @@ async fn sealed_content_opens_only_where_it_belongs() {
             let (_, globex) = tenant(store, "globex").await;
             let session = closed(store, &acme).await;
             closed(store, &globex).await;
-            store.tamper(swap).await;
+            store.tamper(swap).await.unwrap();
             // As another process reads it.
             let config = store.config.clone();
             let again = match Store::open(&config).await {

@@ -1,0 +1,259 @@
+//! `ambit audit`: proving what was recorded.
+
+use super::{print, show};
+use crate::{
+    args::{Audit, Format, Target},
+    client::{Client, segment},
+    installation::Installation,
+};
+use ambit_audit::{Anchor, Fault, Report, Verifier, follow, verify_export};
+use anyhow::{Context as _, bail};
+use serde_json::json;
+use std::{
+    fs::File,
+    io::{BufRead as _, BufReader, BufWriter, Read as _, Seek as _, Write as _},
+    path::Path,
+    process::ExitCode,
+};
+
+pub(crate) async fn run(command: Audit) -> anyhow::Result<ExitCode> {
+    match command {
+        Audit::Verify {
+            tenant,
+            session,
+            export,
+            anchors,
+            earlier,
+            key,
+            target,
+        } => {
+            let earlier = earlier.map(|path| {
+                let line = File::open(&path).and_then(|file| first_line(&file));
+                line.with_context(|| format!("cannot read {}", path.display()))
+            });
+            let earlier = earlier.transpose()?;
+            let key = key.map(|key| key.trim().parse::<Verifier>());
+            let key = key.transpose().map_err(wrong_key)?;
+            let (mut reports, key) = match (export, key) {
+                (Some(file), Some(key)) => {
+                    let file = File::open(&file)
+                        .with_context(|| format!("cannot read {}", file.display()))?;
+                    (vec![verified(file, key.clone(), earlier).await?], key)
+                }
+                (_, key) => online(&target, tenant, session, key, earlier).await?,
+            };
+            // Now: what was asked for just then may be the first that was ever put there.
+            let anchors = anchors.or_else(|| own_anchors(&target));
+            let anchors = anchors.as_deref();
+            if let Some(folder) = anchors {
+                let notes = read_anchors(folder)?;
+                for (_, report, note) in &mut reports {
+                    check_anchor(folder, &notes, &key, report, note)?;
+                }
+            }
+            told(&target, anchors, &reports);
+        }
+        Audit::Export {
+            tenant,
+            session,
+            output,
+            target,
+        } => {
+            let client = Client::open(&target).await?;
+            let path = export_path(&tenant, session.as_deref());
+            match output {
+                Some(file) => {
+                    let folder = file
+                        .parent()
+                        .filter(|folder| !folder.as_os_str().is_empty());
+                    let mut part =
+                        tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))
+                            .with_context(|| format!("cannot write beside {}", file.display()))?;
+                    client
+                        .download(&path, &mut BufWriter::new(&mut part))
+                        .await?;
+                    // Under its name only when it is whole.
+                    part.persist(&file)
+                        .with_context(|| format!("cannot write {}", file.display()))?;
+                }
+                None => {
+                    client
+                        .download(&path, &mut std::io::stdout().lock())
+                        .await?
+                }
+            }
+        }
+        Audit::Key { target } => {
+            let server = Client::open(&target).await?.get("/server").await?;
+            show(target.format, &server["anchor_key"], |key| {
+                key.as_str().unwrap_or_default().to_owned()
+            });
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What was verified, whose it is, and the note it leads up to.
+type Verified = (String, Report, String);
+
+/// Each tenant's export, as it is now.
+async fn online(
+    target: &Target,
+    tenant: Option<String>,
+    session: Option<String>,
+    key: Option<Verifier>,
+    earlier: Option<String>,
+) -> anyhow::Result<(Vec<Verified>, Verifier)> {
+    let client = Client::open(target).await?;
+    let key = match key {
+        Some(key) => key,
+        None => {
+            let server = client.get("/server").await?;
+            let key = server["anchor_key"].as_str().unwrap_or_default();
+            key.parse().map_err(wrong_key)?
+        }
+    };
+    let tenants = match tenant {
+        Some(tenant) => vec![tenant],
+        None => {
+            let tenants = client.list("/tenants").await?;
+            let slug = |tenant: &serde_json::Value| tenant["slug"].as_str().map(str::to_owned);
+            tenants.iter().filter_map(slug).collect()
+        }
+    };
+    let several = tenants.len() > 1;
+    let mut reports = Vec::new();
+    for tenant in tenants {
+        let mut file = tempfile::tempfile().context("cannot make a temporary file")?;
+        let path = export_path(&tenant, session.as_deref());
+        let exported = client.download(&path, &mut BufWriter::new(&mut file)).await;
+        match exported {
+            Err(error) if several && error.to_string().contains("no sessions yet") => continue,
+            exported => exported.with_context(|| format!("tenant {tenant}"))?,
+        }
+        file.rewind()?;
+        let (_, report, note) = verified(file, key.clone(), earlier.clone())
+            .await
+            .with_context(|| format!("tenant {tenant} does not verify"))?;
+        reports.push((tenant, report, note));
+    }
+    Ok((reports, key))
+}
+
+fn export_path(tenant: &str, session: Option<&str>) -> String {
+    let path = format!("/tenants/{}/export", segment(tenant));
+    session.map_or(path.clone(), |session| {
+        format!("{path}?session={}", segment(session))
+    })
+}
+
+async fn verified(
+    mut file: File,
+    key: Verifier,
+    earlier: Option<String>,
+) -> anyhow::Result<Verified> {
+    let checked = tokio::task::spawn_blocking(move || {
+        let report = verify_export(BufReader::new(&file), &key, earlier.as_deref())?;
+        file.rewind().map_err(anyhow::Error::new)?;
+        let head: ambit_audit::Exported = serde_json::from_str(&first_line(&file)?)?;
+        Ok::<_, anyhow::Error>((head.tenant, report, head.anchor))
+    });
+    checked.await?
+}
+
+fn first_line(file: &File) -> std::io::Result<String> {
+    let mut line = String::new();
+    // A head has some hundred bytes for each day; a file that is none ends here.
+    BufReader::new(file).take(64 << 20).read_line(&mut line)?;
+    Ok(line.trim_end_matches('\n').to_owned())
+}
+
+fn wrong_key(fault: Fault) -> anyhow::Error {
+    anyhow::Error::new(fault).context("the anchors' public key cannot be used")
+}
+
+/// Where an installation on this machine keeps its anchors by itself.
+fn own_anchors(target: &Target) -> Option<std::path::PathBuf> {
+    if target.url.is_some() {
+        return None;
+    }
+    let folder = Installation::find(&target.data)
+        .ok()?
+        .folder()
+        .join("anchors");
+    folder.is_dir().then_some(folder)
+}
+
+/// Every note, in order of their names.
+fn read_anchors(folder: &Path) -> anyhow::Result<Vec<String>> {
+    let unreadable = || format!("cannot read the anchors in {}", folder.display());
+    let mut files = Vec::new();
+    for file in std::fs::read_dir(folder).with_context(unreadable)? {
+        let path = file.with_context(unreadable)?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "anchor")
+        {
+            files.push(path);
+        }
+    }
+    files.sort();
+    let read = |path| std::fs::read_to_string(path).with_context(unreadable);
+    files.into_iter().map(read).collect()
+}
+
+/// That the anchors are one chain, and that what was verified leads up to one of them.
+fn check_anchor(
+    folder: &Path,
+    notes: &[String],
+    key: &Verifier,
+    report: &Report,
+    note: &str,
+) -> anyhow::Result<()> {
+    let place = folder.display();
+    let last = follow(notes.iter().map(String::as_str), key)
+        .map_err(|fault| anyhow::anyhow!("{fault} (in {place})"))?;
+    let at = usize::try_from(report.anchor)
+        .ok()
+        .and_then(|number| notes.get(number.checked_sub(1)?));
+    match at {
+        Some(kept) if Anchor::name(kept) == Anchor::name(note) => Ok(()),
+        Some(_) => bail!(
+            "anchor {} is not the one in {place}: the journal was put back to an older state, or another installation anchors there",
+            report.anchor
+        ),
+        None => bail!(
+            "anchor {} is not in {place}, which ends at {}: the anchor store does not take anchors",
+            report.anchor,
+            last.map_or(0, |last| last.number)
+        ),
+    }
+}
+
+fn told(target: &Target, anchors: Option<&Path>, reports: &[Verified]) {
+    let rows: Vec<_> = reports
+        .iter()
+        .map(|(tenant, report, _)| {
+            json!({"tenant": tenant, "sessions": report.sessions, "events": report.events, "anchor": report.anchor,
+                "anchor_time_ms": report.anchor_time_ms, "removed_days": report.removed, "complete": report.complete,
+                "anchors_checked": anchors.is_some(), "verified": true})
+        })
+        .collect();
+    let columns = [
+        "tenant",
+        "verified",
+        "sessions",
+        "events",
+        "anchor",
+        "removed_days",
+        "complete",
+        "anchors_checked",
+    ];
+    print(target.format, &rows, &columns);
+    if matches!(target.format, Format::Text) && anchors.is_none() {
+        let _ = writeln!(
+            std::io::stderr(),
+            "note: no --anchors: that this is the newest state is the server's word"
+        );
+    }
+}

@@ -1,0 +1,56 @@
+//! Which sessions went on since somebody asked: what the next anchor takes.
+
+use crate::Head;
+use ambit_types::{SessionId, TenantId};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+use tokio::sync::Notify;
+
+/// Sessions that are many: an anchor need not wait longer.
+const MANY: usize = 4096;
+
+/// Heads of the sessions that this process wrote to.
+pub type Heads = HashMap<(TenantId, SessionId), Head>;
+
+/// Collected from when they are first taken on: where nobody anchors, nothing is.
+#[derive(Debug, Default)]
+pub(super) struct Changed {
+    heads: Mutex<Option<Heads>>,
+    many: Notify,
+}
+
+impl Changed {
+    pub(super) fn put(&self, heads: impl Iterator<Item = ((TenantId, SessionId), Head)>) {
+        if let Some(changed) = &mut *self.lock() {
+            changed.extend(heads);
+            if changed.len() >= MANY {
+                self.many.notify_one();
+            }
+        }
+    }
+
+    pub(super) fn take(&self) -> Heads {
+        self.lock().replace(Heads::new()).unwrap_or_default()
+    }
+
+    pub(super) fn give_back(&self, heads: Heads) {
+        let mut changed = self.lock();
+        let changed = changed.get_or_insert_default();
+        for (key, head) in heads {
+            match changed.entry(key) {
+                Entry::Occupied(newer) if newer.get().seq >= head.seq => {}
+                entry => drop(entry.insert_entry(head)),
+            }
+        }
+    }
+
+    pub(super) async fn many(&self) {
+        self.many.notified().await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Heads>> {
+        self.heads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
