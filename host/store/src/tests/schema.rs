@@ -100,7 +100,6 @@ async fn hot_statements_use_their_index() {
         "SESSIONS_OF_DAY",
         "FRONTIER",
         "LEAVES",
-        "LAST_ANCHOR",
         "HEADS_SINCE",
         "EVENTS_DELETE",
         "TENANT_BY_SLUG",
