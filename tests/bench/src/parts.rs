@@ -43,6 +43,14 @@ fn medians(rounds: &[String]) -> Result<String> {
         for (at, piece) in pieces.iter().enumerate() {
             match piece {
                 Piece::Text(piece) => text.push_str(piece),
+                // As it is written where it is the same: `1,000` is two of them.
+                Piece::Number(written)
+                    if of_rounds
+                        .iter()
+                        .all(|pieces| pieces[at] == Piece::Number(written)) =>
+                {
+                    text.push_str(written);
+                }
                 Piece::Number(written) => {
                     let values: Vec<f64> = of_rounds
                         .iter()
@@ -113,12 +121,12 @@ mod tests {
     #[test]
     fn numbers_become_the_median_of_their_rounds_and_stay_in_their_columns() {
         let rounds = [
-            "six calls\nsqlite  16    9.25 ms\n64 rules: 503 ns\n",
-            "six calls\nsqlite  16   10.75 ms\n64 rules: 100 ns\n",
-            "six calls\nsqlite  16  100.00 ms\n64 rules: 504 ns\n",
+            "six calls of 1,000\nsqlite  16    9.25 ms\n64 rules: 503 ns\n",
+            "six calls of 1,000\nsqlite  16   10.75 ms\n64 rules: 100 ns\n",
+            "six calls of 1,000\nsqlite  16  100.00 ms\n64 rules: 504 ns\n",
         ]
         .map(str::to_owned);
-        let expected = "six calls\nsqlite  16   10.75 ms\n64 rules: 503 ns\n";
+        let expected = "six calls of 1,000\nsqlite  16   10.75 ms\n64 rules: 503 ns\n";
         assert_eq!(medians(&rounds).unwrap(), expected);
         assert_eq!(medians(&rounds[..1]).unwrap(), rounds[0]);
         assert_eq!(medians(&[]).unwrap(), "");
