@@ -193,8 +193,7 @@ fn rehashed(
 /// What the database's owner does to rows, whatever hashes he computes again.
 #[tokio::test]
 async fn whatever_is_done_to_the_rows_is_found() {
-    // None: nothing that any export of the tenant could be made of is left.
-    let tamperings: [(&str, &str); 16] = [
+    let tamperings: [(&str, &str); 15] = [
         (
             "UPDATE events SET kind = 'allowed' WHERE seq = 2",
             "not what was recorded",
@@ -243,7 +242,6 @@ async fn whatever_is_done_to_the_rows_is_found() {
             "UPDATE partitions SET day = '2020-01-01'",
             "not those of its partition",
         ),
-        ("DELETE FROM partitions; DELETE FROM leaves", "nothing"),
     ];
     let mut tampered = 0;
     for (sql, words) in tamperings {
@@ -263,7 +261,7 @@ async fn whatever_is_done_to_the_rows_is_found() {
                     }
                     match verified(&after, &text) {
                         Err(fault) => fault.to_string(),
-                        Ok(report) => format!("nothing: {report:?}"),
+                        Ok(report) => panic!("{sql}: it verifies: {report:?}"),
                     }
                 }
                 Err(error) => format!("nothing: {error}"),
