@@ -32,6 +32,28 @@ struct Seen {
     tenants: BTreeMap<TenantId, BTreeMap<String, Partition>>,
 }
 
+/// Heads that go back where they came from unless they are used up: whoever asked may be gone before that.
+struct Taken<'a> {
+    store: &'a Store,
+    heads: Heads,
+}
+
+impl<'a> Taken<'a> {
+    fn new(store: &'a Store) -> Self {
+        let heads = store.journal().take_heads();
+        Self { store, heads }
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        let heads = std::mem::take(&mut self.heads);
+        if !heads.is_empty() {
+            self.store.journal().give_back_heads(heads);
+        }
+    }
+}
+
 impl Anchorer {
     pub(crate) fn new(store: Store, signer: Signer) -> Self {
         // From here on what changes is collected.
@@ -51,14 +73,15 @@ impl Anchorer {
     /// The store's. What would have been anchored is the next attempt's.
     pub(crate) async fn anchor(&mut self, now_ms: i64) -> Result<Option<Note>> {
         self.look_back().await?;
-        let heads = self.store.journal().take_heads();
-        if heads.is_empty() {
+        let store = self.store.clone();
+        let mut taken = Taken::new(&store);
+        if taken.heads.is_empty() {
             return Ok(None);
         }
-        let made = self.make(&heads, now_ms).await;
-        if made.is_err() {
-            self.seen = None;
-            self.store.journal().give_back_heads(heads);
+        let made = self.make(&taken.heads, now_ms).await;
+        match &made {
+            Ok(_) => taken.heads.clear(),
+            Err(_) => self.seen = None,
         }
         made.map(Some)
     }

@@ -372,3 +372,27 @@ async fn an_export_of_nothing_is_refused_in_words() {
     })
     .await;
 }
+
+/// Whoever asked for an anchor may be gone before it is made: what it would have taken is the next one's.
+#[tokio::test]
+async fn an_anchor_that_was_given_up_loses_nothing() {
+    on_both(async |store| {
+        let folder = tempfile::tempdir().unwrap();
+        let anchors = anchors(&store.store, folder.path());
+        let (acme, _) = tenant(&store.store, "acme", 1).await;
+        anchors.anchor().await.unwrap();
+        for polls in 0..20 {
+            say(&store.store, &acme, SessionId::new(), true).await;
+            let mut given_up = Box::pin(anchors.anchor());
+            for _ in 0..polls {
+                if futures::poll!(given_up.as_mut()).is_ready() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_micros(200)).await;
+            }
+        }
+        let export = exported(&anchors, acme.id(), None).await;
+        assert_eq!(verified(&anchors, &export).unwrap().sessions, 21);
+    })
+    .await;
+}
