@@ -8,6 +8,7 @@ CREATE TABLE partitions (
     root BYTEA NOT NULL,
     frontier BYTEA NOT NULL,
     removed_ms BIGINT,
+    removed_anchor BIGINT,
     emptied_ms BIGINT,
     PRIMARY KEY (tenant, day)
 );

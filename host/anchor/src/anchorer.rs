@@ -2,12 +2,17 @@
 
 use crate::Signer;
 use ambit_audit::{Anchor, Digest, Frontier, Partition, SessionLeaf, tenant_leaf};
-use ambit_store::{Day, Head, Heads, NewAnchor, Note, Operator, Result, Store, StoreError};
+use ambit_store::{
+    Day, Head, Heads, NewAnchor, Note, Operator, Result, Signed, Store, StoreError, day_of,
+};
 use ambit_types::{SessionId, TenantId};
 use std::collections::{BTreeMap, HashMap};
 
 /// How often another node may be first before this one gives up for now.
 const RACES: u32 = 16;
+
+/// How often they are looked for: another node may die at any time. Milliseconds.
+const LOOK_EVERY: u64 = 600_000;
 
 /// What a killed process may have left unanchored changed within this time before the last anchor. Milliseconds.
 const LOOK_BACK: i64 = 3600 * 1000;
@@ -20,8 +25,8 @@ pub(crate) struct Anchorer {
     pub(crate) signer: Signer,
     /// What stands in the database, as of the last anchor seen.
     seen: Option<Seen>,
-    /// Sessions that other processes left unanchored were looked for.
-    looked: bool,
+    /// When sessions that a process left unanchored were looked for.
+    looked_ms: i64,
 }
 
 #[derive(Debug, Default)]
@@ -30,6 +35,18 @@ struct Seen {
     note: Digest,
     time_ms: i64,
     tenants: BTreeMap<TenantId, BTreeMap<String, Partition>>,
+    /// Removed since.
+    removed: Vec<(TenantId, String)>,
+}
+
+impl Seen {
+    /// The installation's tree.
+    fn root(&self) -> Frontier {
+        let tenants = self.tenants.iter();
+        tenants
+            .map(|(tenant, days)| tenant_hash(*tenant, days.values()))
+            .collect()
+    }
 }
 
 /// Heads that go back where they came from unless they are used up: whoever asked may be gone before that.
@@ -63,54 +80,50 @@ impl Anchorer {
             store,
             signer,
             seen: None,
-            looked: false,
+            looked_ms: 0,
         }
     }
 
-    /// Anchors what went on since the last anchor; its note. None: nothing did.
+    /// Anchors what went on since the last anchor, removals too; its note. None: nothing did.
     ///
     /// # Errors
     /// The store's. What would have been anchored is the next attempt's.
     pub(crate) async fn anchor(&mut self, now_ms: i64) -> Result<Option<Note>> {
-        self.look_back().await?;
+        self.look_back(now_ms).await?;
         let store = self.store.clone();
         let mut taken = Taken::new(&store);
-        if taken.heads.is_empty() {
-            return Ok(None);
-        }
         let made = self.make(&taken.heads, now_ms).await;
         match &made {
             Ok(_) => taken.heads.clear(),
             Err(_) => self.seen = None,
         }
-        made.map(Some)
+        made
     }
 
-    /// Anchors even where nothing went on: partitions that were removed, an installation without any anchor.
-    pub(crate) async fn anchor_anew(&mut self, now_ms: i64) -> Result<Note> {
-        self.seen = None;
-        match self.anchor(now_ms).await? {
-            Some(note) => Ok(note),
-            None => self.make(&Heads::new(), now_ms).await,
-        }
-    }
-
-    async fn make(&mut self, heads: &Heads, now_ms: i64) -> Result<Note> {
+    async fn make(&mut self, heads: &Heads, now_ms: i64) -> Result<Option<Note>> {
         for _ in 0..RACES {
             let mut seen = match self.seen.take() {
-                // Another process may have made one since.
+                // Another process may have made one since, or removed something.
                 Some(seen) if self.is_last(&seen).await? => seen,
                 _ => self.read().await?,
             };
-            let anchor = self.next(&mut seen, heads, now_ms).await?;
+            if heads.is_empty() && seen.removed.is_empty() {
+                self.seen = Some(seen);
+                return Ok(None);
+            }
+            let anchor = match self.next(&mut seen, heads, now_ms).await {
+                // What it saw beside its trees may be another node's next anchor.
+                Err(StoreError::Tampered(_)) if self.is_behind(&seen).await? => continue,
+                next => next?,
+            };
             match self.operator.put_anchor(&anchor).await {
                 Ok(()) => {
                     self.seen = Some(seen);
-                    return Ok(Note {
+                    return Ok(Some(Note {
                         number: anchor.number,
                         note: anchor.note,
                         published_ms: None,
-                    });
+                    }));
                 }
                 Err(StoreError::Conflict { .. }) => {}
                 Err(error) => return Err(error),
@@ -120,21 +133,47 @@ impl Anchorer {
     }
 
     async fn is_last(&self, seen: &Seen) -> Result<bool> {
-        let last = self.operator.last_anchor().await?;
-        Ok(last.is_some_and(|last| last.number == seen.number))
+        Ok(!self.is_behind(seen).await? && !self.operator.has_removed().await?)
     }
 
+    async fn is_behind(&self, seen: &Seen) -> Result<bool> {
+        let last = self.operator.last_anchor().await?;
+        Ok(last.map_or(0, |last| last.number) != seen.number)
+    }
+
+    /// What stands in the database. Nothing is ever signed on top of what is not what was signed last.
     async fn read(&self) -> Result<Seen> {
-        let mut seen = Seen::default();
-        if let Some(Note { number, note, .. }) = self.operator.last_anchor().await? {
-            seen.number = number;
-            seen.note = Anchor::name(&note);
-            let anchor = Anchor::open(&note, self.signer.verifier());
-            seen.time_ms = anchor.map_or(0, |anchor| anchor.time_ms);
-        }
-        for (tenant, partition) in self.operator.partitions().await? {
+        let Signed {
+            note,
+            partitions,
+            removed,
+        } = self.operator.signed().await?;
+        let mut seen = Seen {
+            removed,
+            ..Seen::default()
+        };
+        for (tenant, partition) in partitions {
             let days = seen.tenants.entry(tenant).or_default();
             days.insert(partition.day.clone(), partition);
+        }
+        match note {
+            Some(Note { number, note, .. }) => {
+                let anchor = Anchor::open(&note, self.signer.verifier());
+                let anchor = anchor
+                    .map_err(|_| StoreError::Tampered("the last anchor is of another key"))?;
+                if anchor.root != seen.root().root() || i64::try_from(anchor.number) != Ok(number) {
+                    return Err(StoreError::Tampered(
+                        "its days do not lead to the last anchor",
+                    ));
+                }
+                seen.number = number;
+                seen.note = Anchor::name(&note);
+                seen.time_ms = anchor.time_ms;
+            }
+            None if !seen.tenants.is_empty() => {
+                return Err(StoreError::Tampered("there are days, and no anchor"));
+            }
+            None => {}
         }
         Ok(seen)
     }
@@ -143,7 +182,7 @@ impl Anchorer {
         let mut sessions: Vec<(TenantId, Day, SessionId, Head)> = heads
             .iter()
             .filter_map(|((tenant, session), head)| {
-                Some((*tenant, Day::of(*session)?, *session, *head))
+                Some((*tenant, day_of(*session)?, *session, *head))
             })
             .collect();
         sessions.sort_unstable_by_key(|(tenant, day, session, _)| (*tenant, *day, *session));
@@ -153,6 +192,31 @@ impl Anchorer {
             .collect();
         keys.dedup();
         let mut partitions = self.operator.frontiers(keys).await?;
+        for ((tenant, day), grown) in &partitions {
+            let known = seen
+                .tenants
+                .get(tenant)
+                .and_then(|days| days.get(&day.to_string()));
+            let tree = (grown.tree.size, grown.tree.root());
+            if known.map_or(grown.tree.size == 0, |known| {
+                (known.leaves, known.root) == tree
+            }) {
+                continue;
+            }
+            return Err(StoreError::Tampered(
+                "a day's tree is not what was anchored",
+            ));
+        }
+        let removed = std::mem::take(&mut seen.removed);
+        for (tenant, day) in &removed {
+            if let Some(partition) = seen
+                .tenants
+                .get_mut(tenant)
+                .and_then(|days| days.get_mut(day))
+            {
+                partition.removed = true;
+            }
+        }
         for (tenant, day, session, head) in sessions {
             let grown = partitions.entry((tenant, day)).or_default();
             grown.tree.push(leaf(session, head).hash());
@@ -170,11 +234,7 @@ impl Anchorer {
             };
             days.insert(day, partition);
         }
-        let leaves: Frontier = seen
-            .tenants
-            .iter()
-            .map(|(tenant, days)| tenant_hash(*tenant, days.values()))
-            .collect();
+        let leaves = seen.root();
         let anchor = Anchor {
             number: seen.number.unsigned_abs() + 1,
             root: leaves.root(),
@@ -192,28 +252,33 @@ impl Anchorer {
             time_ms: seen.time_ms,
             note,
             partitions,
+            removed,
         })
     }
 
-    /// Once: takes what a process that died had written and not anchored.
-    async fn look_back(&mut self) -> Result<()> {
-        if self.looked {
+    /// Now and then: takes what a process that died had written and not anchored.
+    async fn look_back(&mut self, now_ms: i64) -> Result<()> {
+        if now_ms.abs_diff(self.looked_ms) < LOOK_EVERY {
             return Ok(());
         }
         let last = self.operator.last_anchor().await?;
         let last = last.and_then(|last| Anchor::open(&last.note, self.signer.verifier()).ok());
-        let since = last.map_or(0, |last| last.time_ms.saturating_sub(LOOK_BACK));
+        // A clock that was ahead once must not hide what came after.
+        let since = last.map_or(0, |last| last.time_ms.min(now_ms).saturating_sub(LOOK_BACK));
         let mut found: BTreeMap<(TenantId, Day), Vec<(SessionId, Head)>> = BTreeMap::new();
         for ((tenant, session), head) in self.operator.heads_since(since).await? {
-            if let Some(day) = Day::of(session) {
+            if let Some(day) = day_of(session) {
                 let partition = found.entry((tenant, day)).or_default();
                 partition.push((session, head));
             }
         }
         let mut missed = Heads::new();
         for ((tenant, day), sessions) in found {
-            let leaves = self.operator.leaves(tenant, day).await?.into_iter();
-            let anchored: HashMap<_, _> = leaves.map(|leaf| (leaf.session, leaf.seq)).collect();
+            let mut anchored: HashMap<String, i64> = HashMap::new();
+            for leaf in self.operator.leaves(tenant, day).await? {
+                let highest = anchored.entry(leaf.session).or_default();
+                *highest = leaf.seq.max(*highest);
+            }
             let is_new = |session: &SessionId, head: &Head| {
                 let seq = anchored.get(&session.to_string());
                 seq.is_none_or(|seq| *seq < head.seq)
@@ -224,7 +289,7 @@ impl Anchorer {
             missed.extend(new.map(|(session, head)| ((tenant, session), head)));
         }
         self.store.journal().give_back_heads(missed);
-        self.looked = true;
+        self.looked_ms = now_ms;
         Ok(())
     }
 }

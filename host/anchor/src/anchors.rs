@@ -2,7 +2,7 @@
 
 use crate::{Place, PlaceError, Signer, anchorer::Anchorer};
 use ambit_audit::Verifier;
-use ambit_store::{Note, Result, Store};
+use ambit_store::{Note, Result, Store, StoreError};
 use std::{
     error::Error,
     sync::{
@@ -11,10 +11,19 @@ use std::{
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tokio::{sync::Mutex, time::sleep};
+use tokio::{
+    sync::Mutex,
+    time::{sleep, timeout},
+};
 
 /// Notes published between two looks.
 const PAGE: u32 = 100;
+
+/// What somebody who waits for an answer waits for the anchor store.
+const SOON: Duration = Duration::from_secs(3);
+
+/// What putting one note may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Cheap to clone.
 #[derive(Debug, Clone)]
@@ -36,6 +45,8 @@ struct Shared {
     unpublished: AtomicI64,
     oldest_ms: AtomicI64,
     taken: AtomicBool,
+    failing_since: AtomicI64,
+    tampered: AtomicBool,
 }
 
 /// How far anchors are.
@@ -45,10 +56,12 @@ pub struct Status {
     pub last: i64,
     /// Anchors that are not in the anchor store.
     pub unpublished: i64,
-    /// When the oldest of those was made.
-    pub oldest_unpublished_ms: Option<i64>,
+    /// Since when something waits: the oldest of those, or the first attempt to make one that failed.
+    pub waiting_since_ms: Option<i64>,
     /// The anchor store holds another note under a number of ours: somebody else signs there, or the database was put back.
     pub taken: bool,
+    /// What stands in the database is not what the last anchor signed: nothing more is signed.
+    pub tampered: bool,
 }
 
 impl Anchors {
@@ -81,8 +94,15 @@ impl Anchors {
         Status {
             last: status.last.load(Relaxed),
             unpublished,
-            oldest_unpublished_ms: (unpublished > 0).then(|| status.oldest_ms.load(Relaxed)),
+            waiting_since_ms: [
+                (unpublished > 0).then(|| status.oldest_ms.load(Relaxed)),
+                Some(status.failing_since.load(Relaxed)).filter(|since| *since > 0),
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
             taken: status.taken.load(Relaxed),
+            tampered: status.tampered.load(Relaxed),
         }
     }
 
@@ -91,25 +111,25 @@ impl Anchors {
     /// # Errors
     /// The store's.
     pub async fn anchor(&self) -> Result<Option<Note>> {
-        let made = self.0.anchorer.lock().await.anchor(now_ms()).await?;
-        self.made(made.as_ref());
-        Ok(made)
-    }
-
-    /// Makes an anchor in any case: after partitions were removed, so that it says so.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn anchor_anew(&self) -> Result<Note> {
-        let made = self.0.anchorer.lock().await.anchor_anew(now_ms()).await?;
-        self.made(Some(&made));
-        Ok(made)
-    }
-
-    fn made(&self, note: Option<&Note>) {
-        if let Some(note) = note {
-            self.0.status.last.fetch_max(note.number, Relaxed);
+        let made = self.0.anchorer.lock().await.anchor(now_ms()).await;
+        let status = &self.0.status;
+        match &made {
+            Ok(note) => {
+                status.failing_since.store(0, Relaxed);
+                status.tampered.store(false, Relaxed);
+                if let Some(note) = note {
+                    status.last.fetch_max(note.number, Relaxed);
+                }
+            }
+            Err(error) => {
+                let _ = status
+                    .failing_since
+                    .compare_exchange(0, now_ms(), Relaxed, Relaxed);
+                let tampered = matches!(error, StoreError::Tampered(_));
+                status.tampered.store(tampered, Relaxed);
+            }
         }
+        made
     }
 
     /// Puts into the anchor store what is not there yet, in order. Where it does not answer, the rest waits.
@@ -121,7 +141,8 @@ impl Anchors {
         let (status, operator) = (&self.0.status, self.0.store.operator());
         loop {
             let waiting = operator.unpublished(PAGE).await?;
-            let count = i64::try_from(waiting.len()).unwrap_or(i64::MAX);
+            let count = operator.unpublished_count().await?;
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
             status.unpublished.store(count, Relaxed);
             let Some(first) = waiting.first() else {
                 return Ok(());
@@ -131,7 +152,8 @@ impl Anchors {
                 .oldest_ms
                 .store(anchor.map_or(0, |anchor| anchor.time_ms), Relaxed);
             for Note { number, note, .. } in waiting {
-                let put = self.0.place.put(number, &note).await;
+                let put = timeout(PATIENCE, self.0.place.put(number, &note)).await;
+                let put = put.unwrap_or_else(|late| Err(PlaceError::Unavailable(late.into())));
                 status
                     .taken
                     .store(matches!(put, Err(PlaceError::Taken(_))), Relaxed);
@@ -140,6 +162,12 @@ impl Anchors {
                 status.unpublished.fetch_sub(1, Relaxed);
             }
         }
+    }
+
+    /// Publishes what can be within a short time: for whoever answers somebody.
+    pub async fn publish_soon(&self) -> bool {
+        let published = timeout(SOON, self.publish()).await;
+        published.is_ok_and(|published| published.is_ok())
     }
 
     /// Anchors and publishes every `interval`, sooner where much is to be anchored. Ends when dropped.
@@ -161,6 +189,10 @@ impl Anchors {
                 _ => {}
             }
             told = failed.is_some();
+            if told {
+                // However much waits: what failed is not tried again at once.
+                sleep(interval).await;
+            }
         }
     }
 

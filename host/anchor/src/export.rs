@@ -2,7 +2,7 @@
 
 use crate::{Anchors, anchorer::tenant_hash, tree::Tree};
 use ambit_audit::{Anchor, Exported, FORMAT, Frontier, Line, Partition, SessionLeaf};
-use ambit_store::{Day, Result, StoreError, TenantStore};
+use ambit_store::{Day, Result, StoreError, TenantStore, day_of};
 use ambit_types::{SessionId, TenantId};
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
@@ -25,7 +25,8 @@ pub struct Export {
 enum Step {
     Head(Box<Exported>),
     Leaves(Day, Vec<SessionLeaf>),
-    Session(SessionLeaf),
+    /// Its id, and its highest leaf.
+    Session(String, i64),
     /// From after the first number to the second.
     Events(SessionId, i64, i64),
 }
@@ -37,13 +38,13 @@ impl Anchors {
     /// The store's; [`StoreError::NotFound`] for a session that is not there, or whose content was removed at the end of its retention.
     pub async fn export(&self, tenant: TenantId, session: Option<SessionId>) -> Result<Export> {
         let rows = self.store().tenant(tenant);
-        let day = session.map(|session| Day::of(session).ok_or(no_session()));
+        let day = session.map(|session| day_of(session).ok_or(no_session()));
         let day = day.transpose()?;
-        for attempt in 0..TRIES {
-            if attempt == 0 {
-                self.anchor().await?;
-            } else {
-                self.anchor_anew().await?;
+        for attempt in 1..=TRIES {
+            match self.anchor().await {
+                // What is there is exported as it is: the verifier says what is wrong with it.
+                Err(StoreError::Tampered(_)) => {}
+                made => drop(made?),
             }
             let anchored = self.store().operator().anchored(tenant, day).await?;
             let mut tenants: BTreeMap<TenantId, Vec<Partition>> = BTreeMap::new();
@@ -55,7 +56,8 @@ impl Anchors {
             let root = hashes.iter().copied().collect::<Frontier>().root();
             let note = anchored.note.map(|note| note.note).unwrap_or_default();
             let anchor = Anchor::open(&note, &self.verifier());
-            if anchor.is_err() || anchor.is_ok_and(|anchor| anchor.root != root) {
+            if attempt < TRIES && anchor.is_ok_and(|anchor| anchor.root != root) {
+                // Another anchor came between the two, or a removal.
                 continue;
             }
             let Some(index) = tenants.keys().position(|known| *known == tenant) else {
@@ -74,18 +76,19 @@ impl Anchors {
             }));
             let mut steps = VecDeque::from([head]);
             for (day, leaves) in anchored.leaves {
-                let mut last: BTreeMap<_, _> = BTreeMap::new();
+                let mut last: BTreeMap<String, i64> = BTreeMap::new();
                 for leaf in &leaves {
-                    last.insert(leaf.session.clone(), leaf.clone());
+                    let seq = last.entry(leaf.session.clone()).or_default();
+                    *seq = leaf.seq.max(*seq);
                 }
                 steps.push_back(Step::Leaves(day, leaves));
                 if let Some(session) = session {
                     let id = session.to_string();
                     last.retain(|known, _| *known == id);
                 }
-                steps.extend(last.into_values().map(Step::Session));
+                steps.extend(last.into_iter().map(|(id, seq)| Step::Session(id, seq)));
             }
-            if session.is_some() && !steps.iter().any(|step| matches!(step, Step::Session(_))) {
+            if session.is_some() && !steps.iter().any(|step| matches!(step, Step::Session(..))) {
                 return Err(no_session());
             }
             return Ok(Export { rows, steps });
@@ -118,10 +121,10 @@ impl Export {
                 let day = day.to_string();
                 line(&mut text, &Line::Leaves { day, leaves })?;
             }
-            Step::Session(leaf) => {
-                let session = leaf.session.parse().map_err(|_| no_session())?;
-                self.steps.push_front(Step::Events(session, 0, leaf.seq));
-                line(&mut text, &Line::Session(leaf))?;
+            Step::Session(id, to) => {
+                let session = id.parse().map_err(|_| no_session())?;
+                self.steps.push_front(Step::Events(session, 0, to));
+                line(&mut text, &Line::Session(id))?;
             }
             Step::Events(session, after, to) => {
                 let rest = u32::try_from(to - after).unwrap_or(EVENTS);

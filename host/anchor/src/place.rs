@@ -50,8 +50,17 @@ impl Folder {
 
     /// Written beside, and given its name when it is whole and on disk: a name that is taken is not given again.
     fn write(&self, number: i64, note: &str) -> io::Result<()> {
-        std::fs::create_dir_all(&self.path)?;
-        let mut file = tempfile::NamedTempFile::new_in(&self.path)?;
+        // A folder that is not mounted looks like an empty one: only the first note may be the first.
+        if number == 1 {
+            std::fs::create_dir_all(&self.path)?;
+        } else if !self.file(number - 1).exists() {
+            let missing = format!("note {} is not in {}", number - 1, self.path.display());
+            return Err(io::Error::other(missing));
+        }
+        let mut file = tempfile::Builder::new();
+        #[cfg(unix)]
+        file.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+        let mut file = file.tempfile_in(&self.path)?;
         file.write_all(note.as_bytes())?;
         file.as_file().sync_all()?;
         file.persist_noclobber(self.file(number))?;
@@ -120,6 +129,11 @@ mod tests {
         assert_eq!(place.get(1).await.unwrap().as_deref(), Some("one"));
         let files = std::fs::read_dir(folder.path().join("anchors")).unwrap();
         assert_eq!(files.count(), 1, "nothing is left beside it");
+        // A hole is never made: the folder is another one, or not mounted.
+        let hole = place.put(3, "three").await;
+        assert!(matches!(hole, Err(PlaceError::Unavailable(_))), "{hole:?}");
+        place.put(2, "two").await.unwrap();
+        place.put(3, "three").await.unwrap();
     }
 
     #[tokio::test]

@@ -78,9 +78,7 @@ pub fn follow<'a>(notes: impl IntoIterator<Item = &'a str>, key: &Verifier) -> R
         let anchor = Anchor::open(note, key).map_err(|fault| Fault(format!("anchor {number}: {fault}")))?;
         let later = last.as_ref().is_none_or(|last| last.time_ms <= anchor.time_ms);
         ensure(anchor.number == number, || format!("anchor {number} is missing: another is in its place"))?;
-        ensure(anchor.previous == previous, || {
-            format!("anchor {number} does not follow the one before: one was replaced")
-        })?;
+        ensure(anchor.previous == previous, || format!("anchor {number} does not follow the one before: one was replaced"))?;
         ensure(later, || format!("anchor {number} is older than the one before"))?;
         (last, previous) = (Some(anchor), Anchor::name(note));
     }

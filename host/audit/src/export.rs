@@ -4,9 +4,7 @@
 //! partition, all its leaves, and the sessions that were asked for, each with its events up to its leaf. Bodies are as stored, sealed: they verify
 //! without any key, and after the key is gone.
 
-use crate::{
-    Anchor, Digest, Envelope, Fault, Frontier, Partition, Path, SessionLeaf, Verifier, body_hash, ensure, tenant_leaf,
-};
+use crate::{Anchor, Digest, Envelope, Fault, Frontier, Partition, Path, SessionLeaf, Verifier, body_hash, ensure, tenant_leaf};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, io::BufRead};
@@ -40,8 +38,8 @@ pub enum Line {
         day: String,
         leaves: Vec<SessionLeaf>,
     },
-    /// A session of this partition, by the last of its leaves. Its events follow.
-    Session(SessionLeaf),
+    /// A session of this partition. Its events follow, up to its highest leaf.
+    Session(String),
     Event(Event),
 }
 
@@ -85,14 +83,11 @@ pub fn verify_export(export: impl BufRead, key: &Verifier, earlier: Option<&str>
     for (number, line) in (1..).zip(export.lines()) {
         let at = |what: &dyn std::fmt::Display| Fault(format!("line {number}: {what}"));
         let line = line.map_err(|error| at(&error))?;
-        let checked = match &mut checker {
-            None => read(&line).and_then(|head| {
-                checker = Some(Checker::new(head, key, std::mem::take(&mut earlier))?);
-                Ok(())
-            }),
+        let taken = match &mut checker {
+            None => read(&line).and_then(|head| Checker::new(head, key, std::mem::take(&mut earlier))).map(|new| checker = Some(new)),
             Some(checker) => read(&line).and_then(|line| checker.take(line)),
         };
-        checked.map_err(|fault| at(&fault))?;
+        taken.map_err(|fault| at(&fault))?;
     }
     checker.ok_or_else(|| Fault("the export is empty".to_owned()))?.end()
 }
@@ -109,17 +104,21 @@ struct Checker {
     earlier: BTreeMap<String, Partition>,
     /// Those whose content did not follow yet.
     partitions: BTreeMap<String, Partition>,
-    /// The partition that is read, its leaves, and the last one of each session that did not follow yet.
+    /// The partition that is read, and the leaves of its sessions that did not follow yet.
     day: String,
     tree: Frontier,
-    last: BTreeMap<String, SessionLeaf>,
+    leaves: BTreeMap<String, Leaves>,
     session: Option<Chain>,
     report: Report,
 }
 
+/// What anchors vouch for of a session: hashes by numbers of events.
+type Leaves = BTreeMap<i64, Digest>;
+
 /// A session as far as it was read.
 struct Chain {
-    leaf: SessionLeaf,
+    session: String,
+    leaves: Leaves,
     seq: i64,
     hash: Digest,
 }
@@ -128,14 +127,13 @@ impl Checker {
     fn new(head: Exported, key: &Verifier, earlier: BTreeMap<String, Partition>) -> Result<Self, Fault> {
         ensure(head.format == FORMAT, || format!("the format is not `{FORMAT}`"))?;
         let anchor = Anchor::open(&head.anchor, key)?;
+        ensure(head.partitions.is_sorted_by(|a, b| a.day < b.day), || "the days are not in order".to_owned())?;
         let days: Frontier = head.partitions.iter().map(Partition::hash).collect();
         let leaf = tenant_leaf(&head.tenant, days.root());
         let leads = head.path.size == anchor.tenants && head.path.root(leaf) == Some(anchor.root);
         ensure(leads, || "the partitions do not lead to the anchor's root".to_owned())?;
         for (day, before) in &earlier {
-            let same =
-                |now: &Partition| now.leaves > before.leaves || (now.leaves, now.root) == (before.leaves, before.root);
-            let goes_on = |now: &Partition| now.day == *day && same(now);
+            let goes_on = |now: &Partition| now.day == *day && (now.leaves > before.leaves || now.root == before.root);
             ensure(head.partitions.iter().any(goes_on), || format!("{day} does not go on from the earlier export"))?;
         }
         let (removed, kept): (Vec<_>, Vec<_>) = head.partitions.into_iter().partition(|partition| partition.removed);
@@ -144,7 +142,7 @@ impl Checker {
             partitions: kept.into_iter().map(|one| (one.day.clone(), one)).collect(),
             day: String::new(),
             tree: Frontier::default(),
-            last: BTreeMap::new(),
+            leaves: BTreeMap::new(),
             session: None,
             report: Report {
                 tenant: head.tenant,
@@ -160,11 +158,10 @@ impl Checker {
     fn take(&mut self, line: Line) -> Result<(), Fault> {
         match line {
             Line::Leaves { day, leaves } => self.leaves(day, leaves),
-            Line::Session(leaf) => self.session(leaf),
+            Line::Session(session) => self.session(session),
             Line::Event(event) => {
                 self.report.events += 1;
-                let chain =
-                    self.session.as_mut().ok_or_else(|| Fault("an event stands before any session".to_owned()))?;
+                let chain = self.session.as_mut().ok_or_else(|| Fault("an event stands before any session".to_owned()))?;
                 chain.take(&self.report.tenant, &event)
             }
         }
@@ -178,32 +175,38 @@ impl Checker {
         for leaf in leaves {
             self.tree.push(leaf.hash());
             let before = self.earlier.get(&self.day).filter(|before| before.leaves == self.tree.size);
-            let same = before.is_none_or(|before| before.root == self.tree.root());
-            ensure(same, || format!("{} is not what it was in the earlier export", self.day))?;
-            self.last.insert(leaf.session.clone(), leaf);
+            ensure(before.is_none_or(|before| before.root == self.tree.root()), || {
+                format!("{} is not what it was in the earlier export", self.day)
+            })?;
+            let known = self.leaves.entry(leaf.session.clone()).or_default().insert(leaf.seq, leaf.hash);
+            let one = leaf.seq > 0 && known.is_none_or(|known| known == leaf.hash);
+            ensure(one, || format!("session {} has two events {}", leaf.session, leaf.seq))?;
         }
         Ok(())
     }
 
-    fn session(&mut self, leaf: SessionLeaf) -> Result<(), Fault> {
+    fn session(&mut self, session: String) -> Result<(), Fault> {
         self.end_session()?;
         self.check_leaves()?;
-        let known = self.last.remove(&leaf.session).is_some_and(|last| last == leaf);
-        ensure(known, || format!("session {} is not in its partition as it is here", leaf.session))?;
+        let leaves = self.leaves.remove(&session).unwrap_or_default();
+        ensure(!leaves.is_empty(), || format!("session {session} is not in its partition, or here twice"))?;
         self.report.sessions += 1;
-        self.session = Some(Chain { leaf, seq: 0, hash: Digest::default() });
+        self.session = Some(Chain { session, leaves, seq: 0, hash: Digest::default() });
         Ok(())
     }
 
     fn check_leaves(&self) -> Result<(), Fault> {
         let (leaves, root) = (self.tree.size, self.tree.root());
         let partition = self.partitions.get(&self.day);
-        let same = partition.is_some_and(|one| one.leaves == leaves && one.root == root);
-        ensure(same, || format!("the leaves of {} are not those of its partition", self.day))
+        ensure(partition.is_some_and(|one| one.leaves == leaves && one.root == root), || {
+            format!("the leaves of {} are not those of its partition", self.day)
+        })
     }
 
     fn end_session(&mut self) -> Result<(), Fault> {
-        self.session.take().map_or(Ok(()), |chain| chain.ensure(chain.seq >= chain.leaf.seq, chain.seq + 1, "missing"))
+        self.session
+            .take()
+            .map_or(Ok(()), |chain| chain.ensure(chain.leaves.range(chain.seq + 1..).next().is_none(), chain.seq + 1, "missing"))
     }
 
     fn end_partition(&mut self) -> Result<(), Fault> {
@@ -212,7 +215,7 @@ impl Checker {
             self.check_leaves()?;
             self.partitions.remove(&self.day);
         }
-        let session = std::mem::take(&mut self.last).into_keys().next();
+        let session = std::mem::take(&mut self.leaves).into_keys().next();
         self.none_missing(session)
     }
 
@@ -230,7 +233,7 @@ impl Checker {
 
 impl Chain {
     fn ensure(&self, holds: bool, seq: i64, otherwise: &str) -> Result<(), Fault> {
-        ensure(holds, || format!("event {seq} of session {} is {otherwise}", self.leaf.session))
+        ensure(holds, || format!("event {seq} of session {} is {otherwise}", self.session))
     }
 
     fn take(&mut self, tenant: &str, event: &Event) -> Result<(), Fault> {
@@ -239,7 +242,7 @@ impl Chain {
         let envelope = Envelope {
             schema_version: event.schema_version,
             tenant,
-            session: &self.leaf.session,
+            session: &self.session,
             seq: event.seq,
             kind: &event.kind,
             time_ms: event.time_ms,
@@ -250,7 +253,8 @@ impl Chain {
         };
         let same = STANDARD.encode(&body) == event.body && envelope.hash() == event.content_hash;
         self.ensure(same, event.seq, "not what was recorded")?;
-        let vouched = event.seq < self.leaf.seq || (event.seq, event.content_hash) == (self.leaf.seq, self.leaf.hash);
+        let next = self.leaves.range(event.seq..).next();
+        let vouched = next.is_some_and(|(seq, hash)| *seq > event.seq || *hash == event.content_hash);
         self.ensure(vouched, event.seq, "not the one the anchor vouches for")?;
         (self.seq, self.hash) = (event.seq, event.content_hash);
         Ok(())

@@ -53,9 +53,9 @@ impl Verifier {
             }
             let key = UnparsedPublicKey::new(&ED25519, &self.public);
             let verified = key.verify(text.as_bytes(), &signature[4..]);
-            return verified.map(|()| text).map_err(|_| {
-                Fault(format!("the signature of `{name}` does not fit: text, signature or key is another"))
-            });
+            return verified
+                .map(|()| text)
+                .map_err(|_| Fault(format!("the signature of `{name}` does not fit: text, signature or key is another")));
         }
         Err(Fault(format!("no signature of `{}` is on it", self.name)))
     }

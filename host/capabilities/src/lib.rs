@@ -19,7 +19,7 @@ pub mod tool;
 pub use failure::{Failure, LoadError};
 
 use ambit_policy::{Ambit, Permissions};
-use ambit_types::{CallContext, Principal};
+use ambit_types::CallContext;
 use std::sync::Arc;
 
 /// What is known of an HTTP request before anybody is authenticated.
@@ -50,22 +50,13 @@ pub struct Narrowing {
     pub tenant: Option<Arc<Permissions>>,
 }
 
-/// What the credential of a principal leaves of every component's ambit; none does not narrow.
-#[must_use]
-pub fn token_of(principal: &Principal) -> Option<Arc<Permissions>> {
-    let text = principal.permissions.as_deref()?;
-    // It was read when the credential was checked; what cannot be read allows nothing.
-    Some(Arc::new(serde_json::from_str(text).unwrap_or_default()))
-}
-
 impl Narrowing {
     fn of(&self, ambit: &Ambit) -> Ambit {
         ambit.clone().narrowed_by_tenant(self.tenant.clone())
     }
 
     fn of_call(&self, ambit: &Ambit, context: &CallContext) -> Ambit {
-        self.of(ambit)
-            .narrowed_by_token(token_of(&context.principal))
+        self.of(ambit).narrowed_by_caller(context)
     }
 }
 

@@ -1,5 +1,9 @@
 //! The command line as clap reads it. What a command does is in `commands`.
 
+mod ledger;
+
+pub(crate) use ledger::{Budget, Costs, Of, Period};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf};
 use url::Url;
@@ -49,6 +53,13 @@ pub(crate) enum Command {
     /// Create, list and revoke API keys.
     #[command(subcommand)]
     Key(Key),
+    /// List and revoke capability tokens. Whoever has a credential makes them: POST /v1/tokens.
+    #[command(subcommand)]
+    Token(Token),
+    /// Set, list and remove budgets.
+    #[command(subcommand)]
+    Budget(Budget),
+    Costs(Costs),
     /// Load, list and delete collections of documents.
     #[command(subcommand)]
     Collection(Collection),
@@ -288,6 +299,29 @@ pub(crate) enum Key {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// List a tenant's tokens, newest first.
+    List {
+        #[arg(long)]
+        tenant: String,
+        /// How many.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Revoke a token with everything that was delegated from it, at once and for good.
+    Revoke {
+        /// Its id, tok_…
+        id: String,
+        #[arg(long)]
+        tenant: String,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum Collection {
     /// Load documents: a folder of Markdown, text and HTML, or a JSONL file. Creates the collection. Unchanged documents cost nothing, so a
     /// broken load is resumed by repeating it.
@@ -360,20 +394,20 @@ pub(crate) enum Audit {
     )]
     Verify {
         /// One tenant. By default all of them.
-        #[arg(long, conflicts_with = "export")]
+        #[arg(long, conflicts_with = "export", group = "which")]
         tenant: Option<String>,
         /// One session of it.
         #[arg(long, requires = "tenant")]
         session: Option<String>,
         /// A file that `ambit audit export` wrote: nothing but it, the key and the anchors is needed then.
-        #[arg(long, requires = "key")]
+        #[arg(long, requires = "key", group = "which")]
         export: Option<PathBuf>,
         /// Where anchors are kept: the folder, or a copy of the bucket. By default the installation's own folder, where there is one.
         #[arg(long)]
         anchors: Option<PathBuf>,
         /// An earlier export of the tenant, of which the first line is enough: what is verified must go on from it, with nothing that was
         /// there then changed or gone.
-        #[arg(long)]
+        #[arg(long, requires = "which")]
         earlier: Option<PathBuf>,
         /// The public key, as `ambit audit key` told it once. Without it the server is asked, and vouches for itself.
         #[arg(long, env = "AMBIT_ANCHOR_KEY")]

@@ -1,17 +1,19 @@
 //! The composition root: from a configuration to a running host.
 
 use crate::{
-    config::{AnchorConfig, Config, seed},
+    config::{AnchorConfig, Config, TokenConfig, seed},
     shipped, telemetry,
 };
 use ambit_anchor::{Anchors, Folder, Signer};
+use ambit_audit::Anchor;
 use ambit_capabilities::tool::{Outbound, Reach};
 use ambit_egress::Egress;
 use ambit_gateway::{Gateway, Metrics};
 use ambit_index::{Index, IndexConfig};
 use ambit_inference::{Extractive, OpenAi, OpenAiConfig, Providers};
+use ambit_policy::token::Mode;
 use ambit_runtime::{Runtime, RuntimeConfig};
-use ambit_session::{Library, Platform, Settings, Tenants, close_abandoned, key_sets};
+use ambit_session::{Library, Platform, Settings, Tenants, Tokens, close_abandoned, key_sets};
 use ambit_store::{Database, Store, key_file};
 use anyhow::Context as _;
 use std::{path::Path, sync::Arc, time::Duration};
@@ -42,7 +44,7 @@ pub(crate) async fn host(config: &Config, components: Option<&Path>) -> anyhow::
         .await
         .context("cannot open the database")?;
     // Before anything is written: from here on what changes is collected.
-    let anchors = anchors(&config.anchors, &config.data, store.clone())?;
+    let anchors = anchors(&config.anchors, &config.data, store.clone()).await?;
     if matches!(config.store.database, Database::Sqlite { .. }) {
         // Nobody else works on an embedded installation, so an open session is one whose process was killed. In a database that others
         // share it may be theirs.
@@ -55,6 +57,11 @@ pub(crate) async fn host(config: &Config, components: Option<&Path>) -> anyhow::
                 "an earlier process left sessions open; they are interrupted"
             );
         }
+        // Nobody is left to settle what calls of earlier processes held back.
+        store
+            .release_abandoned(i64::MAX)
+            .await
+            .context("cannot release what earlier calls held back of budgets")?;
     }
     let cache = config.data.join("cache");
     let runtime = Runtime::new(RuntimeConfig {
@@ -68,11 +75,15 @@ pub(crate) async fn host(config: &Config, components: Option<&Path>) -> anyhow::
         store.clone(),
     )
     .context("cannot use the components folder")?;
+    let metrics = Arc::new(Metrics::default());
+    let tokens = tokens(config, metrics.clone())?;
     let egress = Egress::new().context("cannot set up TLS")?;
     let platform = Platform {
         index: Index::open(config.data.join("index"), IndexConfig::default())
             .context("cannot open the search index")?,
         providers: providers(config)?,
+        prices: Arc::new(config.prices.clone()),
+        tokens: tokens.map(Arc::new),
         key_sets: key_sets(egress.clone())?,
         library: Arc::new(library),
         settings: Arc::new(Settings {
@@ -97,7 +108,6 @@ pub(crate) async fn host(config: &Config, components: Option<&Path>) -> anyhow::
             tracing::warn!(tenant = %slug, "the configuration has values for a tenant that does not exist");
         }
     }
-    let metrics = Arc::new(Metrics::default());
     metrics.register(|registry| platform.runtime.register(registry));
     let gateway = Gateway::new(
         config.gateway.clone(),
@@ -137,7 +147,7 @@ impl Host {
                     Ok(removed) => {
                         tracing::info!(removed, "sessions past the retention time were removed");
                         // Says so before anybody asks.
-                        if let Err(error) = self.anchors.anchor_anew().await {
+                        if let Err(error) = self.anchors.anchor().await {
                             tracing::warn!(
                                 error = &error as &dyn std::error::Error,
                                 "the removal is not anchored yet"
@@ -176,17 +186,53 @@ impl Host {
     }
 }
 
-fn anchors(config: &AnchorConfig, data: &Path, store: Store) -> anyhow::Result<Anchors> {
+/// None: nodes share the database, and no key is configured.
+fn tokens(config: &Config, metrics: Arc<Metrics>) -> anyhow::Result<Option<Tokens>> {
+    let TokenConfig { key, issuer, mode } = &config.tokens;
+    metrics.tokens(*mode);
+    let shared = !matches!(config.store.database, Database::Sqlite { .. });
+    let key = match key {
+        Some(key) => key.expose().to_owned(),
+        None if shared => return Ok(None),
+        None => {
+            let file = config.data.join("token.key");
+            let key = key_file(&file, true).context("cannot use the key of capability tokens")?;
+            key.map(|key| key.to_string()).unwrap_or_default()
+        }
+    };
+    let seed = seed(&key).context("the key of capability tokens is not 64 hexadecimal digits")?;
+    if *mode != Mode::Enforced {
+        tracing::warn!(%mode, "capability tokens are not enforced: what they do not allow is done");
+    }
+    let tokens = Tokens::new(issuer, &seed, *mode, metrics);
+    tokens
+        .map(Some)
+        .context("the key of capability tokens is none")
+}
+
+async fn anchors(config: &AnchorConfig, data: &Path, store: Store) -> anyhow::Result<Anchors> {
+    let last = store.operator().last_anchor().await;
+    let last = last.context("cannot read the journal's anchors")?;
     let key = match &config.key {
         Some(key) => key.expose().to_owned(),
         None => {
             let file = data.join("anchor.key");
-            let key = key_file(&file, true).context("cannot use the key of anchors")?;
-            key.map(|key| key.to_string()).unwrap_or_default()
+            let key = key_file(&file, last.is_none()).context("cannot use the key of anchors")?;
+            key.map(|key| key.to_string()).with_context(|| {
+                format!(
+                    "the key of anchors, {}, is not there; put it back from where it is kept",
+                    file.display()
+                )
+            })?
         }
     };
     let seed = seed(&key).context("the key of anchors is not 64 hexadecimal digits")?;
     let signer = Signer::new(&config.name, &seed).context("no key of anchors has such a name")?;
+    if let Some(last) = last {
+        Anchor::open(&last.note, signer.verifier()).with_context(|| {
+            format!("the journal was anchored with another key, or under another name than `{}`: set `[anchors] key` and `name` to those", config.name)
+        })?;
+    }
     let place = Folder::new(&config.folder);
     Ok(Anchors::new(store, signer, Box::new(place)))
 }

@@ -8,7 +8,8 @@ mod values;
 use ambit_capabilities::tool::Values;
 use ambit_gateway::GatewayConfig;
 use ambit_inference::OpenAiConfig;
-use ambit_policy::{Problem, Problems, Reader};
+use ambit_ledger::PriceTable;
+use ambit_policy::{Problem, Problems, Reader, token::Mode};
 use ambit_session::ModelName;
 use ambit_store::{
     Database, JournalConfig, MasterKey, PostgresConfig, StoreConfig, is_postgres_url,
@@ -40,6 +41,9 @@ pub(crate) struct Config {
     pub(crate) components: Option<PathBuf>,
     pub(crate) providers: Vec<ProviderConfig>,
     pub(crate) default_model: Option<ModelName>,
+    /// The shipped prices, overridden by the installation's own.
+    pub(crate) prices: PriceTable,
+    pub(crate) tokens: TokenConfig,
     /// What tools find in `wasi:config`.
     pub(crate) values: Arc<Values>,
     pub(crate) log: String,
@@ -55,6 +59,17 @@ pub(crate) struct AnchorConfig {
     pub(crate) name: String,
     pub(crate) folder: PathBuf,
     pub(crate) interval: Duration,
+}
+
+/// How capability tokens are signed and taken.
+#[derive(Debug)]
+pub(crate) struct TokenConfig {
+    /// What signs: 64 hexadecimal digits. None: a file in the data folder, made where there is none; on a database that nodes share, no
+    /// tokens.
+    pub(crate) key: Option<Secret>,
+    /// Their `iss`.
+    pub(crate) issuer: String,
+    pub(crate) mode: Mode,
 }
 
 #[derive(Debug)]
@@ -233,12 +248,15 @@ impl Config {
 
         let providers = providers(&mut root, &mut secrets);
 
+        let prices = prices(root.table("ledger"), folder);
+        let tokens = tokens(root.table("tokens"), &mut secrets, &base_domains[0]);
+
         let values = Arc::new(values::read(&mut root, &mut secrets));
 
         let mut telemetry = root.table("telemetry");
         let otlp = telemetry.parsed("otlp", COLLECTOR, collector);
         telemetry.finish("otlp");
-        root.finish("data, log, components, default_model, base_domains, listen, admin, database, journal, anchors, limits, rate, providers, config, secrets, tenant, telemetry");
+        root.finish("data, log, components, default_model, base_domains, listen, admin, database, journal, anchors, limits, rate, providers, ledger, tokens, config, secrets, tenant, telemetry");
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -253,6 +271,8 @@ impl Config {
             components,
             providers,
             default_model,
+            prices,
+            tokens,
             values,
             log,
             otlp,
@@ -419,6 +439,65 @@ fn providers(root: &mut Reader<'_>, secrets: &mut Secrets<'_>) -> Vec<ProviderCo
     providers
 }
 
+fn tokens(mut table: Reader<'_>, secrets: &mut Secrets<'_>, domain: &str) -> TokenConfig {
+    let key = secrets.read(&mut table, "key");
+    if key.as_ref().is_some_and(|key| seed(key.expose()).is_none()) {
+        table.unexpected("key", "another secret", "64 hexadecimal digits");
+    }
+    let issuer = table.parsed(
+        "issuer",
+        "1 to 1024 bytes without control characters",
+        |text| {
+            let good = (1..=1024).contains(&text.len()) && !text.chars().any(char::is_control);
+            good.then(|| text.to_owned())
+                .ok_or("1 to 1024 bytes without control characters")
+        },
+    );
+    let mode = table.parsed(
+        "mode",
+        "`enforced`, `warn` or `disabled`",
+        str::parse::<Mode>,
+    );
+    table.finish("key, issuer, mode");
+    TokenConfig {
+        key,
+        issuer: issuer.unwrap_or_else(|| domain.to_owned()),
+        mode: mode.unwrap_or_default(),
+    }
+}
+
+fn prices(mut table: Reader<'_>, folder: &Path) -> PriceTable {
+    let shipped = PriceTable::shipped();
+    let file = table.text("prices", "a price file");
+    let own = file.and_then(|file| {
+        let read = std::fs::read_to_string(folder.join(&file)).map_err(|error| error.to_string());
+        let parsed = read.and_then(|text| PriceTable::parse(&text).map_err(|error| chain(&error)));
+        match parsed {
+            Ok(own) => Some(own),
+            Err(why) => {
+                table.unexpected(
+                    "prices",
+                    &file,
+                    &format!("a price file that can be used ({why})"),
+                );
+                None
+            }
+        }
+    });
+    table.finish("prices");
+    match own {
+        Some(own) => shipped.overridden_by(own),
+        None => shipped,
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
+    }
+}
+
 /// Where it leads, without what may be secret in it.
 fn shown(url: &Url) -> String {
     format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default())
@@ -448,7 +527,7 @@ mod tests {
             .unwrap();
         let environment = |name: &str| {
             Some(match name {
-                "AMBIT_ANCHOR_SEED" => "5a".repeat(32),
+                "AMBIT_ANCHOR_SEED" | "AMBIT_TOKEN_SEED" => "5a".repeat(32),
                 _ if name.starts_with("AMBIT_DATABASE_") => "postgres://user:word@db/ambit".into(),
                 _ => "some-value".to_owned(),
             })
@@ -497,6 +576,74 @@ mod tests {
             );
             assert!(!message.contains("a-long-value"), "{message}");
         }
+    }
+
+    #[test]
+    fn tokens_have_a_key_an_issuer_and_a_mode() {
+        let tokens = |text: &str| {
+            parse(&format!(
+                "admin.key = {{ env = \"SET\" }}\n[tokens]\n{text}"
+            ))
+        };
+        let usual = tokens("").unwrap().tokens;
+        assert_eq!(
+            (usual.issuer.as_str(), usual.mode),
+            ("localhost", Mode::Enforced)
+        );
+        let good = tokens("issuer = \"https://ambit.example\"\nmode = \"warn\"")
+            .unwrap()
+            .tokens;
+        assert_eq!(
+            (good.issuer.as_str(), good.mode),
+            ("https://ambit.example", Mode::Warn)
+        );
+        for (bad, word) in [
+            ("key = { env = \"LONG\" }", "64 hexadecimal digits"),
+            ("mode = \"off\"", "one of `enforced` `warn` `disabled`"),
+            ("issuer = \"\"", "1 to 1024 bytes"),
+            ("audience = \"x\"", "key, issuer, mode"),
+        ] {
+            let message = tokens(bad).unwrap_err();
+            assert!(
+                message.contains("tokens.") && message.contains(word),
+                "{message}"
+            );
+            assert!(!message.contains("a-long-value"), "{message}");
+        }
+    }
+
+    #[test]
+    fn an_own_price_file_goes_before_the_shipped_one_and_says_what_is_wrong_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("prices.toml");
+        let config = || {
+            let text = "admin.key = { env = \"SET\" }\n[ledger]\nprices = \"prices.toml\"";
+            let environment = |_: &str| Some("value".to_owned());
+            Config::parse(text, folder.path(), &environment, None)
+                .map_err(|problems| Problems(problems).to_string())
+        };
+        let message = config().unwrap_err();
+        assert!(
+            message.contains("ledger.prices: found prices.toml"),
+            "{message}"
+        );
+        for (text, word) in [
+            ("price = [", "no TOML"),
+            (
+                "price = [{ provider = \"p\", model = \"m\", effective_from = 2026-01-01, input = 1.5, output = \"1\" }]",
+                "price[0].input is 1.5",
+            ),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let message = config().unwrap_err();
+            assert!(message.contains(word), "{message}");
+        }
+        let row = "price = [{ provider = \"p\", model = \"m\", effective_from = 2026-01-01, input = \"1\", output = \"1\" }]";
+        std::fs::write(&file, row).unwrap();
+        let prices = config().unwrap().prices;
+        let today = ambit_ledger::Day::from_ms(1_795_300_000_000);
+        assert!(prices.price("p", "m", today).is_ok());
+        assert!(prices.price("openai", "gpt-4o-mini", today).is_ok());
     }
 
     #[test]

@@ -6,8 +6,9 @@ use crate::{
     gateway::{Gateway, Inner, infallible},
     openai::{chat, models, moderation, search},
     routes::{self, Route},
-    trace,
+    tokens, trace,
 };
+use ambit_policy::token::{Mode, is_token};
 use ambit_session::Tenant;
 use ambit_types::{CallContext, Error, ErrorKind, Scope, TenantSlug};
 use axum::{
@@ -15,9 +16,9 @@ use axum::{
     body::Body,
     extract::FromRequestParts,
     response::IntoResponse as _,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
-use http::{Request, Response, header, request::Parts};
+use http::{HeaderName, HeaderValue, Request, Response, header, request::Parts};
 use std::{sync::Arc, time::Instant};
 use tower::ServiceExt as _;
 
@@ -53,7 +54,22 @@ pub const ROUTES: &[Route<()>] = &[
         summary: "passages of a collection",
         handler: || post(search::create),
     },
+    Route {
+        method: "POST",
+        path: "/v1/tokens",
+        summary: "a capability token that holds no more than the credential: `{scopes?, grants?, budget?, expires_in?, agent?, session?}`",
+        handler: || post(tokens::create),
+    },
+    Route {
+        method: "DELETE",
+        path: "/v1/tokens/{token}",
+        summary: "ends a token, and what was delegated from it",
+        handler: || delete(tokens::revoke),
+    },
 ];
+
+/// Says that capability tokens are not enforced.
+const TOKENS: HeaderName = HeaderName::from_static("x-ambit-tokens");
 
 /// Under which names a request is counted.
 #[derive(Debug, Default)]
@@ -139,6 +155,13 @@ pub(crate) async fn answer(
     if let Some(standing) = standing {
         standing.write(response.headers_mut());
     }
+    // What is not enforced is said in every answer.
+    if let Some(tokens) = &gateway.0.platform.tokens
+        && tokens.mode() != Mode::Enforced
+    {
+        let mode = HeaderValue::from_static(tokens.mode().as_str());
+        response.headers_mut().insert(TOKENS, mode);
+    }
     tally.agent = response
         .extensions_mut()
         .remove()
@@ -161,14 +184,15 @@ async fn identify(
                 "this needs a credential: `Authorization: Bearer …`",
             )
         })?;
-    let principal = match tenant.authenticator.cached(credential) {
-        Some(principal) => principal,
-        None => {
-            tenant
-                .authenticator
-                .authenticate(credential, &front::facts(request, &begun.host))
-                .await?
-        }
+    let tokens = gateway.0.platform.tokens.as_ref();
+    let principal = if let Some(principal) = tenant.authenticator.cached(credential) {
+        principal
+    } else if let Some(tokens) = tokens.filter(|_| is_token(credential)) {
+        tokens.principal(&tenant, credential)?
+    } else {
+        let facts = front::facts(request, &begun.host);
+        let authenticator = &tenant.authenticator;
+        authenticator.authenticate(credential, &facts).await?
     };
     let context = CallContext {
         tenant: tenant.id,
@@ -177,6 +201,7 @@ async fn identify(
         request: begun.id,
         session: None,
         agent: None,
+        cpu_ms: None,
         trace: begun.trace,
         deadline: begun.at + gateway.0.config.deadline,
     };
@@ -203,6 +228,7 @@ fn name_of(path: &str) -> &'static str {
     match path.strip_prefix("/v1/") {
         Some("chat/completions") => "chat",
         Some("moderations") => "moderations",
+        Some(rest) if rest == "tokens" || rest.starts_with("tokens/") => "tokens",
         Some(rest) if rest == "models" || rest.starts_with("models/") => "models",
         Some(rest) if rest.starts_with("vector_stores/") && rest.ends_with("/search") => "search",
         _ => "none",
@@ -233,6 +259,7 @@ mod tests {
             let path = route
                 .path
                 .replace("{*id}", "a/b")
+                .replace("{token}", "tok_1")
                 .replace("{collection}", "docs");
             assert_ne!(name_of(&path), "none", "{path}");
         }

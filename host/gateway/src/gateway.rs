@@ -118,8 +118,8 @@ impl Inner {
 
     /// Whether a session may begin: where the operator bounds it, not once its anchors wait for too long.
     pub(crate) fn accountable(&self) -> Result<(), Error> {
-        let waiting = self.anchors.status().oldest_unpublished_ms;
-        let waiting = waiting.map(|since| Duration::from_millis(admin::now_ms().abs_diff(since)));
+        let since = self.anchors.status().waiting_since_ms;
+        let waiting = since.map(|since| Duration::from_secs(admin::seconds_since(since)));
         match (waiting, self.config.unanchored) {
             (Some(waiting), Some(most)) if waiting > most => Err(Error::new(
                 ErrorKind::Unavailable {

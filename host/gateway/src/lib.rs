@@ -31,6 +31,7 @@ mod ops;
 mod rate;
 mod routes;
 mod server;
+mod tokens;
 mod trace;
 
 #[cfg(test)]

@@ -5,8 +5,11 @@
 //! the same [`Registry`].
 
 use ambit_capabilities::guardrail::{Action, Stage};
-use ambit_inference::Usage;
-use ambit_session::Observer;
+use ambit_policy::{
+    Refusal,
+    token::{Mode, Overlooked, Token},
+};
+use ambit_session::{ModelCall, Observer};
 use ambit_types::Labels;
 use parking_lot::RwLock;
 use prometheus_client::{
@@ -32,9 +35,12 @@ pub struct Metrics {
     latency: Seconds<RouteLabels>,
     first_chunk: Seconds<AgentLabels>,
     tokens: Family<TokenLabels, Counter>,
+    cost: Family<CostLabels, Counter>,
     verdicts: Family<VerdictLabels, Counter>,
     model_calls: Family<ModelLabels, Counter>,
     tool_calls: Family<ToolLabels, Counter>,
+    overlooked: Family<OverlookedLabels, Counter>,
+    tokens_enforced: Gauge,
     providers: Labels,
     connections: Gauge,
     in_flight: Gauge,
@@ -48,6 +54,7 @@ struct Anchored {
     unpublished: Gauge,
     waiting_seconds: Gauge,
     taken: Gauge,
+    tampered: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -96,6 +103,18 @@ struct ModelLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CostLabels {
+    tenant: Arc<str>,
+    agent: Arc<str>,
+    provider: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OverlookedLabels {
+    refusal: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ToolLabels {
     tenant: Arc<str>,
     agent: Arc<str>,
@@ -113,9 +132,12 @@ impl Default for Metrics {
             latency: Family::new_with_constructor(seconds),
             first_chunk: Family::new_with_constructor(seconds),
             tokens: Family::default(),
+            cost: Family::default(),
             verdicts: Family::default(),
             model_calls: Family::default(),
             tool_calls: Family::default(),
+            overlooked: Family::default(),
+            tokens_enforced: Gauge::default(),
             providers: Labels::default(),
             connections: Gauge::default(),
             in_flight: Gauge::default(),
@@ -144,6 +166,11 @@ impl Default for Metrics {
                     "1: the anchor store holds another anchor under a number of ours",
                     &anchors.taken,
                 ),
+                (
+                    "ambit_journal_tampered",
+                    "1: the journal's rows are not what the last anchor signed",
+                    &anchors.tampered,
+                ),
             ] {
                 r.register(name, help, gauge.clone());
             }
@@ -168,6 +195,11 @@ impl Default for Metrics {
                 metrics.tokens.clone(),
             );
             r.register(
+                "ambit_cost_nanos",
+                "What model calls cost, in billionths of the price file's currency",
+                metrics.cost.clone(),
+            );
+            r.register(
                 "ambit_verdicts",
                 "Verdicts of the guardrail, by stage and action",
                 metrics.verdicts.clone(),
@@ -181,6 +213,16 @@ impl Default for Metrics {
                 "ambit_tool_calls",
                 "Calls of tools by outcome: `ok` or a code",
                 metrics.tool_calls.clone(),
+            );
+            r.register(
+                "ambit_tokens_overlooked",
+                "What capability tokens do not allow and was done, as they are not enforced",
+                metrics.overlooked.clone(),
+            );
+            r.register(
+                "ambit_tokens_enforced",
+                "0: capability tokens are not enforced",
+                metrics.tokens_enforced.clone(),
             );
             r.register(
                 "ambit_connections",
@@ -208,10 +250,18 @@ impl Metrics {
         let gauges = &self.anchors;
         gauges.last.set(status.last);
         gauges.unpublished.set(status.unpublished);
-        let waiting = status.oldest_unpublished_ms;
-        let waiting = waiting.map_or(0, |since| (crate::admin::now_ms() - since).max(0) / 1000);
+        let waiting = status
+            .waiting_since_ms
+            .map_or(0, crate::admin::seconds_since);
+        let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
         gauges.waiting_seconds.set(waiting);
         gauges.taken.set(status.taken.into());
+        gauges.tampered.set(status.tampered.into());
+    }
+
+    /// Takes over how strictly capability tokens are taken.
+    pub fn tokens(&self, mode: Mode) {
+        self.tokens_enforced.set((mode == Mode::Enforced).into());
     }
 
     /// Everything registered, in the OpenMetrics text format.
@@ -302,18 +352,11 @@ impl Observer for Metrics {
         self.judged(tenant, Some(agent), stage, action);
     }
 
-    fn model_call(
-        &self,
-        tenant: &str,
-        agent: &str,
-        provider: &str,
-        usage: &Usage,
-        error: Option<&'static str>,
-    ) {
+    fn model_call(&self, tenant: &str, agent: &str, call: ModelCall<'_>) {
         let (tenant, agent) = (self.tenant(Some(tenant)), self.agents.get(agent));
         for (direction, tokens) in [
-            ("input", usage.input_tokens),
-            ("output", usage.output_tokens),
+            ("input", call.usage.input_tokens),
+            ("output", call.usage.output_tokens),
         ] {
             let labels = TokenLabels {
                 tenant: tenant.clone(),
@@ -322,11 +365,21 @@ impl Observer for Metrics {
             };
             self.tokens.get_or_create(&labels).inc_by(tokens);
         }
+        let provider = self.providers.get(call.provider);
+        if let Some(cost) = call.cost {
+            let labels = CostLabels {
+                tenant: tenant.clone(),
+                agent: agent.clone(),
+                provider: provider.clone(),
+            };
+            let nanos = cost.nanos().unsigned_abs();
+            self.cost.get_or_create(&labels).inc_by(nanos);
+        }
         let labels = ModelLabels {
             tenant,
             agent,
-            provider: self.providers.get(provider),
-            outcome: error.unwrap_or("ok"),
+            provider,
+            outcome: call.error.unwrap_or("ok"),
         };
         self.model_calls.get_or_create(&labels).inc();
     }
@@ -338,6 +391,18 @@ impl Observer for Metrics {
             outcome: code,
         };
         self.tool_calls.get_or_create(&labels).inc();
+    }
+}
+
+impl Overlooked for Metrics {
+    fn overlooked(&self, token: &Token, asked: &str, refusal: Refusal) {
+        let word = match refusal {
+            Refusal::Token(error) => error.as_str(),
+            Refusal::NotCovered(_) | Refusal::Never(_) => "not-covered",
+        };
+        let labels = OverlookedLabels { refusal: word };
+        self.overlooked.get_or_create(&labels).inc();
+        tracing::warn!(tenant = %token.tenant, token = %token.jti, asked, refusal = word, "a capability token does not allow this, and tokens are not enforced");
     }
 }
 
@@ -371,6 +436,7 @@ impl Drop for Counted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ambit_inference::Usage;
 
     #[test]
     fn shows_what_happened() {
@@ -388,13 +454,13 @@ mod tests {
             output_tokens: 11,
             ..Usage::default()
         };
-        metrics.model_call(
-            "acme",
-            "assistant",
-            "openai",
-            &usage,
-            Some("connect_failed"),
-        );
+        let call = ModelCall {
+            provider: "openai",
+            usage: &usage,
+            cost: ambit_ledger::Money::from_nanos(13),
+            error: Some("connect_failed"),
+        };
+        metrics.model_call("acme", "assistant", call);
         let counted = metrics.connection();
         let text = metrics.render();
         for line in [
@@ -403,6 +469,7 @@ mod tests {
             r#"ambit_tokens_total{tenant="acme",agent="assistant",direction="output"} 11"#,
             r#"ambit_request_seconds_count{tenant="acme",agent="assistant",route="chat"} 1"#,
             r#"ambit_model_calls_total{tenant="acme",agent="assistant",provider="openai",outcome="connect_failed"} 1"#,
+            r#"ambit_cost_nanos_total{tenant="acme",agent="assistant",provider="openai"} 13"#,
             "ambit_connections 1",
         ] {
             assert!(text.contains(line), "{line} in {text}");
@@ -419,7 +486,13 @@ mod tests {
             let name = format!("name-{n}");
             metrics.verdict(&name, &name, Stage::Input, Action::Allow);
             metrics.request(Some(&name), Some(&name), "chat", 200, took);
-            metrics.model_call(&name, &name, &name, &Usage::default(), None);
+            let call = ModelCall {
+                provider: &name,
+                usage: &Usage::default(),
+                cost: None,
+                error: None,
+            };
+            metrics.model_call(&name, &name, call);
         }
         let text = metrics.render();
         for family in [

@@ -14,12 +14,15 @@ pub(crate) fn context(slug: &str, principal: &str) -> CallContext {
         principal: Arc::new(Principal {
             id: principal.to_owned(),
             scopes: Scope::ALL.to_vec(),
+            key: None,
+            issuer: None,
             expires_at: None,
-            permissions: None,
+            credential: None,
         }),
         request: RequestId::new(),
         session: None,
         agent: None,
+        cpu_ms: None,
         trace: TraceContext::new(),
         deadline: Instant::now() + Duration::from_secs(60),
     }

@@ -87,6 +87,41 @@ pub struct ChatRequest {
     pub options: Map<String, Value>,
 }
 
+impl ChatRequest {
+    /// Bytes of everything in it that a model reads, with room for what stands around each part on the wire.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        /// Of the names, braces and quotes of one part.
+        const AROUND: usize = 64;
+        let messages = self.messages.iter().map(|message| {
+            let calls = message.tool_calls.iter();
+            let calls =
+                calls.map(|call| call.id.len() + call.name.len() + call.arguments.len() + AROUND);
+            let id = message.tool_call_id.as_ref().map_or(0, String::len);
+            message.text.len() + id + calls.sum::<usize>() + AROUND
+        });
+        let tools = self.tools.iter().map(|tool| {
+            tool.name.len() + tool.description.len() + tool.parameters.get().len() + AROUND
+        });
+        // A schema of the answer is read too.
+        let options = self
+            .options
+            .iter()
+            .map(|(name, value)| name.len() + value.to_string().len() + AROUND);
+        messages.chain(tools).chain(options).sum()
+    }
+
+    /// Upper bound of the answer's tokens, where the caller gave one.
+    #[must_use]
+    pub fn max_tokens(&self) -> Option<u64> {
+        let names = ["max_completion_tokens", "max_tokens"];
+        let given = names
+            .iter()
+            .filter_map(|name| self.options.get(*name)?.as_u64());
+        given.max()
+    }
+}
+
 /// Why a model stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -51,6 +51,7 @@ pub struct RawChat {
     options_place: Option<Range<usize>>,
     max_tokens: Option<u64>,
     choices: u32,
+    media: usize,
     logprobs: bool,
     texts: Vec<TextSpan>,
     /// Messages that hold a tool's answer, in order.
@@ -67,6 +68,7 @@ object! {
         max_completion_tokens: Option<u64>,
         n: Option<u32>,
         logprobs: Option<bool>,
+        models: Option<&'a RawValue>,
     }
 }
 
@@ -106,6 +108,13 @@ impl RawChat {
         let options = read.stream_options.0;
         let model: String = serde_json::from_str(model_raw.get())
             .map_err(|_| fault("model", "`model` must be a string"))?;
+        if read.models.is_some() {
+            // Some servers take it for models to answer with instead: nobody would have granted or priced those.
+            return Err(fault(
+                "models",
+                "`models` cannot be passed through: name the one model in `model`",
+            ));
+        }
         let messages = read
             .messages
             .ok_or_else(|| fault("messages", "`messages` is missing"))?;
@@ -126,12 +135,13 @@ impl RawChat {
         };
         let mut texts = Vec::with_capacity(messages.len());
         let mut of_tools = Vec::new();
+        let mut media = 0;
         for (index, message) in messages.iter().enumerate() {
             let number = u32::try_from(index).unwrap_or(u32::MAX);
             if message.is_of_tool() {
                 of_tools.push(number);
             }
-            message.texts(&body, number, &mut texts).map_err(|error| {
+            media += message.texts(&body, number, &mut texts).map_err(|error| {
                 fault(
                     "messages",
                     &format!("message {index} cannot be read: {error}"),
@@ -144,7 +154,8 @@ impl RawChat {
             stream: read.stream.unwrap_or(false),
             include_usage,
             options_place: options.map(|options| wire::place(&body, options)),
-            max_tokens: read.max_completion_tokens.or(read.max_tokens),
+            max_tokens: read.max_completion_tokens.max(read.max_tokens),
+            media,
             choices: read.n.unwrap_or(1),
             logprobs: read.logprobs.unwrap_or(false),
             texts,
@@ -181,6 +192,12 @@ impl RawChat {
     #[must_use]
     pub fn choices(&self) -> u32 {
         self.choices
+    }
+
+    /// Parts of the messages that are no text: pictures, recordings, files.
+    #[must_use]
+    pub fn media(&self) -> usize {
+        self.media
     }
 
     /// The answer will repeat its text token by token, beside the texts a guardrail sees.

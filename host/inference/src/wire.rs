@@ -170,13 +170,14 @@ pub(crate) fn read(body: &Bytes) -> Result<Reading, serde_json::Error> {
 }
 
 impl<'a> Said<'a> {
-    /// Adds every text of this message, in the order they stand in `body`'s format.
+    /// Adds every text of this message, in the order they stand in `body`'s format. How many parts are something else.
     pub(crate) fn texts(
         &self,
         body: &[u8],
         index: u32,
         into: &mut Vec<TextSpan>,
-    ) -> Result<(), serde_json::Error> {
+    ) -> Result<usize, serde_json::Error> {
+        let mut others = 0;
         let mut add = |kind, raw: Option<&RawValue>| -> Result<(), serde_json::Error> {
             let Some(raw) = raw.filter(|raw| raw.get() != "null") else {
                 return Ok(());
@@ -201,6 +202,7 @@ impl<'a> Said<'a> {
             .filter(|content| content.get().starts_with('['))
         {
             for part in serde_json::from_str::<Vec<Part<'a>>>(content.get())? {
+                others += usize::from(part.text.is_none() && part.refusal.is_none());
                 add(TextKind::Content, part.text)?;
                 add(TextKind::Refusal, part.refusal)?;
             }
@@ -221,7 +223,8 @@ impl<'a> Said<'a> {
             .function_call
             .as_ref()
             .and_then(|function| function.arguments);
-        add(TextKind::ToolArguments(u32::MAX), legacy)
+        add(TextKind::ToolArguments(u32::MAX), legacy)?;
+        Ok(others)
     }
 
     fn fragments(&self, into: &mut Vec<ToolCallFragment>) -> Result<(), serde_json::Error> {

@@ -1,12 +1,15 @@
 //! What remains: the stack of layers, and the questions asked of it.
 
-use ambit_types::CollectionName;
+use ambit_types::{CallContext, CollectionName};
 use std::{collections::BTreeSet, fmt, sync::Arc};
 use url::Url;
 
 use crate::{
-    Access, Class, CollectionUse, ConfigRead, HttpUse, KeyRule, KeyUse, ModelUse, Permissions,
-    Permit, SecretRule, SecretUse, origin::Target, rule::Rule,
+    Access, Acting, Class, CollectionUse, ConfigRead, HttpUse, KeyRule, KeyUse, ModelUse,
+    Permissions, Permit, SecretRule, SecretUse,
+    origin::Target,
+    rule::Rule,
+    token::{Bearer, Credential, TokenError},
 };
 
 /// The effective permissions of one component: author ∩ operator, narrowed by tenant and token.
@@ -16,6 +19,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Ambit {
     layers: Vec<(Layer, Arc<Permissions>)>,
+    /// The caller's capability token, asked before every permit.
+    bearer: Option<Arc<Bearer>>,
     links: [Link; Class::ALL.len()],
 }
 
@@ -70,6 +75,8 @@ pub enum Refusal {
     NotCovered(Layer),
     /// No rule can cover such a thing.
     Never(&'static str),
+    /// The caller's capability token is not good for it, here or now.
+    Token(TokenError),
 }
 
 impl fmt::Display for Denied {
@@ -81,6 +88,7 @@ impl fmt::Display for Denied {
             Refusal::NotCovered(Layer::Tenant) => "the tenant's grant does not cover it",
             Refusal::NotCovered(Layer::Token) => "the caller's token does not cover it",
             Refusal::Never(why) => why,
+            Refusal::Token(error) => return error.fmt(f),
         })
     }
 }
@@ -102,6 +110,7 @@ impl Ambit {
         });
         Self {
             layers: vec![(Layer::Author, author), (Layer::Operator, operator)],
+            bearer: None,
             links,
         }
     }
@@ -116,6 +125,19 @@ impl Ambit {
     #[must_use]
     pub fn narrowed_by_token(self, layers: impl IntoIterator<Item = Arc<Permissions>>) -> Self {
         self.narrowed(Layer::Token, layers)
+    }
+
+    /// What the credential of a call's principal leaves. A capability token is asked again before each permit: whether it is still good,
+    /// in this session and with this agent.
+    #[must_use]
+    pub fn narrowed_by_caller(self, context: &CallContext) -> Self {
+        let Some(credential) = Credential::of(&context.principal) else {
+            return self;
+        };
+        let mut this = self.narrowed_by_token(credential.permissions.clone());
+        let bearer = credential.token.as_ref();
+        this.bearer = bearer.map(|held| Arc::new(Bearer::new(held, context)));
+        this
     }
 
     fn narrowed(
@@ -149,6 +171,21 @@ impl Ambit {
             });
         }
         missing
+    }
+
+    /// May anything be done for this caller, here and now? Asked for what no rule is about: an agent's step, a tool's call.
+    ///
+    /// # Errors
+    /// Why his capability token is not good for it.
+    pub fn acting(&self) -> Result<Permit<Acting>, TokenError> {
+        match self
+            .bearer
+            .as_ref()
+            .map_or(Ok(()), |bearer| bearer.stands())
+        {
+            Ok(()) => Ok(Permit::new(Acting)),
+            Err(error) => Err(error),
+        }
     }
 
     /// May this request be sent? `method` in upper case, as it will be sent; it and the URL are the only things to send.
@@ -280,6 +317,10 @@ impl Ambit {
             .into_iter()
             .flatten()
             .filter(|asked| self.layers.iter().all(|(_, layer)| agrees(layer, asked)))
+            .filter(|asked| {
+                let held = self.bearer.iter().flat_map(|bearer| bearer.layers());
+                held.into_iter().all(|layer| agrees(layer, asked))
+            })
             .map(|asked| asked.pattern.name())
             .collect()
     }
@@ -287,19 +328,22 @@ impl Ambit {
     fn every_layer(
         &self,
         class: Class,
-        asked: impl FnOnce() -> String,
+        asked: impl Fn() -> String,
         mut allows: impl FnMut(&Permissions) -> bool,
     ) -> Result<(), Denied> {
-        match self
-            .layers
-            .iter()
-            .find(|(_, permissions)| !allows(permissions))
-        {
+        let mut layers = self.layers.iter();
+        let refused = layers.find(|(_, permissions)| !allows(permissions));
+        let refusal = match (refused, &self.bearer) {
+            (Some((layer, _)), _) => Some(Refusal::NotCovered(*layer)),
+            (None, Some(bearer)) => bearer.check(&asked, &mut allows).err(),
+            (None, None) => None,
+        };
+        match refusal {
             None => Ok(()),
-            Some((layer, _)) => Err(Denied {
+            Some(refusal) => Err(Denied {
                 class,
                 asked: asked(),
-                refusal: Refusal::NotCovered(*layer),
+                refusal,
             }),
         }
     }

@@ -32,6 +32,10 @@ impl<A> Deref for Permit<A> {
     }
 }
 
+/// Do what no rule is about in the name of a call: take an agent's step, call a tool, judge a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acting;
+
 /// Send one HTTP request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HttpUse<'a> {

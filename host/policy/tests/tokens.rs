@@ -7,7 +7,7 @@ use ambit_policy::{
     Ambit,
     token::{Claims, Delegation, DelegationError, Place, Revocations, Signer, Token, Verifier},
 };
-use ambit_types::{AgentName, SessionId, TenantId, TokenId};
+use ambit_types::{AgentName, Scope, SessionId, TenantId, TokenId};
 use common::{World, asked, grant, intersect, world};
 use proptest::prelude::*;
 
@@ -17,6 +17,8 @@ const ISSUER: &str = "https://ambit.example";
 /// What one delegation asks for. Times are seconds after `NOW`, agents and sessions of a few.
 #[derive(Debug, Clone)]
 struct Step {
+    /// Which of all scopes.
+    scopes: Option<[bool; 3]>,
     grants: Option<World>,
     budget: Option<u64>,
     lifetime: Option<u64>,
@@ -31,6 +33,7 @@ struct Step {
 fn step() -> impl Strategy<Value = Step> {
     use proptest::option::{of, weighted};
     (
+        of(proptest::array::uniform3(proptest::bool::ANY)),
         weighted(0.8, world()),
         of(0_u64..100),
         of(1_u64..200),
@@ -40,7 +43,8 @@ fn step() -> impl Strategy<Value = Step> {
         proptest::bool::weighted(0.2),
     )
         .prop_map(
-            |(grants, budget, lifetime, agent, session, wait, handed)| Step {
+            |(scopes, grants, budget, lifetime, agent, session, wait, handed)| Step {
+                scopes,
                 grants,
                 budget,
                 lifetime,
@@ -55,6 +59,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// The model of a token: what each step was given, in a list, and the least numbers so far.
 #[derive(Debug, Clone)]
 struct Naive {
+    scopes: [bool; 3],
     layers: Vec<World>,
     budget: Option<u64>,
     from: u64,
@@ -80,7 +85,9 @@ impl Naive {
             Some(self.until),
             step.lifetime.map(|lifetime| NOW + lifetime),
         )?;
+        let asked = step.scopes.unwrap_or([true; 3]);
         let child = Self {
+            scopes: [0, 1, 2].map(|n: usize| self.scopes[n] && asked[n]),
             layers,
             budget: least(self.budget, step.budget),
             from: now,
@@ -90,6 +97,13 @@ impl Naive {
         };
         (now < until).then_some(child)
     }
+}
+
+fn scopes(of: [bool; 3]) -> Vec<Scope> {
+    let all = Scope::ALL.into_iter().zip(of);
+    all.filter(|(_, held)| *held)
+        .map(|(scope, _)| scope)
+        .collect()
 }
 
 /// The fixed things of one run.
@@ -115,6 +129,7 @@ impl Rig {
 
     fn issue(&self, step: &Step) -> (Token, Naive) {
         let naive = Naive {
+            scopes: step.scopes.unwrap_or([true; 3]),
             layers: step.grants.iter().cloned().collect(),
             budget: step.budget,
             from: NOW,
@@ -124,6 +139,7 @@ impl Rig {
         };
         let id = TokenId::new();
         let mut claims = Claims::new(ISSUER, self.tenant, "key:1", id, NOW, naive.until);
+        claims.scopes = scopes(naive.scopes);
         claims.layers = step.grants.iter().map(grant).collect();
         claims.budget_micros = step.budget;
         claims.agent = step.agent.map(|agent| self.agents[agent].clone());
@@ -133,6 +149,7 @@ impl Rig {
 
     fn request(&self, step: &Step) -> Delegation {
         Delegation {
+            scopes: step.scopes.map(scopes),
             id: TokenId::new(),
             grants: step.grants.as_ref().map(grant),
             budget_micros: step.budget,
@@ -220,6 +237,7 @@ proptest! {
             let worlds: Vec<_> = std::iter::once(&author).chain(&naive.layers).collect();
             let allowed = asked(&ambit(&child));
             prop_assert_eq!(&allowed, &intersect(&worlds));
+            prop_assert_eq!(&child.scopes, &scopes(naive.scopes));
             prop_assert_eq!(child.budget_micros, naive.budget);
             prop_assert_eq!((child.nbf, child.exp), (naive.from, naive.until));
             let uses: Vec<_> = (0..9).map(|n| (n / 3, n % 3))
@@ -245,7 +263,7 @@ proptest! {
         let refused = |text: &[u8]| rig.verifier.verify(text, NOW, &Revocations::default()).is_err();
         prop_assert!(refused(&text));
         // Nor in place of some of one.
-        let step = Step { grants: None, budget: None, lifetime: None, agent: None, session: None, wait: 0, handed: false };
+        let step = Step { scopes: None, grants: None, budget: None, lifetime: None, agent: None, session: None, wait: 0, handed: false };
         let mut good = rig.signer.sign(&rig.issue(&step).0).unwrap().into_bytes();
         let at = at % good.len();
         let end = good.len().min(at + text.len());

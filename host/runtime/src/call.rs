@@ -13,7 +13,7 @@ use crate::{
 use ambit_policy::Limits;
 use ambit_types::{Error, ErrorKind};
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant, SystemTime},
 };
 use wasmtime::{Engine, Store, Trap, UpdateDeadline, component::ResourceTable};
@@ -32,6 +32,8 @@ pub struct CallScope {
     pub tenant: Arc<Tenant>,
     /// The agent it is done for, as metrics name it.
     pub agent: Option<Arc<str>>,
+    /// Where its CPU time is added, in milliseconds, besides the tenant's.
+    pub cpu_ms: Option<Arc<AtomicU64>>,
     /// When the caller stops waiting. The component's own deadline may be earlier.
     pub deadline: Instant,
     /// What the guest's clocks and random functions answer.
@@ -47,6 +49,7 @@ impl CallScope {
         Self {
             tenant,
             agent: None,
+            cpu_ms: None,
             deadline,
             clock: Clock::Real,
             limits: None,

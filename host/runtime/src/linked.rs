@@ -491,6 +491,9 @@ impl<H: Send + 'static, B: Bindings<H>> Linked<H, B> {
         let tenant = self.runtime.label(meter.tenant());
         let counters = self.counters(scope);
         counters.count(meter.cpu_ms(), &result);
+        if let Some(cpu_ms) = &scope.cpu_ms {
+            cpu_ms.fetch_add(meter.cpu_ms(), Ordering::Relaxed);
+        }
         if result.is_ok() && meter.refused() == Some(Limit::Egress) {
             // The guest was told, and answered all the same: what it makes of a cut transfer is its own affair.
             counters.count_limit(Limit::Egress);

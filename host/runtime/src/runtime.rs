@@ -207,6 +207,7 @@ impl Runtime {
         let tenant = self.tenant(ctx.tenant, &ctx.tenant_slug);
         CallScope {
             agent: ctx.agent.clone(),
+            cpu_ms: ctx.cpu_ms.clone(),
             ..CallScope::new(tenant, ctx.deadline)
         }
     }

@@ -8,7 +8,7 @@ use crate::{
     definition::AgentDefinition,
     library::store_error,
     platform::Platform,
-    tenants::{BoundTool, LiveAgent, Problem, Tenant},
+    tenants::{BoundTool, LiveAgent, Now, Problem, Tenant},
 };
 use ambit_capabilities::{
     Narrowing,
@@ -115,6 +115,7 @@ pub(crate) async fn tenant(
     platform: &Platform,
     defaults: &Bindings,
     row: &ambit_store::Tenant,
+    now: Now,
 ) -> Result<Tenant, Error> {
     let store = platform.store.tenant(row.id);
     let own = Bindings::of_tenant(&store).await?;
@@ -239,6 +240,8 @@ pub(crate) async fn tenant(
         retriever,
         retrieval,
         agents,
+        revoked: now.revoked,
+        budgeted: now.budgeted,
         problems,
     })
 }

@@ -19,6 +19,7 @@ use ambit_capabilities::agent::{
     Answer, Decision, Definition, Event, Finish, Move, Turn, TurnClock,
 };
 use ambit_inference::{FinishReason, ToolCall, Usage};
+use ambit_policy::token::TokenError;
 use ambit_store::SessionState;
 use ambit_types::{CallContext, Error, ErrorKind, SessionId};
 use serde_json::json;
@@ -66,6 +67,7 @@ impl Sessions {
         context.deadline = context
             .deadline
             .min(Instant::now() + agent.definition.limits.deadline());
+        let compute = self.platform.compute(&mut context, &agent.definition.name);
         let (sender, events) = mpsc::channel(CHANNEL);
         let span = tracing::info_span!("session", %session, agent = %agent.definition.name);
         let run = Run {
@@ -74,7 +76,8 @@ impl Sessions {
                 context.clone(),
                 session,
                 &agent.definition.name,
-            ),
+            )
+            .charging(compute),
             guard: Guard {
                 guardrail: tenant.guardrail.clone(),
                 context: context.clone(),
@@ -209,6 +212,7 @@ impl Run {
         events: Vec<Event>,
         state: Vec<u8>,
     ) -> Result<Decision, Error> {
+        let _acting = self.ambit().acting().map_err(not_good)?;
         let definition = &self.agent.definition;
         let turn = Turn {
             definition: Definition {
@@ -325,6 +329,11 @@ impl Run {
         }
         id
     }
+}
+
+/// A capability token that is not good for what was to be done.
+fn not_good(error: TokenError) -> Error {
+    Error::forbidden(error.to_string())
 }
 
 /// A caller that went away is noticed by [`Run::run_to_end`].

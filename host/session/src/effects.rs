@@ -5,8 +5,8 @@ use crate::{
     chat::{Run, bytes},
     conversation::bad_move,
     guard::arguments,
-    record::{header, usage},
     reply::{CALLS_AT_MOST, Reply, Underway},
+    spending::{Extent, Over},
     tools::Source,
 };
 use ambit_capabilities::{
@@ -15,7 +15,6 @@ use ambit_capabilities::{
         Usage as AgentUsage,
     },
     guardrail::Stage,
-    token_of,
     tool::{ToolCall as AgentCall, ToolError},
 };
 use ambit_inference::{ChatRequest, FinishReason, Message, Role};
@@ -30,8 +29,7 @@ const TOOL_OPTIONS: [&str; 2] = ["tool_choice", "parallel_tool_calls"];
 impl Run {
     /// What the agent may reach for this caller.
     pub(crate) fn ambit(&self) -> Ambit {
-        let token = token_of(&self.context.principal);
-        self.agent.ambit.clone().narrowed_by_token(token)
+        self.agent.ambit.clone().narrowed_by_caller(&self.context)
     }
 
     pub(crate) async fn ask_model(&mut self, request: ModelRequest) -> Result<Event, Error> {
@@ -56,32 +54,38 @@ impl Run {
         }
         self.model_calls += 1;
         let intent = json!({ "messages": messages.len(), "passages": passages.len(), "tools": request.tools });
+        let question = ChatRequest {
+            messages,
+            passages,
+            tools,
+            options,
+        };
+        let extent = Extent {
+            bytes: question.bytes(),
+            media: 0,
+            allowed: question.max_tokens(),
+            answers: 1,
+        };
+        let platform = &self.sessions.platform;
+        let agent = &self.agent.definition.name;
+        let priced = platform.priced(&self.tenant, &self.context, agent, &model, extent)?;
         self.recorder.note(
             "intent",
             &[("effect", json!("model")), ("model", json!(model))],
             &intent,
         )?;
         let to_caller = request.audience == Audience::Caller;
-        self.recorder.flush().await?;
+        self.recorder.flush_call(priced).await?;
 
         let reply = Box::new(Reply::new(model.clone(), self.guard.output()));
         let underway = self.underway.insert(Underway::Model(reply));
-        let stream = self
-            .sessions
-            .platform
-            .providers
-            .complete(
-                &self.context,
-                &permit,
-                ChatRequest {
-                    messages,
-                    passages,
-                    tools,
-                    options,
-                },
-            )
-            .await?;
+        let providers = &self.sessions.platform.providers;
+        let answer = providers.complete(&self.context, &permit, question).await;
         if let Underway::Model(reply) = underway {
+            let stream = answer.map_err(|error| {
+                reply.over = Over::failed(&error);
+                Error::from(error)
+            })?;
             reply
                 .read(stream, to_caller.then_some(&self.events))
                 .await?;
@@ -118,10 +122,16 @@ impl Run {
         let Some(Underway::Model(reply)) = self.underway.take() else {
             return Err(Error::internal("a reply that nobody asked for"));
         };
-        self.count(&reply, None);
         reply.output.note(&mut self.recorder)?;
+        let asked: Vec<_> = reply
+            .calls
+            .iter()
+            .map(|c| json!({ "id": c.id, "name": c.name, "arguments": c.arguments }))
+            .collect();
+        let body = serde_json::to_vec(&json!({ "text": reply.text, "tool_calls": asked }))
+            .map_err(Error::internal)?;
+        self.note_reply(&reply, ("finish", json!(reply.finish)), None, body);
         let Reply {
-            model,
             text,
             calls,
             finish,
@@ -132,19 +142,6 @@ impl Run {
         self.usage.cached_tokens += spent.cached_tokens;
         self.usage.output_tokens += spent.output_tokens;
         self.usage.reasoning_tokens += spent.reasoning_tokens;
-        let mut outcome = header(&[
-            ("effect", json!("model")),
-            ("model", json!(model)),
-            ("finish", json!(finish)),
-        ]);
-        outcome.usage = Some(usage(&spent));
-        let asked: Vec<_> = calls
-            .iter()
-            .map(|c| json!({ "id": c.id, "name": c.name, "arguments": c.arguments }))
-            .collect();
-        let body = serde_json::to_vec(&json!({ "text": text, "tool_calls": asked }))
-            .map_err(Error::internal)?;
-        self.recorder.note_bytes("outcome", outcome, body);
 
         if finish == FinishReason::ContentFilter {
             return Err(Error::new(

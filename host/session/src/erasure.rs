@@ -68,8 +68,9 @@ async fn erase_closed(store: &Store, session: &Session) -> Result<Erased, StoreE
     }
     // First what says so: an erasure nobody can account for would look like a loss.
     let event = NewEvent::new("erasure", header(&[("by", json!("operator"))]), Vec::new());
+    // With its state, so that the session's row has it as its last event.
     let append = Append::new(session.tenant, session.id).event(event);
-    store.journal().append(append).await?;
+    store.journal().append(append.state(session.state)).await?;
     let erased = store.tenant(session.tenant).erase(session.id).await?;
     Ok(Erased {
         erased: erased.into(),

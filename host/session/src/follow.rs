@@ -25,6 +25,7 @@ const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 /// Up to where changes were taken in.
 pub(crate) struct Seen {
     epochs: Epochs,
+    budgets: BTreeMap<TenantId, i64>,
     failed: BTreeMap<TenantId, Retry>,
 }
 
@@ -37,6 +38,7 @@ impl Seen {
     pub(crate) async fn read(platform: &Platform) -> Result<Self, Error> {
         Ok(Self {
             epochs: Epochs::read(platform).await?,
+            budgets: BTreeMap::new(),
             failed: BTreeMap::new(),
         })
     }
@@ -81,7 +83,19 @@ impl Tenants {
     /// # Errors
     /// The store cannot be read. What could not be taken in is tried again.
     async fn look_at_credentials(&self) -> Result<(), Error> {
-        for (id, epoch) in Epochs::read(&self.inner.platform).await?.credentials {
+        let now = Epochs::read(&self.inner.platform).await?;
+        for (id, epoch) in now.budgets {
+            if self.seen().budgets.get(&id) == Some(&epoch) {
+                continue;
+            }
+            match self.renew_budgets(id).await {
+                Ok(()) => drop(self.seen().budgets.insert(id, epoch)),
+                Err(error) => {
+                    tracing::error!(tenant = %id, error = &error as &dyn std::error::Error, "changed budgets could not be read");
+                }
+            }
+        }
+        for (id, epoch) in now.credentials {
             let live = self.by_id(id);
             if live.is_some_and(|tenant| tenant.authenticator.epoch() < epoch)
                 && let Err(error) = self.renew_credentials(id).await
@@ -147,12 +161,13 @@ struct Epochs {
     installation: [i64; 2],
     tenants: BTreeMap<TenantId, Vec<i64>>,
     credentials: Credentials,
+    budgets: BTreeMap<TenantId, i64>,
 }
 
 impl Epochs {
     async fn read(platform: &Platform) -> Result<Self, Error> {
         use ambit_store::{
-            EpochKind::{Issuers, Keys},
+            EpochKind::{Budgets, Issuers, Keys},
             InstallationEpochKind::{Components, Directory},
         };
         let operator = platform.store.operator();
@@ -170,11 +185,17 @@ impl Epochs {
         let mut rows = operator.tenant_epochs().await.map_err(store_error)?;
         rows.sort_by_key(|row| (row.tenant, row.kind));
         let mut credentials = Credentials::new();
+        let mut budgets = BTreeMap::new();
         for row in rows {
             if matches!(row.kind, Keys | Issuers) {
                 // Each only grows, so their sum stays only where both do.
                 *credentials.entry(row.tenant).or_default() +=
                     u64::try_from(row.value).unwrap_or(0);
+            }
+            if row.kind == Budgets {
+                budgets.insert(row.tenant, row.value);
+                // No binding hangs on them.
+                continue;
             }
             tenants.entry(row.tenant).or_default().push(row.value);
         }
@@ -182,6 +203,7 @@ impl Epochs {
             installation,
             tenants,
             credentials,
+            budgets,
         })
     }
 }

@@ -6,14 +6,13 @@ use crate::{
     definition::ModelName,
     ending::Tasks,
     guard::{Guard, arguments, few_enough, replacement},
+    observer::ModelCall,
     passing::{Passing, PassingText},
-    record::{INTERRUPTED, Recorder, header, unwritten, usage},
+    record::{INTERRUPTED, Recorder, header, unwritten},
+    spending::{Extent, Over, spent},
     tenants::Tenant,
 };
-use ambit_capabilities::{
-    guardrail::{Checked, Stage},
-    token_of,
-};
+use ambit_capabilities::guardrail::{Checked, Stage};
 use ambit_inference::{RawChat, RawCompletion, RawReply, TextKind, TextSpan, Usage};
 use ambit_store::SessionState;
 use ambit_types::{CallContext, Error, SessionId};
@@ -55,26 +54,25 @@ impl Sessions {
                 "`logprobs` cannot be passed through: they would show text the guardrail masks",
             ));
         }
-        let models = tenant
-            .models
-            .clone()
-            .narrowed_by_token(token_of(&context.principal));
+        let session = SessionId::new();
+        context.session = Some(session);
+        context.agent = Some(agent(&model).into());
+        let models = tenant.models.clone().narrowed_by_caller(&context);
         let permit = models
             .model(&model.provider, &model.model)
             .map_err(|denied| {
                 Error::not_found(format!("there is no model `{model}` here")).because(denied)
             })?;
-        let session = SessionId::new();
-        context.session = Some(session);
-        context.agent = Some(agent(&model).into());
         let name = model.to_string();
+        let compute = self.platform.compute(&mut context, "");
         let mut call = Call {
             recorder: Recorder::new(
                 self.platform.store.journal().clone(),
                 context.clone(),
                 session,
                 &name,
-            ),
+            )
+            .charging(compute),
             guard: Guard {
                 guardrail: tenant.guardrail.clone(),
                 context: context.clone(),
@@ -86,25 +84,38 @@ impl Sessions {
             usage: Usage::default(),
             texts: Vec::new(),
             said: String::new(),
+            heard: 0,
             begun: false,
+            over: Over::Unheard,
             closed: false,
         };
         let begun = async {
             let request = call.judge_request(request).await?;
+            let extent = Extent {
+                bytes: request.body().len(),
+                media: request.media(),
+                allowed: request.max_tokens(),
+                answers: request.choices(),
+            };
+            // To no agent: the model is told apart by itself.
+            let priced = self
+                .platform
+                .priced(&tenant, &context, "", &model, extent)?;
             let facts = [("effect", json!("model")), ("model", json!(call.name))];
             call.recorder.note("intent", &facts, &json!({}))?;
-            call.recorder.flush().await?;
+            call.recorder.flush_call(priced).await?;
             call.begun = true;
-            Ok(self
-                .platform
-                .providers
-                .forward(&context, &permit, request)
-                .await?)
+            let forwarded = self.platform.providers.forward(&context, &permit, request);
+            forwarded.await.map_err(|error| {
+                call.over = Over::failed(&error);
+                Error::from(error)
+            })
         }
         .await;
         let reply = match begun {
             Ok(RawReply::Json(completion)) => call.whole(completion).await.map(PassReply::Json),
             Ok(RawReply::Stream(stream)) => {
+                call.over = Over::Broken;
                 Ok(PassReply::Stream(Passing::new(call, stream).into_stream()))
             }
             Err(error) => Err(call.fail(error).await),
@@ -128,8 +139,12 @@ pub(crate) struct Call {
     pub(crate) texts: Vec<PassingText>,
     /// What was released of the stream, for the journal.
     pub(crate) said: String,
+    /// Bytes of text that the provider said.
+    pub(crate) heard: usize,
     /// The provider was asked, so there is an outcome to tell.
     begun: bool,
+    /// What it is over as, should it be over now.
+    over: Over,
     pub(crate) closed: bool,
 }
 
@@ -178,8 +193,10 @@ impl Call {
     }
 
     async fn whole(mut self, completion: RawCompletion) -> Result<Bytes, Error> {
+        self.over = Over::Ended;
         self.usage = completion.usage;
         let spans = completion.texts();
+        self.heard = spans.iter().map(|span| span.text.len()).sum();
         let texts = spans
             .iter()
             .map(|span| (Stage::Output, span.text.clone()))
@@ -199,14 +216,8 @@ impl Call {
         finish: serde_json::Value,
         body: Vec<u8>,
     ) -> Result<(), Error> {
-        self.count(None);
-        let mut outcome = header(&[
-            ("effect", json!("model")),
-            ("model", json!(self.name)),
-            ("finish", finish.clone()),
-        ]);
-        outcome.usage = Some(usage(&self.usage));
-        self.recorder.note_bytes("outcome", outcome, body);
+        self.over = Over::Ended;
+        self.settle(("finish", finish.clone()), None, body);
         self.close(SessionState::Finished, finish).await
     }
 
@@ -228,33 +239,35 @@ impl Call {
     fn cut(&mut self, code: &'static str) -> serde_json::Value {
         self.closed = true;
         if self.begun {
-            self.count(Some(code));
             for text in &self.texts {
                 // A verdict that cannot be written as JSON says nothing anyway.
                 let _ = text.guard.note(&mut self.recorder);
             }
-            let mut outcome = header(&[
-                ("effect", json!("model")),
-                ("model", json!(self.name)),
-                ("code", json!(code)),
-            ]);
-            outcome.usage = Some(usage(&self.usage));
             let body = json!({ "text": self.said }).to_string();
-            self.recorder
-                .note_bytes("outcome", outcome, body.into_bytes());
+            self.settle(("code", json!(code)), Some(code), body.into_bytes());
         }
         json!(code)
     }
 
-    fn count(&self, code: Option<&'static str>) {
+    /// Notes and counts the outcome, with what it cost.
+    fn settle(
+        &mut self,
+        how: (&str, serde_json::Value),
+        code: Option<&'static str>,
+        body: Vec<u8>,
+    ) {
+        let facts = [("effect", json!("model")), ("model", json!(self.name)), how];
+        let spent = spent(&self.usage, self.heard, self.over);
+        let settled = self.recorder.outcome(header(&facts), spent, body);
         let context = &self.guard.context;
-        self.guard.observer.model_call(
-            &context.tenant_slug,
-            context.agent(),
-            &self.provider,
-            &self.usage,
-            code,
-        );
+        let call = ModelCall {
+            provider: &self.provider,
+            usage: &self.usage,
+            cost: settled.map(|settled| settled.cost),
+            error: code,
+        };
+        let observer = &self.guard.observer;
+        observer.model_call(&context.tenant_slug, context.agent(), call);
     }
 }
 

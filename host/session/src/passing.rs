@@ -155,6 +155,7 @@ impl Call {
         for (at, chunk) in chunks.iter().enumerate() {
             for (nth, span) in chunk.texts().iter().enumerate() {
                 let text = self.text_of((span.index, span.kind))?;
+                self.heard += span.text.len();
                 let known = pieces.iter_mut().find(|pieces| pieces.text == text);
                 let piece = (at, nth, span.text.len());
                 match known {

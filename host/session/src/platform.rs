@@ -1,9 +1,10 @@
 //! The parts of the host that sessions and the control plane share.
 
-use crate::{definition::ModelName, library::Library};
+use crate::{definition::ModelName, library::Library, tokens::Tokens};
 use ambit_capabilities::{auth::KeySets, tool::Reach};
 use ambit_index::Index;
 use ambit_inference::Providers;
+use ambit_ledger::PriceTable;
 use ambit_runtime::Runtime;
 use ambit_store::Store;
 use std::sync::Arc;
@@ -19,6 +20,9 @@ pub struct Platform {
     /// Key sets of token issuers, shared by all tenants that trust one.
     pub key_sets: KeySets,
     pub providers: Providers,
+    pub prices: Arc<PriceTable>,
+    /// None: no key is configured to sign them with.
+    pub tokens: Option<Arc<Tokens>>,
     pub library: Arc<Library>,
     pub settings: Arc<Settings>,
 }

@@ -2,6 +2,7 @@
 //!
 //! Events gather until something must be durable: before an effect starts (its intent) and before anybody may rely on an outcome. So a
 //! plain request costs two commits, however many events it has: one before the provider is called, one before the finish chunk leaves.
+//! What a call holds back of its budgets is part of the first, what it cost part of the second.
 //!
 //! | kind | header facts | body |
 //! |---|---|---|
@@ -11,9 +12,13 @@
 //! | `outcome` | effect, code; what it cost, as far as it is known | JSON: the reply (what was released of it, if it was cut), results or passages |
 //! | `checkpoint` | step, move, time | the agent's state, its bytes |
 //! | `erasure` | by whom; after the end | empty |
-//! | `end` | reason or error code; `unknown`: an effect whose outcome nobody saw; `unwritten`: how many events the journal refused | empty |
+//! | `end` | what its components cost, where that has a price; reason or error code; `unknown`: an effect whose outcome nobody saw; `unwritten`: how many events the journal refused | empty |
 
-use crate::ending::Tasks;
+use crate::{
+    ending::Tasks,
+    spending::{Compute, Priced, Settled, Spent},
+};
+use ambit_ledger::LedgerOp;
 use ambit_store::{
     Append, Appended, Header, Journal, NewEvent, NewSession, SessionState, StoreError,
 };
@@ -34,6 +39,11 @@ pub(crate) struct Recorder {
     /// Until the journal has the session.
     open: Option<NewSession>,
     pending: Vec<NewEvent>,
+    /// What goes to the ledger with them.
+    ledger: Vec<LedgerOp>,
+    /// The call whose intent is on its way or durable, until its outcome is noted.
+    priced: Option<Priced>,
+    compute: Option<Compute>,
     writing: Option<Writing>,
     /// Events the journal refused.
     unwritten: usize,
@@ -44,7 +54,12 @@ struct Writing {
     /// Never locked: it makes the whole one that may be looked at from other threads, which nobody does.
     append: Mutex<BoxFuture<'static, Result<Appended, StoreError>>>,
     events: usize,
+    /// What it holds besides the intent of the call that it holds something back for: written with what follows where no budget has enough.
+    of_call: Option<Besides>,
 }
+
+/// What is written with the intent of a call and does not hang on it.
+type Besides = (Vec<NewEvent>, Vec<LedgerOp>);
 
 impl Recorder {
     pub(crate) fn new(
@@ -63,9 +78,18 @@ impl Recorder {
             session,
             open: Some(open),
             pending: Vec::with_capacity(4),
+            ledger: Vec::new(),
+            priced: None,
+            compute: None,
             writing: None,
             unwritten: 0,
         }
+    }
+
+    /// Charges the session for its components, at its end.
+    pub(crate) fn charging(mut self, compute: Option<Compute>) -> Self {
+        self.compute = compute;
+        self
     }
 
     /// Takes over what is noted and the right to end the session, for an owner that is being dropped.
@@ -76,6 +100,9 @@ impl Recorder {
             session: self.session,
             open: self.open.take(),
             pending: std::mem::take(&mut self.pending),
+            ledger: std::mem::take(&mut self.ledger),
+            priced: self.priced.take(),
+            compute: self.compute.take(),
             writing: self.writing.take(),
             unwritten: self.unwritten,
         }
@@ -97,13 +124,57 @@ impl Recorder {
         self.pending.push(NewEvent::new(kind, header, body));
     }
 
+    /// Notes what became of a call, and what it cost.
+    pub(crate) fn outcome(
+        &mut self,
+        mut header: Header,
+        spent: Spent,
+        body: Vec<u8>,
+    ) -> Option<Settled> {
+        let mut settled = None;
+        match (self.priced.take(), spent) {
+            (Some(priced), spent) => {
+                let op;
+                (op, settled) = priced.settle(spent);
+                self.ledger.extend(op);
+            }
+            (None, Spent::Counted(usage)) => header.usage = Some(usage),
+            (None, Spent::Nothing | Spent::Said(_) | Spent::Unheard) => {}
+        }
+        if let Some(settled) = &settled {
+            header.usage = Some(settled.usage);
+            header.cost = Some(settled.cost);
+            if settled.estimated {
+                header.facts.insert("estimated".into(), json!(true));
+            }
+        }
+        self.note_bytes("outcome", header, body);
+        settled
+    }
+
+    /// Makes everything noted durable, the last of which is a call's intent, with what is held back for the call.
+    ///
+    /// # Errors
+    /// A budget has not enough: then the intent is forgotten, and the rest is written with what follows.
+    pub(crate) async fn flush_call(&mut self, priced: Option<Priced>) -> Result<(), Error> {
+        self.written().await.map_err(unavailable)?;
+        let reservation = priced.as_ref().and_then(Priced::reservation);
+        let of_call = reservation.is_some().then(|| {
+            let besides = self.pending.len().saturating_sub(1);
+            (self.pending[..besides].to_vec(), self.ledger.clone())
+        });
+        self.ledger.extend(reservation);
+        self.priced = priced;
+        self.append(None, of_call).await.map_err(unavailable)
+    }
+
     /// Makes everything noted durable.
     pub(crate) async fn flush(&mut self) -> Result<(), Error> {
         self.written().await.map_err(unavailable)?;
         if self.pending.is_empty() {
             return Ok(());
         }
-        self.append(None).await.map_err(unavailable)
+        self.append(None, None).await.map_err(unavailable)
     }
 
     /// Ends the session: everything noted and its end become durable together, with everything that was on its way before.
@@ -118,14 +189,21 @@ impl Recorder {
         if self.unwritten > 0 {
             end.facts.insert("unwritten".into(), json!(self.unwritten));
         }
+        let computed = self.compute.take().and_then(|c| c.spend(&self.context));
+        end.cost = computed.as_ref().map(|(_, cost)| *cost);
+        let computed = computed.map(|(op, _)| op);
         self.note_bytes("end", end.clone(), Vec::new());
+        self.ledger
+            .extend(self.priced.take().and_then(Priced::release));
+        self.ledger.extend(computed.clone());
         let opens = self.open.is_some();
-        match self.append(Some(state)).await {
+        match self.append(Some(state), None).await {
             // The append that was to open it failed without anybody knowing how far it had come: it had come to its end.
             Err(StoreError::Conflict { .. }) if opens => {
                 self.open = None;
                 self.note_bytes("end", end, Vec::new());
-                self.append(Some(state)).await.map_err(unavailable)
+                self.ledger.extend(computed);
+                self.append(Some(state), None).await.map_err(unavailable)
             }
             ended => ended.map_err(unavailable),
         }
@@ -150,10 +228,15 @@ impl Recorder {
         async move { told.await.unwrap_or_else(|gone| Err(Error::internal(gone))) }
     }
 
-    async fn append(&mut self, state: Option<SessionState>) -> Result<(), StoreError> {
+    async fn append(
+        &mut self,
+        state: Option<SessionState>,
+        of_call: Option<Besides>,
+    ) -> Result<(), StoreError> {
         let events = self.pending.len();
-        let mut append =
-            Append::new(self.context.tenant, self.session).events(self.pending.drain(..));
+        let mut append = Append::new(self.context.tenant, self.session)
+            .events(self.pending.drain(..))
+            .ledger(self.ledger.drain(..));
         if let Some(open) = &self.open {
             append = append.open(open.clone());
         }
@@ -164,6 +247,7 @@ impl Recorder {
         self.writing = Some(Writing {
             append: Mutex::new(Box::pin(async move { journal.append(append).await })),
             events,
+            of_call,
         });
         self.written().await
     }
@@ -175,11 +259,20 @@ impl Recorder {
         };
         let append = writing.append.get_mut();
         let written = append.unwrap_or_else(PoisonError::into_inner).await;
-        match &written {
-            Ok(_) => self.open = None,
-            Err(_) => self.unwritten += writing.events,
+        let writing = self.writing.take();
+        let (events, of_call) = writing.map_or((0, None), |w| (w.events, w.of_call));
+        // Nothing is held back for a call whose intent is not there.
+        if written.is_err() && of_call.is_some() {
+            self.priced = None;
         }
-        self.writing = None;
+        match (&written, of_call) {
+            (Ok(_), _) => self.open = None,
+            (Err(StoreError::OverBudget(_)), Some((events, ops))) => {
+                self.pending.splice(..0, events);
+                self.ledger.splice(..0, ops);
+            }
+            (Err(_), _) => self.unwritten += events,
+        }
         written.map(drop)
     }
 }
@@ -192,6 +285,9 @@ pub(crate) fn unwritten(error: &Error) {
 }
 
 fn unavailable(error: StoreError) -> Error {
+    if matches!(error, StoreError::OverBudget(_)) {
+        return error.into();
+    }
     let retry_after = std::time::Duration::from_secs(5);
     Error::new(
         ambit_types::ErrorKind::Unavailable { retry_after },
@@ -210,20 +306,92 @@ pub(crate) fn header(facts: &[(&str, Value)]) -> Header {
     }
 }
 
-pub(crate) fn usage(usage: &ambit_inference::Usage) -> ambit_store::Usage {
-    ambit_store::Usage {
-        input_tokens: usage.input_tokens,
-        output_tokens: usage.output_tokens,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ambit_store::{Store, StoreConfig};
+    use crate::spending::priced;
+    use ambit_ledger::{Budget, BudgetScope, Money, Period, Usage};
+    use ambit_store::{Store, StoreConfig, Tenant};
     use ambit_types::{Principal, RequestId, TraceContext};
     use futures::{FutureExt as _, future::join_all};
     use std::time::{Duration, Instant};
+
+    fn context(tenant: &Tenant) -> CallContext {
+        CallContext {
+            tenant: tenant.id,
+            tenant_slug: tenant.slug.clone(),
+            principal: Arc::new(Principal {
+                id: "key:test".to_owned(),
+                scopes: Vec::new(),
+                key: None,
+                issuer: None,
+                expires_at: None,
+                credential: None,
+            }),
+            request: RequestId::new(),
+            session: None,
+            agent: None,
+            cpu_ms: None,
+            trace: TraceContext::new(),
+            deadline: Instant::now() + Duration::from_secs(60),
+        }
+    }
+
+    /// A second call that a budget has not enough for, before what the first came to was durable.
+    #[tokio::test]
+    async fn what_is_over_budget_takes_nothing_of_what_was_noted_before_along() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = StoreConfig::sqlite(folder.path().join("ambit.db"));
+        let store = Store::open(&config).await.unwrap();
+        let slug = "acme".parse().unwrap();
+        let acme = store.operator().create_tenant(slug, "Acme").await.unwrap();
+        let rows = store.tenant(acme.id);
+        let budget = Budget {
+            scope: BudgetScope::tenant(),
+            period: Period::None,
+            limit: Money::from_nanos(60_000).unwrap(),
+        };
+        rows.set_budget(&budget).await.unwrap();
+        let usage = Usage {
+            input_tokens: 5,
+            output_tokens: 3,
+            ..Usage::default()
+        };
+        for gone in [false, true] {
+            let session = SessionId::new();
+            let journal = store.journal().clone();
+            let mut recorder = Recorder::new(journal, context(&acme), session, "agent");
+            recorder.note("request", &[], &json!({})).unwrap();
+            recorder.note("intent", &[], &json!({ "n": 1 })).unwrap();
+            if gone {
+                // 11,000 spent and 50,000 more are too much.
+                let refused = recorder.flush_call(Some(priced(true))).await.unwrap_err();
+                assert_eq!(refused.code(), "insufficient_quota");
+            } else {
+                recorder.flush_call(Some(priced(true))).await.unwrap();
+                let spent = Spent::Counted(usage);
+                let settled = recorder.outcome(Header::default(), spent, b"one".to_vec());
+                assert_eq!(settled.unwrap().cost.nanos(), 11_000);
+                recorder.note("intent", &[], &json!({ "n": 2 })).unwrap();
+                let refused = recorder.flush_call(Some(priced(true))).await.unwrap_err();
+                assert_eq!(refused.code(), "insufficient_quota");
+                assert!(refused.message().contains("left of 0.00006"), "{refused}");
+            }
+            recorder.close(SessionState::Failed, &[]).await.unwrap();
+            let kinds: Vec<_> = rows.event_facts(session, 0, 10).await.unwrap();
+            let kinds: Vec<_> = kinds.iter().map(|event| event.kind.as_str()).collect();
+            let expected: &[&str] = match gone {
+                false => &["request", "intent", "outcome", "end"],
+                true => &["request", "end"],
+            };
+            assert_eq!(kinds, expected);
+            let standing = rows.standing(&budget.scope, 0).await.unwrap();
+            let nanos = (standing[0].settled.nanos(), standing[0].reserved.nanos());
+            assert_eq!(nanos, (11_000, 0));
+            assert_eq!(rows.verify_costs().await.unwrap().faults, []);
+        }
+        store.close().await;
+    }
 
     #[tokio::test]
     async fn who_goes_away_while_the_journal_has_no_room_takes_no_event_along() {
@@ -233,21 +401,7 @@ mod tests {
         let store = Store::open(&config).await.unwrap();
         let slug = "acme".parse().unwrap();
         let acme = store.operator().create_tenant(slug, "Acme").await.unwrap();
-        let context = CallContext {
-            tenant: acme.id,
-            tenant_slug: acme.slug.clone(),
-            principal: Arc::new(Principal {
-                id: "key:test".to_owned(),
-                scopes: Vec::new(),
-                expires_at: None,
-                permissions: None,
-            }),
-            request: RequestId::new(),
-            session: None,
-            agent: None,
-            trace: TraceContext::new(),
-            deadline: Instant::now() + Duration::from_secs(60),
-        };
+        let context = context(&acme);
         let recorder = || {
             let session = SessionId::new();
             let journal = store.journal().clone();

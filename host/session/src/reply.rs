@@ -9,11 +9,13 @@ use crate::{
     definition::ModelName,
     event::SessionEvent,
     guard::OutputGuard,
-    record::{header, usage},
+    observer::ModelCall,
+    record::header,
+    spending::{Over, spent},
 };
 use ambit_inference::{ChatStream, Delta, FinishReason, ToolCall, ToolCallFragment, Usage};
 use ambit_types::{Error, ErrorKind};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 /// Tool calls one reply may hold, whatever the model says.
@@ -36,6 +38,10 @@ pub(crate) struct Reply {
     places: Vec<u32>,
     pub(crate) finish: FinishReason,
     pub(crate) usage: Usage,
+    /// Bytes that the provider said.
+    heard: usize,
+    /// What it is over as, should it be over now.
+    pub(crate) over: Over,
     pub(crate) output: OutputGuard,
 }
 
@@ -58,31 +64,38 @@ impl Run {
         match self.underway.take()? {
             Underway::Tools => Some("tools"),
             Underway::Model(reply) => {
-                self.count(&reply, Some(code));
                 // A verdict that cannot be written as JSON says nothing anyway.
                 let _ = reply.output.note(&mut self.recorder);
-                let mut outcome = header(&[
-                    ("effect", json!("model")),
-                    ("model", json!(reply.model)),
-                    ("code", json!(code)),
-                ]);
-                outcome.usage = Some(usage(&reply.usage));
                 let body = json!({ "text": reply.text }).to_string();
-                self.recorder
-                    .note_bytes("outcome", outcome, body.into_bytes());
+                self.note_reply(&reply, ("code", json!(code)), Some(code), body.into_bytes());
                 None
             }
         }
     }
 
-    pub(crate) fn count(&self, reply: &Reply, code: Option<&'static str>) {
-        self.sessions.observer.model_call(
-            &self.context.tenant_slug,
-            &self.agent.definition.name,
-            &reply.model.provider,
-            &reply.usage,
-            code,
-        );
+    /// Notes and counts the outcome of a model call, with what it cost.
+    pub(crate) fn note_reply(
+        &mut self,
+        reply: &Reply,
+        how: (&str, Value),
+        code: Option<&'static str>,
+        body: Vec<u8>,
+    ) {
+        let facts = [
+            ("effect", json!("model")),
+            ("model", json!(reply.model)),
+            how,
+        ];
+        let spent = spent(&reply.usage, reply.heard, reply.over);
+        let settled = self.recorder.outcome(header(&facts), spent, body);
+        let call = ModelCall {
+            provider: &reply.model.provider,
+            usage: &reply.usage,
+            cost: settled.map(|settled| settled.cost),
+            error: code,
+        };
+        let (tenant, agent) = (&self.context.tenant_slug, &self.agent.definition.name);
+        self.sessions.observer.model_call(tenant, agent, call);
     }
 }
 
@@ -95,6 +108,8 @@ impl Reply {
             places: Vec::new(),
             finish: FinishReason::Stop,
             usage: Usage::default(),
+            heard: 0,
+            over: Over::Unheard,
             output,
         }
     }
@@ -105,6 +120,7 @@ impl Reply {
         stream: ChatStream,
         caller: Option<&mpsc::Sender<SessionEvent>>,
     ) -> Result<(), Error> {
+        self.over = Over::Broken;
         let mut deltas = Ahead::new(stream);
         loop {
             let taken = deltas.take(|_| false).await?;
@@ -113,6 +129,7 @@ impl Reply {
             }
             let mut said = String::new();
             for delta in taken {
+                self.heard += delta.bytes();
                 match delta {
                     Delta::Text(text) | Delta::Refusal(text) => said.push_str(&text),
                     Delta::ToolCall(fragment) => self.add(fragment)?,
@@ -125,6 +142,7 @@ impl Reply {
                 self.release(released, caller).await;
             }
         }
+        self.over = Over::Ended;
         let released = self.output.finish().await?;
         self.release(released, caller).await;
         self.complete()

@@ -23,14 +23,19 @@ use ambit_capabilities::{
     routing::{Directory, Router},
     tool::Toolbox,
 };
-use ambit_policy::Ambit;
+use ambit_ledger::ScopeKind;
+use ambit_policy::{Ambit, token::Revoked};
 use ambit_store::TenantStore;
 use ambit_types::{AgentName, Error, TenantId, TenantSlug};
 use futures::{StreamExt as _, stream};
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{SystemTime, UNIX_EPOCH},
 };
 use tokio::sync::Mutex as Turn;
 
@@ -51,6 +56,14 @@ pub(crate) struct Inner {
     turns: Mutex<HashMap<TenantId, Arc<Turn<()>>>>,
     rerouting: Turn<()>,
     seen: Mutex<Seen>,
+    now: Mutex<HashMap<TenantId, Now>>,
+}
+
+/// What of a tenant holds at once, also for requests that run: shared by every snapshot of it.
+#[derive(Clone, Default)]
+pub(crate) struct Now {
+    pub(crate) revoked: Revoked,
+    pub(crate) budgeted: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
@@ -73,6 +86,10 @@ pub struct Tenant {
     pub agents: BTreeMap<AgentName, Arc<LiveAgent>>,
     /// Which models may be called by `provider/model`.
     pub models: Ambit,
+    /// Capability tokens that are good no more, as this process knows it now: shared by every snapshot of the tenant.
+    pub revoked: Revoked,
+    /// Whether there are budgets: then what a call can cost is held back before it is made. As this process knows it now, as `revoked`.
+    pub budgeted: Arc<AtomicBool>,
     /// What could not be bound, for the operator.
     pub problems: Vec<Problem>,
 }
@@ -121,6 +138,7 @@ impl Tenants {
                 turns: Mutex::default(),
                 rerouting: Turn::new(()),
                 seen: Mutex::new(seen),
+                now: Mutex::default(),
             }),
         };
         let failed = tenants.rebind_all().await?;
@@ -189,7 +207,8 @@ impl Tenants {
         };
         self.renew_credentials(id).await?;
         let defaults = Bindings::installation(platform).await?;
-        let tenant = Arc::new(bind::tenant(platform, &defaults, &row).await?);
+        let tenant = bind::tenant(platform, &defaults, &row, self.now(id)).await?;
+        let tenant = Arc::new(tenant);
         // What was revoked while it was being bound; between this and the next line the look at credentials takes it in.
         renew(&store, &tenant).await?;
         self.live_mut().put(tenant);
@@ -200,6 +219,17 @@ impl Tenants {
     pub(crate) async fn renew_credentials(&self, id: TenantId) -> Result<(), Error> {
         match self.by_id(id) {
             Some(tenant) => renew(&self.inner.platform.store.tenant(id), &tenant).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Has a live tenant's budgets kept from here on, whatever else of it is out of order.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn renew_budgets(&self, id: TenantId) -> Result<(), Error> {
+        match self.by_id(id) {
+            Some(tenant) => renew_budgeted(&self.inner.platform.store.tenant(id), &tenant).await,
             None => Ok(()),
         }
     }
@@ -225,6 +255,12 @@ impl Tenants {
         self.rebind(id).await.map(drop).map_err(|error| {
             tracing::error!(tenant = %id, error = &error as &dyn std::error::Error, "a tenant could not be bound");
         })
+    }
+
+    fn now(&self, id: TenantId) -> Now {
+        let now = self.inner.now.lock();
+        let mut now = now.unwrap_or_else(PoisonError::into_inner);
+        now.entry(id).or_default().clone()
     }
 
     fn turn(&self, id: TenantId) -> Arc<Turn<()>> {
@@ -293,6 +329,34 @@ impl Live {
 async fn renew(store: &TenantStore, tenant: &Tenant) -> Result<(), Error> {
     let records = store.load().await.map_err(Error::internal)?;
     tenant.authenticator.replace(records);
+    renew_revoked(store, tenant).await?;
+    renew_budgeted(store, tenant).await
+}
+
+/// Takes in whether there are budgets. Those of capability tokens count with their tokens alone.
+pub(crate) async fn renew_budgeted(store: &TenantStore, tenant: &Tenant) -> Result<(), Error> {
+    let budgets = store.budgets().await.map_err(store_error)?;
+    let own = budgets
+        .iter()
+        .any(|budget| budget.scope.kind() != ScopeKind::Token);
+    tenant.budgeted.store(own, Relaxed);
+    Ok(())
+}
+
+/// Takes in what was revoked. Nothing is forgotten before its time, so two readings cannot undo each other.
+pub(crate) async fn renew_revoked(store: &TenantStore, tenant: &Tenant) -> Result<(), Error> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.unwrap_or_default();
+    let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+    let revoked = store.revoked_tokens(now_ms).await.map_err(store_error)?;
+    let revoked: Vec<_> = revoked
+        .into_iter()
+        // Rounded up: it is revoked to its very end.
+        .map(|(id, until_ms)| (id, until_ms.unsigned_abs().div_ceil(1000)))
+        .collect();
+    tenant
+        .revoked
+        .rcu(|known| known.with(revoked.iter().copied()).pruned(now.as_secs()));
     Ok(())
 }
 

@@ -49,6 +49,8 @@ pub struct NewAnchor {
     pub time_ms: i64,
     pub note: String,
     pub partitions: BTreeMap<(TenantId, Day), Grown>,
+    /// Partitions that it says were removed.
+    pub removed: Vec<(TenantId, String)>,
 }
 
 /// What an export is made of, as it was at one moment.
@@ -61,10 +63,41 @@ pub struct Anchored {
     pub leaves: Vec<(Day, Vec<SessionLeaf>)>,
 }
 
+/// What stands in the database of the last anchor and its trees, at one moment.
+#[derive(Debug, Clone)]
+pub struct Signed {
+    pub note: Option<Note>,
+    /// Of all tenants, in order of tenants and days, as the last anchor has them.
+    pub partitions: Vec<(TenantId, Partition)>,
+    /// Those of them that were removed since.
+    pub removed: Vec<(TenantId, String)>,
+}
+
 impl Operator {
-    /// Every tenant's partitions, in order of tenants and days.
-    pub async fn partitions(&self) -> Result<Vec<(TenantId, Partition)>> {
-        partitions(&mut self.read().await?).await
+    /// Where the next anchor goes on.
+    pub async fn signed(&self) -> Result<Signed> {
+        let mut tx = self.read().await?;
+        let note = last_anchor(&mut tx).await?;
+        let mut partitions = partitions(&mut tx).await?;
+        let mut removed = Vec::new();
+        for row in REMOVED_SINCE.query().all(&mut tx).await? {
+            removed.push((row.parsed(0)?, row.text(1)?));
+        }
+        for (tenant, partition) in &mut partitions {
+            let since = |(of, day): &(TenantId, String)| of == tenant && *day == partition.day;
+            partition.removed &= !removed.iter().any(since);
+        }
+        Ok(Signed {
+            note,
+            partitions,
+            removed,
+        })
+    }
+
+    /// Whether partitions were removed that no anchor says so of.
+    pub async fn has_removed(&self) -> Result<bool> {
+        let rows = REMOVED_SINCE.query().all(&mut self.read().await?).await?;
+        Ok(!rows.is_empty())
     }
 
     /// The trees of these partitions; of one that is new, an empty one.
@@ -108,6 +141,13 @@ impl Operator {
         rows.iter().map(note_from).collect()
     }
 
+    /// How many those are.
+    pub async fn unpublished_count(&self) -> Result<u64> {
+        let mut tx = self.read().await?;
+        let row = UNPUBLISHED_COUNT.query().optional(&mut tx).await?;
+        row.map_or(Ok(0), |row| row.unsigned(0))
+    }
+
     /// Notes that an anchor is in the anchor store.
     pub async fn published(&self, number: i64, at_ms: i64) -> Result<()> {
         let mut tx = self.write().await?;
@@ -126,6 +166,10 @@ impl Operator {
         let query = query.bind(anchor.time_ms).bind(&anchor.note);
         let put = query.execute(&mut tx).await;
         put.map_err(|error| conflict(error, "anchor"))?;
+        for (tenant, day) in &anchor.removed {
+            let query = REMOVAL_ANCHORED.query().bind(tenant.to_string());
+            query.bind(day).bind(anchor.number).execute(&mut tx).await?;
+        }
         for ((tenant, day), grown) in &anchor.partitions {
             let (tenant, day, tree) = (tenant.to_string(), day.to_string(), &grown.tree);
             let size = count(tree.size)?;
@@ -251,10 +295,9 @@ fn count(number: u64) -> Result<i64> {
 /// Leaves where there are some: not another node's anchor, whose number is taken before.
 fn twice(error: StoreError) -> StoreError {
     match error {
-        StoreError::Conflict { .. } => StoreError::Invalid {
-            what: "partition",
-            why: "has leaves that its tree does not have: rows were changed",
-        },
+        StoreError::Conflict { .. } => {
+            StoreError::Tampered("a day has leaves that its tree has not")
+        }
         other => other,
     }
 }
@@ -268,11 +311,14 @@ fn no_day() -> StoreError {
 
 statements! {
     PARTITIONS = "SELECT tenant, day, leaves, root, removed_ms FROM partitions ORDER BY tenant, day";
+    REMOVED_SINCE = "SELECT tenant, day FROM partitions WHERE removed_ms IS NOT NULL AND removed_anchor IS NULL ORDER BY tenant, day";
+    REMOVAL_ANCHORED = "UPDATE partitions SET removed_anchor = $3 WHERE tenant = $1 AND day = $2";
     FRONTIER = "SELECT leaves, frontier FROM partitions WHERE tenant = $1 AND day = $2";
     LEAVES = "SELECT entries FROM leaves WHERE tenant = $1 AND day = $2 ORDER BY first";
     LAST_ANCHOR = "SELECT number, note, published_ms FROM anchors ORDER BY number DESC LIMIT 1";
     ANCHOR_PAGE = "SELECT number, note, published_ms FROM anchors WHERE number > $1 ORDER BY number LIMIT $2";
     UNPUBLISHED = "SELECT number, note, published_ms FROM anchors WHERE published_ms IS NULL ORDER BY number LIMIT $1";
+    UNPUBLISHED_COUNT = "SELECT count(*) FROM anchors WHERE published_ms IS NULL";
     PUBLISHED = "UPDATE anchors SET published_ms = $2 WHERE number = $1";
     ANCHOR_PUT = "INSERT INTO anchors (number, time_ms, note) VALUES ($1, $2, $3)";
     PARTITION_PUT = "INSERT INTO partitions (tenant, day, leaves, root, frontier) VALUES ($1, $2, $3, $4, $5) \

@@ -336,11 +336,14 @@ impl Query {
     pub(crate) async fn all(self, tx: &mut Tx) -> Result<Vec<Row>> {
         let statement = self.check()?;
         Ok(match tx {
-            Tx::Direct(_) => {
-                return Err(StoreError::Invalid {
-                    what: "statement",
-                    why: "of many rows is none of the journal's",
-                });
+            Tx::Direct(tx) => {
+                let rows = tx.rows(statement, self.statement.sql, self.values)?;
+                rows.into_iter()
+                    .map(|row| Row {
+                        statement,
+                        inner: Inner::Direct(row),
+                    })
+                    .collect()
             }
             Tx::Sqlite(tx, _) => {
                 let rows = sqlx_query!(self, SqliteArguments)

@@ -105,6 +105,26 @@ impl DirectTx {
         run(self.connection()?).map_err(|e| failed(name, e))
     }
 
+    pub(crate) fn rows(
+        &self,
+        name: &'static str,
+        sql: &str,
+        values: Vec<Value>,
+    ) -> Result<Vec<Vec<Cell>>> {
+        let run = |connection: &Connection| {
+            let mut statement = bound(connection, sql, &values)?;
+            let columns = statement.column_count();
+            let mut rows = statement.raw_query();
+            let mut all = Vec::new();
+            while let Some(row) = rows.next()? {
+                let row = (0..columns).map(|column| row.get(column));
+                all.push(row.collect::<rusqlite::Result<_>>()?);
+            }
+            Ok(all)
+        };
+        run(self.connection()?).map_err(|e| failed(name, e))
+    }
+
     fn connection(&self) -> Result<&Connection> {
         self.connection
             .as_ref()

@@ -1,5 +1,6 @@
 //! What can go wrong in storage. A variant exists where a caller acts on the difference.
 
+use ambit_ledger::{Day, OverBudget, Refusal};
 use ambit_types::{Error, ErrorKind};
 use std::{sync::Arc, time::Duration};
 
@@ -15,6 +16,9 @@ pub enum StoreError {
     /// It is already there, or has changed meanwhile.
     #[error("the {what} is already there or has changed meanwhile")]
     Conflict { what: &'static str },
+    /// A budget has not enough left for what an append would reserve. Nothing of the append was written.
+    #[error(transparent)]
+    OverBudget(Box<OverBudget>),
     /// The value cannot be stored.
     #[error("{what} {why}")]
     Invalid {
@@ -35,6 +39,9 @@ pub enum StoreError {
         seq: i64,
         why: &'static str,
     },
+    /// What stands in the database is not what the last anchor signed.
+    #[error("the journal is not what was anchored: {0}")]
+    Tampered(&'static str),
     /// The disk or the database's quota is full. Nothing of the operation was written.
     #[error("the database is full")]
     Full(#[source] Source),
@@ -72,14 +79,56 @@ impl StoreError {
         )
     }
 
+    /// What the ledger does not do.
+    pub(crate) fn refused(refusal: Refusal) -> Self {
+        let what = "reservation";
+        match refusal {
+            Refusal::OverBudget(over) => Self::OverBudget(over),
+            Refusal::Unknown => Self::NotFound { what },
+            Refusal::Conflict => Self::Conflict { what },
+        }
+    }
+
     pub(crate) fn unavailable(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Unavailable(Arc::from(source.into()))
     }
 }
 
+/// With what is left and when it renews, and how long to wait: a moment where calls under way hold what is missing, a day where nothing
+/// but an operator changes it.
+fn over_budget(over: &OverBudget) -> Error {
+    let OverBudget {
+        scope,
+        limit,
+        left,
+        held,
+        needed,
+        ..
+    } = over;
+    let renewal = match over.renews_ms {
+        // Windows begin at midnight.
+        Some(at) => format!("it renews at {}T00:00:00Z", Day::from_ms(at)),
+        None => "it does not renew".to_owned(),
+    };
+    let retry_after = match over.renews_ms {
+        _ if *needed <= left.saturating_add(*held) => Duration::from_secs(1),
+        Some(at) => {
+            Duration::from_millis(at.saturating_sub(crate::now_ms()).max(1000).unsigned_abs())
+        }
+        None => Duration::from_secs(24 * 3600),
+    };
+    Error::new(
+        ErrorKind::InsufficientQuota { retry_after },
+        format!(
+            "the budget of {scope} has {left} left of {limit}, calls under way hold {held}, and this one may cost {needed}; {renewal}"
+        ),
+    )
+}
+
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match &error {
+            StoreError::OverBudget(over) => over_budget(over),
             StoreError::NotFound { .. } => Self::not_found(error.to_string()),
             StoreError::Conflict { .. } => Self::new(ErrorKind::Conflict, error.to_string()),
             StoreError::Invalid { .. } => {

@@ -37,6 +37,7 @@ mod error;
 mod failure;
 mod journal;
 mod keys;
+mod ledger;
 mod migrations;
 mod operator;
 mod postgres;
@@ -51,21 +52,23 @@ pub mod testing;
 mod tests;
 
 pub use ambit_audit::Digest;
-pub use anchors::{Anchored, Grown, Head, NewAnchor, Note};
+pub use ambit_ledger::{Day, Usage};
+pub use anchors::{Anchored, Grown, Head, NewAnchor, Note, Signed};
 pub use config::{Database, JournalConfig, PostgresConfig, StoreConfig};
-pub use day::Day;
+pub use day::day_of;
 pub use error::StoreError;
 pub use journal::{
     Append, Appended, Event, EventFacts, Header, Heads, Journal, NewEvent, NewSession,
-    SCHEMA_VERSION, Session, SessionState, Usage, VerifiedChain,
+    SCHEMA_VERSION, Session, SessionState, VerifiedChain,
 };
 pub use keys::{MasterKey, key_file};
+pub use ledger::{CostBy, CostFault, CostReport, Costs, Standing};
 pub use operator::Operator;
 pub use postgres::is_postgres_url;
 pub use records::{
     Agent, ApiKey, Chunk, Collection, CollectionStats, Component, Deleted, Document, Epoch,
     EpochKind, Grant, GuardrailRule, HostName, InstallationEpochKind, Issuer, SlotBinding, Tenant,
-    TenantEpoch,
+    TenantEpoch, TokenRecord,
 };
 pub use store::Store;
 pub use tenant::{KEY_CAP, TENANT_CAP, TenantStore, VALUE_CAP};

@@ -1,12 +1,14 @@
 //! What crosses tenants: the directory, components, the operator's grants, epochs, retention.
 
 use crate::{
-    Component, Digest, Grant, HostName, InstallationEpochKind, Result, Session, SessionState,
-    SlotBinding, StoreError, Tenant, TenantEpoch,
+    Component, CostBy, Costs, Digest, Grant, HostName, InstallationEpochKind, Result, Session,
+    SessionState, SlotBinding, StoreError, Tenant, TenantEpoch,
     db::{Access, Db, Row, Tx, json, statements},
     journal::session_from,
+    ledger::costs_from,
     now_ms, retention,
 };
+use ambit_ledger::Day;
 use ambit_types::{ComponentName, TenantId, TenantSlug};
 
 /// For the operator's commands and the host's own snapshots, never for a request.
@@ -256,6 +258,22 @@ impl Operator {
         rows.iter().map(session_from).collect()
     }
 
+    /// What was spent from one day to another, both included, by all tenants, told apart by `by`; in order of those, the day last.
+    pub async fn costs(&self, from: Day, to: Day, by: &[CostBy]) -> Result<Vec<Costs>> {
+        let mut query = COSTS_OF_ALL.query().bind(from.number()).bind(to.number());
+        for column in [
+            CostBy::Tenant,
+            CostBy::Agent,
+            CostBy::Key,
+            CostBy::Model,
+            CostBy::Day,
+        ] {
+            query = query.bind(i64::from(by.contains(&column)));
+        }
+        let rows = query.all(&mut self.read().await?).await?;
+        rows.iter().map(|row| costs_from(row, by)).collect()
+    }
+
     /// Removes whole sessions that are closed and unchanged since `before_ms`, and those left open a day before; the number removed.
     pub async fn prune_sessions(&self, before_ms: i64) -> Result<u64> {
         retention::prune(&self.db, before_ms).await
@@ -300,7 +318,7 @@ pub(crate) fn slot_from(row: &Row) -> Result<SlotBinding> {
 /// Names what was already there.
 pub(crate) fn conflict(error: StoreError, what: &'static str) -> StoreError {
     match error {
-        StoreError::Conflict { .. } => StoreError::Conflict { what },
+        StoreError::Conflict { what: "row" } => StoreError::Conflict { what },
         other => other,
     }
 }
@@ -349,4 +367,12 @@ statements! {
         ON CONFLICT (kind) DO UPDATE SET epoch = installation_epochs.epoch + 1";
     SESSIONS_IN_STATE = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms FROM sessions \
         WHERE state = $1 ORDER BY updated_ms LIMIT $2";
+    COSTS_OF_ALL = "SELECT CASE WHEN CAST($3 AS BIGINT) = 1 THEN tenant ELSE '' END, CASE WHEN CAST($4 AS BIGINT) = 1 THEN agent ELSE '' END, \
+            CASE WHEN CAST($5 AS BIGINT) = 1 THEN key_id ELSE '' END, \
+            CASE WHEN CAST($6 AS BIGINT) = 1 THEN provider ELSE '' END, CASE WHEN CAST($6 AS BIGINT) = 1 THEN model ELSE '' END, \
+            CASE WHEN CAST($7 AS BIGINT) = 1 THEN day ELSE 0 END, CAST(SUM(calls) AS BIGINT), \
+            CAST(SUM(input_tokens) AS BIGINT), CAST(SUM(cached_tokens) AS BIGINT), CAST(SUM(output_tokens) AS BIGINT), \
+            CAST(SUM(reasoning_tokens) AS BIGINT), CAST(SUM(cost) AS BIGINT) \
+        FROM spending WHERE day >= $1 AND day <= $2 \
+        GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6";
 }

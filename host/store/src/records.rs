@@ -4,7 +4,7 @@
 //! valid JSON is checked, its meaning is theirs.
 
 use crate::Digest;
-use ambit_types::{AgentName, CollectionName, ComponentName, TenantId, TenantSlug};
+use ambit_types::{AgentName, CollectionName, ComponentName, TenantId, TenantSlug, TokenId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -42,6 +42,24 @@ pub struct ApiKey {
     pub revoked_ms: Option<i64>,
     /// What the key narrows every component to, as in a grant. None: it does not narrow.
     pub permissions: Option<serde_json::Value>,
+}
+
+/// A capability token that was issued, without the token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRecord {
+    pub id: TokenId,
+    /// The one it was delegated from.
+    pub parent: Option<TokenId>,
+    pub principal: String,
+    /// The public id of the API key it was issued to.
+    pub key: Option<String>,
+    /// The one agent it is for.
+    pub agent: Option<String>,
+    /// The one session it is for.
+    pub session: Option<String>,
+    pub created_ms: i64,
+    pub expires_ms: i64,
+    pub revoked_ms: Option<i64>,
 }
 
 /// A token issuer a tenant trusts, and what for. `ambit:auth/keys.issuer` has the meaning of each field.
@@ -191,6 +209,7 @@ text_enum! {
         Agents = "agents",
         /// Collections made or removed; their documents count in [`Collection::revision`].
         Collections = "collections",
+        Budgets = "budgets",
     }
     /// What of the whole installation changed.
     InstallationEpochKind {

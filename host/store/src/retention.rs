@@ -4,8 +4,9 @@
 
 use crate::{
     Day, Result,
-    db::{Access, Db, Row, statements},
-    now_ms,
+    day::ids_of,
+    db::{Access, Db, Row, Statement, statements},
+    ledger, now_ms,
 };
 
 /// Sessions removed in one transaction: bounds how long SQLite's only writer is held.
@@ -17,9 +18,10 @@ const OPEN_MS: i64 = 24 * 3600 * 1000;
 
 /// Removes partitions of days before that of `before_ms` in which nothing changed since; how many sessions there were.
 pub(crate) async fn prune(db: &Db, before_ms: i64) -> Result<u64> {
-    let Some(before) = Day::at(before_ms) else {
-        return Ok(0);
-    };
+    // What is removed with its session must not be held in an account for ever.
+    ledger::release_abandoned(db, now_ms() - OPEN_MS).await?;
+    forget_tokens(db, before_ms).await?;
+    let before = Day::from_ms(before_ms);
     let mut pruned = 0;
     let rows = {
         let query = OLD_PARTITIONS.query().bind(before.to_string());
@@ -31,9 +33,22 @@ pub(crate) async fn prune(db: &Db, before_ms: i64) -> Result<u64> {
     Ok(pruned)
 }
 
+/// Forgets capability tokens that expired before then, and their budgets.
+async fn forget_tokens(db: &Db, before_ms: i64) -> Result<()> {
+    let mut tx = db.write(Access::Operator).await?;
+    for statement in [
+        TOKEN_BUDGETS_EXPIRED,
+        TOKEN_ACCOUNTS_EXPIRED,
+        TOKENS_EXPIRED,
+    ] {
+        statement.query().bind(before_ms).execute(&mut tx).await?;
+    }
+    tx.commit().await
+}
+
 async fn remove(db: &Db, partition: &Row, before_ms: i64) -> Result<u64> {
     let (tenant, day) = (partition.text(0)?, partition.text(1)?);
-    let (from, to) = partition.parsed::<Day>(1)?.ids()?;
+    let (from, to) = ids_of(partition.parsed(1)?);
     let mut pruned = 0;
     let mut marked = partition.optional_int(2)?.is_some();
     loop {
@@ -56,7 +71,7 @@ async fn remove(db: &Db, partition: &Row, before_ms: i64) -> Result<u64> {
         let query = SESSIONS_OF_DAY.query().bind(&tenant).bind(&from).bind(&to);
         let sessions = query.bind(BATCH).all(&mut tx).await?;
         for session in &sessions {
-            for statement in [EVENTS_DELETE, SESSION_DELETE] {
+            for statement in OF_SESSION {
                 let query = statement.query().bind(&tenant).bind(session.text(0)?);
                 query.execute(&mut tx).await?;
             }
@@ -74,7 +89,28 @@ async fn remove(db: &Db, partition: &Row, before_ms: i64) -> Result<u64> {
     Ok(pruned)
 }
 
+/// What of a session is removed, after what it cost is carried over.
+const OF_SESSION: [Statement; 5] = [
+    RESERVATIONS_CARRY,
+    RESERVATIONS_DELETE,
+    ACCOUNTS_DELETE,
+    EVENTS_DELETE,
+    SESSION_DELETE,
+];
+
 statements! {
+    TOKEN_BUDGETS_EXPIRED = "DELETE FROM budgets WHERE kind = 'token' AND EXISTS (SELECT 1 FROM tokens \
+        WHERE tokens.tenant = budgets.tenant AND tokens.token = budgets.scope AND tokens.expires_ms < $1)";
+    TOKEN_ACCOUNTS_EXPIRED = "DELETE FROM accounts WHERE kind = 'token' AND EXISTS (SELECT 1 FROM tokens \
+        WHERE tokens.tenant = accounts.tenant AND tokens.token = accounts.scope AND tokens.expires_ms < $1)";
+    TOKENS_EXPIRED = "DELETE FROM tokens WHERE expires_ms < $1";
+    RESERVATIONS_CARRY = "INSERT INTO spending (tenant, day, agent, key_id, provider, model, calls, input_tokens, cached_tokens, \
+            output_tokens, reasoning_tokens, cost, carried) \
+        SELECT tenant, at_ms / 86400000, agent, key_id, provider, model, 0, 0, 0, 0, 0, 0, CAST(SUM(cost) AS BIGINT) FROM reservations \
+        WHERE tenant = $1 AND session = $2 AND state = 'settled' GROUP BY tenant, at_ms / 86400000, agent, key_id, provider, model \
+        ON CONFLICT (tenant, day, agent, key_id, provider, model) DO UPDATE SET carried = spending.carried + excluded.carried";
+    RESERVATIONS_DELETE = "DELETE FROM reservations WHERE tenant = $1 AND session = $2 AND state <> 'reserved'";
+    ACCOUNTS_DELETE = "DELETE FROM accounts WHERE tenant = $1 AND scope = $2 AND kind = 'session'";
     OLD_PARTITIONS = "SELECT tenant, day, removed_ms FROM partitions WHERE emptied_ms IS NULL AND day < $1 ORDER BY day, tenant";
     KEPT_SESSION = "SELECT session FROM sessions WHERE tenant = $1 AND session >= $2 AND session < $3 \
         AND (updated_ms >= $4 OR state = 'suspended' OR (state = 'open' AND updated_ms >= $5)) LIMIT 1";

@@ -1,6 +1,7 @@
 //! What statements take and give: values and rows, of either database.
 
 use crate::{Result, StoreError, direct};
+use ambit_ledger::Money;
 use serde::de::DeserializeOwned;
 use sqlx::{Row as _, postgres::PgRow, sqlite::SqliteRow};
 use std::{str::FromStr, sync::Arc};
@@ -126,7 +127,13 @@ impl Row {
         }
     }
 
-    fn corrupt(
+    /// Never negative.
+    pub(crate) fn money(&self, column: usize) -> Result<Money> {
+        Money::from_nanos(self.int(column)?)
+            .ok_or_else(|| self.corrupt(column, "a negative amount"))
+    }
+
+    pub(crate) fn corrupt(
         &self,
         column: usize,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -2,7 +2,12 @@
 
 use crate::{Labels, RequestId, SessionId, TenantId, TenantSlug, TraceContext};
 use serde::{Deserialize, Serialize};
-use std::{sync::Arc, time::Instant};
+use std::{
+    any::Any,
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+    time::Instant,
+};
 
 /// What a principal may do on the data plane. The component says it in text; anything else is no scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -29,15 +34,51 @@ impl Scope {
     }
 }
 
+/// What travels through here and only another crate can read.
+#[derive(Clone)]
+pub struct Opaque(Arc<dyn Any + Send + Sync>);
+
+impl Opaque {
+    #[must_use]
+    pub fn new(value: impl Any + Send + Sync) -> Self {
+        Self(Arc::new(value))
+    }
+
+    /// None: it is of another type.
+    #[must_use]
+    pub fn get<T: Any>(&self) -> Option<&T> {
+        self.0.downcast_ref()
+    }
+}
+
+/// The very same value.
+impl PartialEq for Opaque {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Opaque {}
+
+impl fmt::Debug for Opaque {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Opaque")
+    }
+}
+
 /// Who a request acts for, inside one tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     pub id: String,
     pub scopes: Vec<Scope>,
+    /// The public id of the API key that proved it. None: something else did.
+    pub key: Option<Arc<str>>,
+    /// The trusted issuer whose token proved it.
+    pub issuer: Option<Arc<str>>,
     /// Seconds since the Unix epoch.
     pub expires_at: Option<u64>,
-    /// JSON of the permissions the credential narrows every component to, valid when the credential was checked. None: it does not narrow.
-    pub permissions: Option<Arc<str>>,
+    /// What the credential narrows every component to, as `ambit_policy::Credential` reads it. None: it does not narrow.
+    pub credential: Option<Opaque>,
 }
 
 impl Principal {
@@ -58,6 +99,8 @@ pub struct CallContext {
     pub session: Option<SessionId>,
     /// The agent this is done for, as metrics name it; none before it is known, and where there is none.
     pub agent: Option<Arc<str>>,
+    /// Where the CPU time of components is added up, in milliseconds. None: nobody pays by it.
+    pub cpu_ms: Option<Arc<AtomicU64>>,
     /// Sent on as `traceparent` to providers, so that their spans hang below the request's.
     pub trace: TraceContext,
     /// When the caller stops waiting; nothing done for this call outlives it.

@@ -86,6 +86,8 @@ ids! {
     RequestId = "req";
     /// The public half of an API key.
     KeyId = "key";
+    /// What is held back of a budget for one call.
+    ReservationId = "res";
     /// A stored document, where its own id is too long to repeat.
     DocumentId = "doc";
     /// A capability token: its `jti`.

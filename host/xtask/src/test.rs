@@ -22,9 +22,9 @@ pub(crate) fn all(filter: Option<&str>) -> Result<()> {
         }
     }
     build::all()?;
-    let targets = ["--all-targets", "--no-fail-fast"];
+    let targets = build::TARGETS.into_iter().chain(["--no-fail-fast"]);
     let stages = [
-        cargo(targets.iter().copied().chain(filter), &environment),
+        cargo(targets.chain(filter), &environment),
         cargo(["--doc", "--no-fail-fast"], &environment),
         clients(&environment[..1]),
     ];

@@ -34,12 +34,15 @@ pub(crate) async fn serve(provider_url: Url) -> Result<()> {
         principal: Arc::new(Principal {
             id: "bench".into(),
             scopes: Vec::new(),
+            key: None,
+            issuer: None,
             expires_at: None,
-            permissions: None,
+            credential: None,
         }),
         request: RequestId::new(),
         session: None,
         agent: None,
+        cpu_ms: None,
         trace: TraceContext::new(),
         deadline: Instant::now(),
     };

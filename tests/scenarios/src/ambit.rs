@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use std::{
     path::{Path, PathBuf},
     process::ExitStatus,
+    time::Duration,
 };
 use tempfile::TempDir;
 use tokio::{
@@ -75,7 +76,11 @@ impl Ambit {
     pub(crate) fn new(up: Up, child: Child, data: &Path) -> Result<Self> {
         Ok(Self {
             up,
-            client: Client::builder().no_proxy().build()?,
+            // What has waited longer the server may close just when it is used again.
+            client: Client::builder()
+                .no_proxy()
+                .pool_idle_timeout(Duration::from_secs(3))
+                .build()?,
             child,
             data: data.to_owned(),
             own: None,

@@ -217,15 +217,19 @@ async fn nodes_anchor_together() {
     .await;
 }
 
-/// An anchor store that is away at times.
+/// An anchor store that is away at times, or does not answer at all.
 #[derive(Debug)]
 struct Away {
     folder: Folder,
     away: Arc<AtomicBool>,
+    silent: Arc<AtomicBool>,
 }
 
 impl Place for Away {
     fn put<'a>(&'a self, number: i64, note: &'a str) -> Answer<'a, ()> {
+        if self.silent.load(Relaxed) {
+            return Box::pin(std::future::pending());
+        }
         if self.away.load(Relaxed) {
             return Box::pin(async { Err(PlaceError::Unavailable("away".into())) });
         }
@@ -242,9 +246,11 @@ async fn an_anchor_store_that_is_away_holds_up_nothing() {
     on_both(async |store| {
         let folder = tempfile::tempdir().unwrap();
         let away = Arc::new(AtomicBool::new(true));
+        let silent = Arc::new(AtomicBool::new(false));
         let place = Away {
             folder: Folder::new(folder.path()),
             away: away.clone(),
+            silent: silent.clone(),
         };
         let signer = Signer::new("ambit.example", &[7; 32]).unwrap();
         let anchors = ambit_anchor::Anchors::new(store.store.clone(), signer, Box::new(place));
@@ -258,16 +264,25 @@ async fn an_anchor_store_that_is_away_holds_up_nothing() {
             (status.last, status.unpublished, status.taken),
             (3, 3, false)
         );
-        assert!(status.oldest_unpublished_ms.is_some_and(|time| time > 0));
+        assert!(status.waiting_since_ms.is_some_and(|time| time > 0));
         let export = exported(&anchors, acme.id(), None).await;
         assert_eq!(verified(&anchors, &export).unwrap().sessions, 4);
+        // One that hangs holds up neither whoever asks nor the anchors themselves.
+        silent.store(true, Relaxed);
+        assert!(
+            !timeout(Duration::from_secs(8), anchors.publish_soon())
+                .await
+                .unwrap()
+        );
+        assert_eq!(
+            exported(&anchors, acme.id(), None).await.lines().count(),
+            export.lines().count()
+        );
+        silent.store(false, Relaxed);
         away.store(false, Relaxed);
         anchors.round().await.unwrap();
         let status = anchors.status();
-        assert_eq!(
-            (status.unpublished, status.oldest_unpublished_ms),
-            (0, None)
-        );
+        assert_eq!((status.unpublished, status.waiting_since_ms), (0, None));
         assert_eq!(notes(folder.path()).len(), 4);
     })
     .await;
@@ -281,7 +296,8 @@ async fn a_database_that_was_put_back_is_noticed() {
         let before = anchors(&store.store, folder.path());
         let (acme, _) = tenant(&store.store, "acme", 1).await;
         before.round().await.unwrap();
-        store.tamper("DELETE FROM anchors").await.unwrap();
+        let wipe = "DELETE FROM anchors; DELETE FROM partitions; DELETE FROM leaves";
+        store.tamper(wipe).await.unwrap();
         let after = anchors(&store.store, folder.path());
         say(&store.store, &acme, SessionId::new(), true).await;
         after.anchor().await.unwrap();

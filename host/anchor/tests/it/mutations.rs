@@ -4,7 +4,7 @@
 use super::{anchors, event, exported, fault, on_both, say, tenant, verified};
 use ambit_anchor::{Anchors, Signer};
 use ambit_audit::{Envelope, Event, Exported, Line, body_hash};
-use ambit_store::{Append, Store};
+use ambit_store::{Append, Store, StoreError};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use std::fmt::Write as _;
 
@@ -36,7 +36,6 @@ async fn every_bit_of_an_export_counts() {
             let mut bytes = export.clone().into_bytes();
             bytes[at] ^= 1 << bit;
             let outcome = ambit_audit::verify_export(&bytes[..], &anchors.verifier(), None);
-            // Whether the selection is complete is the exporter's word: a complete one is no less than a selection.
             assert!(outcome.is_err(), "byte {at}, bit {bit}: {outcome:?}");
             flipped += 1;
         }
@@ -152,9 +151,9 @@ async fn a_history_that_was_written_again_is_found() {
 fn chained(tenant: &str, lines: Vec<Line>) -> Vec<Line> {
     let (mut session, mut seq, mut hash) = (String::new(), 0, ambit_audit::Digest::default());
     let again = |line| match line {
-        Line::Session(leaf) => {
-            (session, seq, hash) = (leaf.session.clone(), 0, Default::default());
-            Line::Session(leaf)
+        Line::Session(id) => {
+            (session, seq, hash) = (id.clone(), 0, Default::default());
+            Line::Session(id)
         }
         Line::Event(mut event) => {
             seq += 1;
@@ -193,7 +192,8 @@ fn rehashed(
 /// What the database's owner does to rows, whatever hashes he computes again.
 #[tokio::test]
 async fn whatever_is_done_to_the_rows_is_found() {
-    let tamperings: [(&str, &str); 15] = [
+    const WRONG: &str = "do not lead to the anchor";
+    let tamperings: [(&str, &str); 17] = [
         (
             "UPDATE events SET kind = 'allowed' WHERE seq = 2",
             "not what was recorded",
@@ -227,21 +227,20 @@ async fn whatever_is_done_to_the_rows_is_found() {
         ),
         (
             "UPDATE partitions SET root = (SELECT content_hash FROM events LIMIT 1)",
-            "not those of its partition",
+            WRONG,
         ),
-        (
-            "UPDATE partitions SET leaves = leaves - 1",
-            "not those of its partition",
-        ),
+        ("UPDATE partitions SET leaves = leaves - 1", WRONG),
         ("DELETE FROM leaves", "not those of its partition"),
         (
             "UPDATE leaves SET entries = (SELECT entries FROM leaves ORDER BY first, tenant LIMIT 1)",
             "not those of its partition",
         ),
+        ("UPDATE partitions SET day = '2020-01-01'", WRONG),
         (
-            "UPDATE partitions SET day = '2020-01-01'",
-            "not those of its partition",
+            "UPDATE partitions SET removed_ms = 1, removed_anchor = 1",
+            WRONG,
         ),
+        ("DELETE FROM partitions; DELETE FROM leaves", "refused"),
     ];
     let mut tampered = 0;
     for (sql, words) in tamperings {
@@ -264,9 +263,23 @@ async fn whatever_is_done_to_the_rows_is_found() {
                         Ok(report) => panic!("{sql}: it verifies: {report:?}"),
                     }
                 }
-                Err(error) => format!("nothing: {error}"),
+                Err(error) => format!("refused: {error}"),
             };
             assert!(found.contains(words), "{}: {sql}: {found}", store.database);
+            // Nor is anything signed on top of trees that are not those that were signed.
+            if words != "missing"
+                && words != "not what was recorded"
+                && !sql.contains("leaves SET")
+                && !sql.starts_with("DELETE FROM leaves")
+            {
+                say(&store.store, &acme, ambit_types::SessionId::new(), true).await;
+                let refused = after.anchor().await;
+                assert!(
+                    matches!(refused, Err(StoreError::Tampered(_))),
+                    "{sql}: {refused:?}"
+                );
+                assert!(after.status().tampered && after.status().waiting_since_ms.is_some());
+            }
         })
         .await;
         tampered += 1;
@@ -329,6 +342,72 @@ async fn a_history_that_was_signed_again_is_found_by_who_kept_a_line() {
         let more = exported(&after, acme.id(), None).await;
         assert_eq!(verified(&after, &more).unwrap().sessions, 8);
         assert!(goes_on(&more).unwrap_err().contains("is not what it was"));
+    })
+    .await;
+}
+
+/// A session whose events were written again, all hashes computed anew, and which then went on: its earlier leaf gives it away.
+#[tokio::test]
+async fn a_fork_that_goes_on_is_found() {
+    for cut in [false, true] {
+        on_both(async |store| {
+            let folder = tempfile::tempdir().unwrap();
+            let before = anchors(&store.store, folder.path());
+            let (acme, sessions) = tenant(&store.store, "acme", 1).await;
+            before.anchor().await.unwrap();
+            let (tenant, id) = (acme.id().to_string(), sessions[0]);
+            let mut hash = ambit_audit::Digest::default();
+            let mut sql = String::new();
+            for mut event in acme.exported(id, 0, 10).await.unwrap() {
+                if cut && event.seq > 2 {
+                    write!(sql, "DELETE FROM events WHERE seq = {};", event.seq).unwrap();
+                    continue;
+                }
+                event.kind = if cut { event.kind } else { "forged".into() };
+                let previous = hash;
+                hash = rehashed(&tenant, &id.to_string(), &event, previous);
+                let hex = |digest: ambit_audit::Digest| match store.database {
+                    "sqlite" => format!("x'{digest}'"),
+                    _ => format!("'\\x{digest}'"),
+                };
+                write!(
+                    sql,
+                    "UPDATE events SET kind = '{}', content_hash = {}, previous_hash = {} WHERE seq = {};",
+                    event.kind, hex(hash), hex(previous), event.seq
+                )
+                .unwrap();
+            }
+            store.tamper(&sql).await.unwrap();
+            // A process that knows nothing of it goes on with the session.
+            let other = Store::open(&store.config).await.unwrap();
+            let after = anchors(&other, folder.path());
+            for _ in 0..if cut { 1 } else { 2 } {
+                say(&other, &acme, id, false).await;
+            }
+            let export = exported(&after, acme.id(), None).await;
+            let found = fault(&after, &export);
+            assert!(found.contains("vouches"), "{}: {found}", store.database);
+            other.close().await;
+        })
+        .await;
+    }
+}
+
+/// Heads that were taken in the wrong order, as by two nodes, vouch for the same events.
+#[tokio::test]
+async fn leaves_may_come_in_any_order() {
+    on_both(async |store| {
+        let folder = tempfile::tempdir().unwrap();
+        let anchors = anchors(&store.store, folder.path());
+        let (acme, sessions) = tenant(&store.store, "acme", 1).await;
+        let older = store.store.journal().take_heads();
+        say(&store.store, &acme, sessions[0], false).await;
+        anchors.anchor().await.unwrap();
+        store.store.journal().give_back_heads(older);
+        anchors.anchor().await.unwrap();
+        let export = exported(&anchors, acme.id(), None).await;
+        let report = verified(&anchors, &export).unwrap();
+        assert_eq!((report.sessions, report.events), (1, 8));
     })
     .await;
 }

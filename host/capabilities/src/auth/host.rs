@@ -24,15 +24,19 @@ ambit_runtime::bindings!(Guest, GuestPre);
 /// What one call looks things up in.
 pub(super) struct Lookups {
     snapshot: Arc<Snapshot>,
-    missed: Missed,
+    looked_up: LookedUp,
 }
 
-/// What a call looked for in vain: the host's own account, so that a component cannot make it refresh something else.
+/// What a call looked up: the host's own account, so that a component cannot make it refresh something else.
 #[derive(Default)]
-pub(super) struct Missed {
-    /// A key or an issuer.
+pub(super) struct LookedUp {
+    /// The API key that it found last, and whom that proves.
+    pub(super) key: Option<(Arc<str>, String)>,
+    /// The issuer that it found last.
+    pub(super) issuer: Option<Arc<str>>,
+    /// A key or an issuer that is not there.
     pub(super) records: bool,
-    /// A key of this set.
+    /// A set whose key is not there.
     pub(super) key_set: Option<Arc<Entry>>,
     /// Used, but old.
     pub(super) stale: Vec<Arc<Entry>>,
@@ -48,7 +52,7 @@ pub(super) fn link(
     })?)
 }
 
-/// The component's answer and what it looked for in vain.
+/// The component's answer and what it looked up.
 pub(super) fn authenticate(
     component: &Pure<Lookups, Guest>,
     scope: &CallScope,
@@ -58,13 +62,13 @@ pub(super) fn authenticate(
 ) -> Result<
     (
         Result<crate::bindings::types::Principal, GuestAuthError>,
-        Missed,
+        LookedUp,
     ),
     Failure,
 > {
     let lookups = Lookups {
         snapshot: snapshot.clone(),
-        missed: Missed::default(),
+        looked_up: LookedUp::default(),
     };
     let facts = facts.into();
     Ok(component.call(scope, lookups, |store, guest| {
@@ -72,16 +76,17 @@ pub(super) fn authenticate(
             guest
                 .ambit_auth_authenticator()
                 .call_authenticate(&mut *store, credential, &facts)?;
-        Ok((answer, std::mem::take(&mut store.data_mut().host.missed)))
+        Ok((answer, std::mem::take(&mut store.data_mut().host.looked_up)))
     })?)
 }
 
 impl keys::Host for Lookups {
     fn lookup(&mut self, public_id: String) -> Option<keys::ApiKey> {
         let Some(key) = self.snapshot.key(&public_id) else {
-            self.missed.records = true;
+            self.looked_up.records = true;
             return None;
         };
+        self.looked_up.key = Some((public_id.into(), key.principal.clone()));
         Some(keys::ApiKey {
             secret_hash: key.secret_hash.to_vec(),
             principal: key.principal.clone(),
@@ -93,9 +98,10 @@ impl keys::Host for Lookups {
 
     fn lookup_issuer(&mut self, name: String) -> Option<keys::Issuer> {
         let Some(issuer) = self.snapshot.issuer(&name) else {
-            self.missed.records = true;
+            self.looked_up.records = true;
             return None;
         };
+        self.looked_up.issuer = Some(name.into());
         Some(keys::Issuer {
             issuer: issuer.issuer.clone(),
             audiences: issuer.audiences.clone(),
@@ -120,7 +126,7 @@ impl verify::Host for Lookups {
         let unknown =
             || VerifyError::UnknownKey(key_id.clone().unwrap_or_else(|| "(unnamed)".to_owned()));
         let Some((allowed, keys)) = self.snapshot.trust(&issuer) else {
-            self.missed.records = true;
+            self.looked_up.records = true;
             return Err(unknown());
         };
         let algorithm = match algorithm.parse::<Algorithm>() {
@@ -140,12 +146,12 @@ impl verify::Host for Lookups {
                     stale,
                 } => {
                     if stale {
-                        self.missed.stale.push(entry.clone());
+                        self.looked_up.stale.push(entry.clone());
                     }
                     Ok(valid)
                 }
                 Present::Answer { answer: None, .. } | Present::Absent => {
-                    self.missed.key_set = Some(entry.clone());
+                    self.looked_up.key_set = Some(entry.clone());
                     Err(unknown())
                 }
             },

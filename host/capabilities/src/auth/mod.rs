@@ -20,11 +20,11 @@ pub use keyset::{Algorithm, KeySet, KeySetError, UnknownAlgorithm};
 pub use records::{ApiKey, AuthRecords, AuthSource, Issuer, Jwks};
 
 use crate::{Failure, LoadError, RequestFacts};
-use ambit_policy::Permissions;
+use ambit_policy::token::Credential;
 use ambit_runtime::{Admitted, CallScope, Pure, Runtime, Tenant};
 use ambit_types::{Error, ErrorKind, Principal, Scope};
 use arc_swap::ArcSwap;
-use host::{Guest, GuestAuthError, Lookups, Missed};
+use host::{Guest, GuestAuthError, LookedUp, Lookups};
 use sha2::{Digest as _, Sha256};
 use snapshot::Snapshot;
 use std::{
@@ -97,7 +97,7 @@ enum Outcome {
     Proven(Principal),
     Refused(String),
     Expired,
-    Unknown { what: String, missed: Missed },
+    Unknown { what: String, looked_up: LookedUp },
 }
 
 impl Authenticator {
@@ -142,6 +142,20 @@ impl Authenticator {
         self.0.snapshot.load().epoch()
     }
 
+    /// Whether an API key is there, and neither revoked nor at its end.
+    #[must_use]
+    pub fn has_key(&self, id: &str) -> bool {
+        let snapshot = self.0.snapshot.load();
+        let key = snapshot.key(id);
+        key.is_some_and(|key| key.expires_at.is_none_or(|end| now() < end))
+    }
+
+    /// Whether a token issuer is trusted.
+    #[must_use]
+    pub fn trusts(&self, issuer: &str) -> bool {
+        self.0.snapshot.load().issuer(issuer).is_some()
+    }
+
     /// The principal of a credential that was verified before and is still valid: what most requests need.
     #[must_use]
     pub fn cached(&self, credential: &str) -> Option<Arc<Principal>> {
@@ -178,8 +192,8 @@ impl Authenticator {
                 }
                 Outcome::Refused(why) => return Err(AuthError::Bad(why)),
                 Outcome::Expired => return Err(AuthError::Expired),
-                Outcome::Unknown { what, missed } => {
-                    if refreshed || !self.0.refresh(&snapshot, missed).await? {
+                Outcome::Unknown { what, looked_up } => {
+                    if refreshed || !self.0.refresh(&snapshot, looked_up).await? {
                         return Err(AuthError::Bad(format!("nothing is known of {what}")));
                     }
                     refreshed = true;
@@ -237,8 +251,8 @@ impl Inner {
     }
 
     /// Reads again what was missed. True when another try may end differently.
-    async fn refresh(&self, seen: &Arc<Snapshot>, missed: Missed) -> Result<bool, AuthError> {
-        if let Some(entry) = missed.key_set {
+    async fn refresh(&self, seen: &Arc<Snapshot>, looked_up: LookedUp) -> Result<bool, AuthError> {
+        if let Some(entry) = looked_up.key_set {
             return match self.key_sets.refresh(&entry).await {
                 Ok(changed) => {
                     if changed {
@@ -250,7 +264,7 @@ impl Inner {
                 Err(why) => Err(AuthError::Unavailable(why)),
             };
         }
-        if !missed.records {
+        if !looked_up.records {
             return Ok(false);
         }
         let mut last = self.records_read.lock().await;
@@ -283,15 +297,15 @@ fn run_chain(
     facts: &RequestFacts,
 ) -> Result<(Outcome, Vec<Arc<key_sets::Entry>>), Failure> {
     for component in chain {
-        let (answer, mut missed) =
+        let (answer, mut looked_up) =
             host::authenticate(component, scope, snapshot, credential, facts)?;
-        let stale = std::mem::take(&mut missed.stale);
+        let stale = std::mem::take(&mut looked_up.stale);
         let outcome = match answer {
             Err(GuestAuthError::NotMine) => continue,
             Err(GuestAuthError::Malformed(what)) => Outcome::Refused(format!("malformed: {what}")),
             Err(GuestAuthError::Refused(why)) => Outcome::Refused(why),
             Err(GuestAuthError::Expired) => Outcome::Expired,
-            Err(GuestAuthError::Unknown(what)) => Outcome::Unknown { what, missed },
+            Err(GuestAuthError::Unknown(what)) => Outcome::Unknown { what, looked_up },
             Err(GuestAuthError::Other(what)) => return Err(Failure::Component(what)),
             Ok(principal) => {
                 if !is_principal(&principal.id) {
@@ -300,23 +314,32 @@ fn run_chain(
                             .to_owned(),
                     ));
                 }
-                let permissions = principal.permissions.map(Arc::from);
-                if let Some(text) = &permissions
-                    && let Err(error) = serde_json::from_str::<Permissions>(text)
-                {
-                    // One that was meant to narrow and cannot be read allows nothing at all.
-                    let why = format!("the permissions it narrows to cannot be read: {error}");
-                    return Ok((Outcome::Refused(why), stale));
-                }
+                let permissions = principal.permissions.as_deref();
+                let permissions = match permissions.map(serde_json::from_str).transpose() {
+                    Ok(permissions) => permissions.map(Arc::new),
+                    Err(error) => {
+                        // One that was meant to narrow and cannot be read allows nothing at all.
+                        let why = format!("the permissions it narrows to cannot be read: {error}");
+                        return Ok((Outcome::Refused(why), stale));
+                    }
+                };
+                let credential = permissions.is_some().then(|| {
+                    let token = None;
+                    Credential { permissions, token }.into_opaque()
+                });
+                let key = looked_up.key.filter(|(_, proves)| *proves == principal.id);
                 Outcome::Proven(Principal {
                     id: principal.id,
+                    // What a key proves needs no issuer.
+                    issuer: looked_up.issuer.filter(|_| key.is_none()),
+                    key: key.map(|(id, _)| id),
                     // A scope this host does not know allows nothing.
                     scopes: Scope::ALL
                         .into_iter()
                         .filter(|scope| principal.scopes.iter().any(|name| name == scope.as_str()))
                         .collect(),
                     expires_at: principal.expires_at,
-                    permissions,
+                    credential,
                 })
             }
         };

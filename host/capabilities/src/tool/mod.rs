@@ -232,9 +232,12 @@ impl Toolbox {
         mut call: ToolCall,
     ) -> Result<ToolOutput, ToolError> {
         let inner = &self.0;
+        let ambit = Arc::new(narrowing.of_call(&inner.ambit, ctx));
+        let _acting = ambit
+            .acting()
+            .map_err(|error| ToolError::Denied(error.to_string()))?;
         call.arguments = inner.specs.check(&call.name, &call.arguments).await?;
         let scope = inner.runtime.scope(ctx);
-        let ambit = Arc::new(narrowing.of_call(&inner.ambit, ctx));
         let (answer, spent, late) = inner
             .component
             .call(&scope, Host::default(), async |store, guest| {

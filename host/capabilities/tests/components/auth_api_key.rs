@@ -2,6 +2,7 @@ use crate::support::{admitted, block_on, facts, runtime};
 use ambit_capabilities::auth::{
     AuthError, AuthRecords, AuthSource, Authenticator, KeySetFetch, KeySets, new_api_key,
 };
+use ambit_policy::{Permissions, token::Credential};
 use ambit_runtime::Tenant;
 use ambit_types::{Scope, TenantId};
 use bytes::Bytes;
@@ -146,7 +147,9 @@ fn what_a_key_narrows_to_comes_with_its_principal() {
                 .await;
             match answer {
                 Ok(principal) if accepted => {
-                    assert_eq!(principal.permissions.as_deref(), Some(permissions));
+                    let narrows = Credential::of(&principal).unwrap().permissions.as_ref();
+                    let expected: Permissions = serde_json::from_str(permissions).unwrap();
+                    assert_eq!(**narrows.unwrap(), expected);
                 }
                 Err(AuthError::Bad(_)) if !accepted => {}
                 other => panic!("{permissions}: {other:?}"),

@@ -1,7 +1,7 @@
 //! One runtime for all tests, and components found or built.
 
 use ambit_capabilities::{Narrowing, RequestFacts};
-use ambit_policy::{Kind, Manifest, Permissions};
+use ambit_policy::{Kind, Manifest, Permissions, token::Credential};
 use ambit_runtime::{Admitted, Runtime, RuntimeConfig, admit, snapshot};
 use ambit_types::{CallContext, Principal, RequestId, TenantId, TraceContext};
 use std::{
@@ -143,12 +143,15 @@ pub(crate) fn context_of(tenant: TenantId, slug: &str) -> CallContext {
         principal: Arc::new(Principal {
             id: "key:test".to_owned(),
             scopes: Vec::new(),
+            key: None,
+            issuer: None,
             expires_at: None,
-            permissions: None,
+            credential: None,
         }),
         request: RequestId::new(),
         session: None,
         agent: None,
+        cpu_ms: None,
         trace: TraceContext::new(),
         deadline: Instant::now() + Duration::from_secs(60),
     }
@@ -164,9 +167,13 @@ pub(crate) struct Layers {
 impl Layers {
     /// A call by a credential that narrows to `token`, and what narrows the component for its tenant.
     pub(crate) fn of(&self, context: &CallContext) -> (CallContext, Narrowing) {
-        let text = |token: &Arc<Permissions>| serde_json::to_string(&**token).unwrap().into();
+        let credential = |token: &Arc<Permissions>| {
+            let permissions = Some(token.clone());
+            let token = None;
+            Credential { permissions, token }.into_opaque()
+        };
         let principal = Principal {
-            permissions: self.token.as_ref().map(text),
+            credential: self.token.as_ref().map(credential),
             ..(*context.principal).clone()
         };
         let context = CallContext {

@@ -12,7 +12,7 @@ use serde_json::json;
 use std::{
     fs::File,
     io::{BufRead as _, BufReader, BufWriter, Read as _, Seek as _, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -34,23 +34,34 @@ pub(crate) async fn run(command: Audit) -> anyhow::Result<ExitCode> {
             let earlier = earlier.transpose()?;
             let key = key.map(|key| key.trim().parse::<Verifier>());
             let key = key.transpose().map_err(wrong_key)?;
-            let (mut reports, key) = match (export, key) {
+            // What a running server answers must lead up to what is there now, or later.
+            let own = || own_anchors(&target).filter(|_| export.is_none());
+            let there = anchors.clone().or_else(own).filter(|_| export.is_none());
+            let newest = there.map_or(Ok(0), |folder| newest_anchor(&folder))?;
+            let (mut reports, key) = match (&export, key) {
                 (Some(file), Some(key)) => {
-                    let file = File::open(&file)
+                    let file = File::open(file)
                         .with_context(|| format!("cannot read {}", file.display()))?;
                     (vec![verified(file, key.clone(), earlier).await?], key)
                 }
-                (_, key) => online(&target, tenant, session, key, earlier).await?,
+                (_, key) => online(&target, tenant, session.clone(), key, earlier).await?,
             };
-            // Now: what was asked for just then may be the first that was ever put there.
-            let anchors = anchors.or_else(|| own_anchors(&target));
-            let anchors = anchors.as_deref();
-            if let Some(folder) = anchors {
-                let notes = read_anchors(folder)?;
-                for (_, report, note) in &mut reports {
-                    check_anchor(folder, &notes, &key, report, note)?;
-                }
+            let asked = reports.iter().all(|(_, report, _)| {
+                let whole = report.complete || session.is_some();
+                whole && (session.is_none() || report.sessions == 1)
+            });
+            if !asked && export.is_none() {
+                bail!("the server did not export what it was asked for");
             }
+            // Now: what was asked for just then may be the first that was ever put there.
+            let anchors = anchors.or_else(own);
+            if let Some(folder) = anchors.clone() {
+                let checked = tokio::task::spawn_blocking(move || {
+                    check_anchors(&folder, &key, reports, newest)
+                });
+                reports = checked.await??;
+            }
+            let anchors = anchors.as_deref();
             told(&target, anchors, &reports);
         }
         Audit::Export {
@@ -173,7 +184,7 @@ fn wrong_key(fault: Fault) -> anyhow::Error {
 }
 
 /// Where an installation on this machine keeps its anchors by itself.
-fn own_anchors(target: &Target) -> Option<std::path::PathBuf> {
+fn own_anchors(target: &Target) -> Option<PathBuf> {
     if target.url.is_some() {
         return None;
     }
@@ -184,8 +195,8 @@ fn own_anchors(target: &Target) -> Option<std::path::PathBuf> {
     folder.is_dir().then_some(folder)
 }
 
-/// Every note, in order of their names.
-fn read_anchors(folder: &Path) -> anyhow::Result<Vec<String>> {
+/// The files of notes, in order of their numbers.
+fn anchor_files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let unreadable = || format!("cannot read the anchors in {}", folder.display());
     let mut files = Vec::new();
     for file in std::fs::read_dir(folder).with_context(unreadable)? {
@@ -198,36 +209,57 @@ fn read_anchors(folder: &Path) -> anyhow::Result<Vec<String>> {
         }
     }
     files.sort();
-    let read = |path| std::fs::read_to_string(path).with_context(unreadable);
-    files.into_iter().map(read).collect()
+    Ok(files)
 }
 
-/// That the anchors are one chain, and that what was verified leads up to one of them.
-fn check_anchor(
+fn newest_anchor(folder: &Path) -> anyhow::Result<u64> {
+    let files = anchor_files(folder)?;
+    let number = files
+        .last()
+        .and_then(|file| file.file_stem()?.to_str()?.parse().ok());
+    Ok(number.unwrap_or(0))
+}
+
+fn read_anchors(folder: &Path) -> anyhow::Result<Vec<String>> {
+    let read = |path: PathBuf| {
+        let unreadable = || format!("cannot read {}", path.display());
+        std::fs::read_to_string(&path).with_context(unreadable)
+    };
+    anchor_files(folder)?.into_iter().map(read).collect()
+}
+
+/// That the anchors are one chain, and that what was verified leads up to one of them; of a running server, to the newest.
+fn check_anchors(
     folder: &Path,
-    notes: &[String],
     key: &Verifier,
-    report: &Report,
-    note: &str,
-) -> anyhow::Result<()> {
-    let place = folder.display();
+    reports: Vec<Verified>,
+    at_least: u64,
+) -> anyhow::Result<Vec<Verified>> {
+    let (place, notes) = (folder.display(), read_anchors(folder)?);
     let last = follow(notes.iter().map(String::as_str), key)
         .map_err(|fault| anyhow::anyhow!("{fault} (in {place})"))?;
-    let at = usize::try_from(report.anchor)
-        .ok()
-        .and_then(|number| notes.get(number.checked_sub(1)?));
-    match at {
-        Some(kept) if Anchor::name(kept) == Anchor::name(note) => Ok(()),
-        Some(_) => bail!(
-            "anchor {} is not the one in {place}: the journal was put back to an older state, or another installation anchors there",
-            report.anchor
-        ),
-        None => bail!(
-            "anchor {} is not in {place}, which ends at {}: the anchor store does not take anchors",
-            report.anchor,
-            last.map_or(0, |last| last.number)
-        ),
+    let last = last.map_or(0, |last| last.number);
+    for (tenant, report, _) in &reports {
+        if report.anchor < at_least {
+            bail!(
+                "{tenant} leads up to anchor {}, and {place} had {at_least} before: the journal was put back to an older state",
+                report.anchor
+            );
+        }
     }
+    for (_, report, note) in &reports {
+        let number = usize::try_from(report.anchor).unwrap_or_default();
+        match number.checked_sub(1).and_then(|at| notes.get(at)) {
+            Some(kept) if Anchor::name(kept) == Anchor::name(note) => {}
+            Some(_) => bail!(
+                "anchor {number} is not the one in {place}: the journal was put back to an older state, or another installation anchors there"
+            ),
+            None => bail!(
+                "anchor {number} is not in {place}, which ends at {last}: the anchor store does not take anchors"
+            ),
+        }
+    }
+    Ok(reports)
 }
 
 fn told(target: &Target, anchors: Option<&Path>, reports: &[Verified]) {
@@ -250,7 +282,7 @@ fn told(target: &Target, anchors: Option<&Path>, reports: &[Verified]) {
         "anchors_checked",
     ];
     print(target.format, &rows, &columns);
-    if matches!(target.format, Format::Text) && anchors.is_none() {
+    if target.format == Format::Text && anchors.is_none() {
         let _ = writeln!(
             std::io::stderr(),
             "note: no --anchors: that this is the newest state is the server's word"

@@ -2,14 +2,17 @@
 
 pub(crate) mod agent;
 pub(crate) mod audit;
+pub(crate) mod budget;
 pub(crate) mod chat;
 pub(crate) mod collection;
 pub(crate) mod component;
+pub(crate) mod costs;
 pub(crate) mod grant;
 pub(crate) mod key;
 pub(crate) mod load;
 pub(crate) mod session;
 pub(crate) mod tenant;
+pub(crate) mod token;
 
 use crate::args::Format;
 use anyhow::Context as _;

@@ -31,7 +31,7 @@ pub(super) async fn list(admin: Admin, Asked(asked): Asked<Later>) -> Answer {
 
 pub(super) async fn make(admin: Admin) -> Answer {
     let made = admin.0.anchors.anchor().await.map_err(Error::from)?;
-    let published = admin.0.anchors.publish().await.is_ok();
+    let published = admin.0.anchors.publish_soon().await;
     one(json!({"anchored": made.is_some(), "published": published}))
 }
 
@@ -55,7 +55,7 @@ pub(super) async fn export(
         error => error.into(),
     })?;
     // Where it does not answer, the backlog says so.
-    let _ = admin.0.anchors.publish().await;
+    admin.0.anchors.publish_soon().await;
     let lines = futures::stream::try_unfold(export, async |mut export| {
         let text = export.next().await?;
         Ok::<_, StoreError>(text.map(|text| (Bytes::from(text), export)))

@@ -12,10 +12,12 @@ mod documents;
 mod grants;
 mod issuers;
 mod keys;
+mod ledger;
 mod rules;
 mod sessions;
 mod slots;
 mod tenants;
+mod tokens;
 
 use crate::{error::Problem, gateway::Inner, openai::json, ops, routes::Route};
 use ambit_session::Tenant as Live;
@@ -73,6 +75,8 @@ routes! {
     get "/tenants/{tenant}/keys" keys::list, "API keys, revoked ones too, without secrets";
     post "/tenants/{tenant}/keys" keys::create, "a new key: `{name, scopes?, principal?, expires_at?, permissions?}`; its secret is shown once, here";
     delete "/tenants/{tenant}/keys/{key}" keys::revoke, "revokes a key, at once and for good";
+    get "/tenants/{tenant}/tokens" tokens::list, "capability tokens that were issued, newest first: `?before=&limit=`";
+    delete "/tenants/{tenant}/tokens/{token}" tokens::revoke, "ends one and what was delegated from it, at once and for good";
     get "/tenants/{tenant}/issuers" issuers::list, "token issuers the tenant trusts";
     put "/tenants/{tenant}/issuers" issuers::set, "trusts one: `{issuer, audiences, algorithms, types?, leeway?, scopes?, jwks or jwks_uri}`";
     delete "/tenants/{tenant}/issuers" issuers::remove, "trusts one no longer: `?issuer=`";
@@ -98,6 +102,12 @@ routes! {
     get "/tenants/{tenant}/sessions/{session}/events" sessions::events, "its journal: `?after=&limit=`";
     delete "/tenants/{tenant}/sessions/{session}/content" sessions::erase, "forgets the key of what was said in a closed session; its events stay and still verify";
     delete "/tenants/{tenant}/principals/{principal}/content" sessions::erase_principal, "the same for every closed session of a principal";
+    get "/tenants/{tenant}/budgets" ledger::budgets, "budgets and where each stands";
+    put "/tenants/{tenant}/budgets" ledger::set_budget, "sets one: `{scope, id?, period, limit}`; scope `tenant`, `key`, `agent` or `session`, period `day`, `month` or `none`, the limit as a decimal text";
+    delete "/tenants/{tenant}/budgets" ledger::remove_budget, "removes one: `?scope=&id=&period=`";
+    get "/tenants/{tenant}/costs" ledger::tenant_costs, "what was spent: `?from=&to=&by=`, days and a list of `agent`, `key`, `model`, `day`";
+    get "/tenants/{tenant}/costs/check" ledger::check, "whether the ledger says what the journal does";
+    get "/costs" ledger::costs, "what every tenant spent: `?from=&to=&by=`, where `by` may name `tenant` too";
     get "/tenants/{tenant}/export" audit::export, "its journal as JSON lines that verify with the anchors' public key: `?session=`";
     get "/anchors" audit::list, "signed anchors of the journal, oldest first: `?after=&limit=`";
     post "/anchors" audit::make, "anchors what went on since the last one, now";
@@ -181,12 +191,15 @@ impl Admin {
             principal: Arc::new(Principal {
                 id: "operator".to_owned(),
                 scopes: Vec::new(),
+                key: None,
+                issuer: None,
                 expires_at: None,
-                permissions: None,
+                credential: None,
             }),
             request: RequestId::new(),
             session: None,
             agent: None,
+            cpu_ms: None,
             trace: TraceContext::new(),
             deadline: Instant::now() + self.0.config.deadline.max(Duration::from_secs(60)),
         }
@@ -258,7 +271,12 @@ fn removed(was_there: bool) -> Answer {
     one(json!({ "removed": was_there }))
 }
 
-pub(crate) fn now_ms() -> i64 {
+/// Whole seconds that passed since then; none where the clock was set back.
+pub(crate) fn seconds_since(then_ms: i64) -> u64 {
+    u64::try_from(now_ms().saturating_sub(then_ms) / 1000).unwrap_or(0)
+}
+
+fn now_ms() -> i64 {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default();

@@ -19,13 +19,14 @@ pub(crate) async fn list(call: Call) -> Result<Response, OpenAiError> {
         .values()
         .map(|agent| agent_json(&agent.definition.name, agent.updated_ms))
         .collect();
+    let reachable = call.tenant.models.clone().narrowed_by_caller(&call.context);
     let providers = &call.gateway.platform.providers;
     for provider in providers.names() {
         match providers.models(provider).await {
             Ok(models) => {
                 let granted = models
                     .iter()
-                    .filter(|model| call.tenant.models.model(provider, &model.id).is_ok());
+                    .filter(|model| reachable.model(provider, &model.id).is_ok());
                 data.extend(granted.map(|model| {
                     model_json(&ModelName {
                         provider: provider.clone(),
@@ -51,11 +52,8 @@ pub(crate) async fn show(call: Call, Path(id): Path<String>) -> Result<Response,
             Ok(Json(agent_json(&name, agent.updated_ms)).into_response())
         }
         Target::Model { provider, model } => {
-            let _permit = call
-                .tenant
-                .models
-                .model(&provider, &model)
-                .map_err(|_| unknown())?;
+            let reachable = call.tenant.models.clone().narrowed_by_caller(&call.context);
+            let _permit = reachable.model(&provider, &model).map_err(|_| unknown())?;
             let listed = call
                 .gateway
                 .platform

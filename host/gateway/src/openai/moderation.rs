@@ -27,6 +27,8 @@ pub(crate) struct ModerationRequest {
 
 pub(crate) async fn create(call: Call, body: Body) -> Result<Response, OpenAiError> {
     call.require(Scope::Moderate)?;
+    let ambit = call.tenant.models.clone().narrowed_by_caller(&call.context);
+    let _acting = (ambit.acting()).map_err(|error| Error::forbidden(error.to_string()))?;
     let read = call.gateway.body(body).await?;
     let request = parse(&read.bytes)?;
     let checked = call

@@ -22,12 +22,15 @@ pub(crate) fn context_for(patience: Duration) -> CallContext {
         principal: Arc::new(Principal {
             id: "test".into(),
             scopes: Vec::new(),
+            key: None,
+            issuer: None,
             expires_at: None,
-            permissions: None,
+            credential: None,
         }),
         request: RequestId::new(),
         session: None,
         agent: None,
+        cpu_ms: None,
         trace: TraceContext::new(),
         deadline: Instant::now() + patience,
     }

@@ -1,6 +1,6 @@
 //! What a token says.
 
-use ambit_types::{AgentName, SessionId, TenantId, TokenId};
+use ambit_types::{AgentName, Scope, SessionId, TenantId, TokenId};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -27,6 +27,17 @@ pub struct Claims {
     /// The principal it acts for. Every descendant acts for the same.
     pub sub: String,
     pub tenant: TenantId,
+    /// What its holder may do through the API.
+    pub scopes: Vec<Scope>,
+    /// The public id of the API key it was issued to, with which it ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The trusted issuer on whose word it was issued, with which it ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trusted: Option<String>,
+    /// What the credential it was issued to narrows to. None: it did not narrow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential: Option<Arc<Permissions>>,
     /// The one agent it may be used with. None: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentName>,
@@ -68,6 +79,10 @@ impl Claims {
             aud: AUDIENCE.to_owned(),
             sub: principal.to_owned(),
             tenant,
+            scopes: Scope::ALL.to_vec(),
+            key: None,
+            trusted: None,
+            credential: None,
             agent: None,
             session: None,
             jti: id,
@@ -91,6 +106,10 @@ impl Claims {
         };
         let wrong = [
             ("iss", !is_line(&self.iss)),
+            (
+                "key",
+                self.key.as_ref().is_some_and(|key| key.len() > MAX_NAME),
+            ),
             ("aud", self.aud != AUDIENCE),
             ("sub", !is_line(&self.sub)),
             (

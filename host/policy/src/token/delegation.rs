@@ -1,6 +1,6 @@
 //! Handing on a part of a token.
 
-use ambit_types::{AgentName, SessionId, TokenId};
+use ambit_types::{AgentName, Scope, SessionId, TokenId};
 use std::sync::Arc;
 
 use super::{Claims, MAX_ANCESTORS, MAX_LAYERS, Place, Token, TokenError};
@@ -11,6 +11,8 @@ use crate::{Missing, Permissions, ambit::for_each_request};
 pub struct Delegation {
     /// The child's own.
     pub id: TokenId,
+    /// None: those of the parent.
+    pub scopes: Option<Vec<Scope>>,
     /// None: whatever the parent may do.
     pub grants: Option<Arc<Permissions>>,
     /// None: as much as the parent.
@@ -47,6 +49,7 @@ impl Delegation {
     pub fn new(id: TokenId) -> Self {
         Self {
             id,
+            scopes: None,
             grants: None,
             budget_micros: None,
             expires_at: None,
@@ -109,6 +112,16 @@ impl Token {
             aud: self.aud.clone(),
             sub: self.sub.clone(),
             tenant: self.tenant,
+            scopes: match request.scopes {
+                None => self.scopes.clone(),
+                Some(asked) => {
+                    let has = |scope: &Scope| asked.contains(scope);
+                    self.scopes.iter().copied().filter(has).collect()
+                }
+            },
+            key: self.key.clone(),
+            trusted: self.trusted.clone(),
+            credential: self.credential.clone(),
             agent: request.agent.or_else(|| self.agent.clone()),
             session: request.session.or(self.session),
             jti: request.id,

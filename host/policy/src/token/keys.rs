@@ -17,6 +17,13 @@ pub const TYPE: &str = "ambit-cap+jwt";
 /// Longest token, in bytes: what the authenticator takes as a credential.
 pub const MAX_TEXT: usize = 16 * 1024;
 
+/// Whether a credential says that it is a capability token: then it is nothing else, whether it is good or not.
+#[must_use]
+pub fn is_token(credential: &str) -> bool {
+    let header = jsonwebtoken::decode_header(credential);
+    header.is_ok_and(|header| header.typ.as_deref() == Some(TYPE))
+}
+
 /// Not an Ed25519 key of the form asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {

@@ -39,6 +39,7 @@
 //! assert!(read.check(now, here, &revoked.and(&parent)).is_err(), "what ends the parent ends the child");
 //! ```
 
+mod bearer;
 mod claims;
 mod delegation;
 mod error;
@@ -52,10 +53,12 @@ mod fixtures;
 #[cfg(test)]
 mod hostile_tests;
 
+pub(crate) use bearer::Bearer;
+pub use bearer::{Credential, Held, Overlooked, Revoked};
 pub use claims::{AUDIENCE, Claims, MAX_ANCESTORS, MAX_LAYERS};
 pub use delegation::{Delegation, DelegationError};
 pub use error::TokenError;
-pub use keys::{KeyError, MAX_TEXT, PublicKey, SignError, Signer, TYPE, Verifier};
+pub use keys::{KeyError, MAX_TEXT, PublicKey, SignError, Signer, TYPE, Verifier, is_token};
 pub use mode::{Decision, Mode};
 pub use revocations::Revocations;
 pub use verified::VerifiedTokens;

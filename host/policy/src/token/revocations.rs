@@ -34,7 +34,13 @@ impl Revocations {
     /// These and one more.
     #[must_use]
     pub fn and(&self, token: &Token) -> Self {
-        self.iter().chain([(token.jti, token.exp)]).collect()
+        self.with([(token.jti, token.exp)])
+    }
+
+    /// These and further ids, with the `exp` of their tokens.
+    #[must_use]
+    pub fn with(&self, more: impl IntoIterator<Item = (TokenId, u64)>) -> Self {
+        self.iter().chain(more).collect()
     }
 
     /// Those of tokens that would still be good at `now`.

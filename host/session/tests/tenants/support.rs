@@ -115,6 +115,8 @@ impl Installation {
     pub(crate) async fn process(&self) -> Host {
         let egress = Egress::new().unwrap();
         let platform = Platform {
+            prices: Arc::default(),
+            tokens: None,
             runtime: self.runtime.clone(),
             store: self.store.clone(),
             index: Index::open(self.folder.path().join("index"), IndexConfig::default()).unwrap(),

@@ -10,7 +10,8 @@ use crate::{
     records::text_enum,
 };
 use ambit_audit::{Envelope, body_hash};
-use ambit_types::{SessionId, TenantId};
+use ambit_ledger::{LedgerOp, Money, Reserve, Usage};
+use ambit_types::{ReservationId, SessionId, TenantId};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -30,6 +31,7 @@ pub struct Append {
     pub(crate) open: Option<NewSession>,
     pub(crate) events: Vec<NewEvent>,
     pub(crate) state: Option<SessionState>,
+    pub(crate) ledger: Vec<LedgerOp>,
 }
 
 impl Append {
@@ -41,6 +43,7 @@ impl Append {
             open: None,
             events: Vec::new(),
             state: None,
+            ledger: Vec::new(),
         }
     }
 
@@ -67,6 +70,34 @@ impl Append {
     #[must_use]
     pub fn state(mut self, state: SessionState) -> Self {
         self.state = Some(state);
+        self
+    }
+
+    /// Holds back what a call can cost, together with its intent: when a budget has not enough, nothing of the append is written.
+    #[must_use]
+    pub fn reserve(mut self, reserve: Reserve) -> Self {
+        self.ledger.push(LedgerOp::Reserve(reserve));
+        self
+    }
+
+    /// Operations on the ledger, in their order; of those that settle or spend, an event beside them says the same cost in its header.
+    #[must_use]
+    pub fn ledger(mut self, ops: impl IntoIterator<Item = LedgerOp>) -> Self {
+        self.ledger.extend(ops);
+        self
+    }
+
+    /// Spends what a call did cost in place of what was held back for it. An event beside it says the same cost in its header.
+    #[must_use]
+    pub fn settle(mut self, id: ReservationId, cost: Money, usage: Usage) -> Self {
+        self.ledger.push(LedgerOp::Settle { id, cost, usage });
+        self
+    }
+
+    /// Gives back what was held back for a call that was not made or cost nothing. Of one that is over already, it changes nothing.
+    #[must_use]
+    pub fn release(mut self, id: ReservationId) -> Self {
+        self.ledger.push(LedgerOp::Release { id });
         self
     }
 }
@@ -105,18 +136,16 @@ impl NewEvent {
 pub struct Header {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
-    /// Millionths of the installation's currency.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cost_micros: Option<i64>,
+    /// Of the calls that are settled with this event.
+    #[serde(
+        default,
+        rename = "cost_nanos",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub cost: Option<Money>,
     /// Whatever else the kind of event says in clear: provider, model, tool, verdict.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub facts: Map<String, Value>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Usage {
-    pub input_tokens: u64,
-    pub output_tokens: u64,
 }
 
 /// Where an append landed.

@@ -5,13 +5,13 @@
 
 mod changed;
 mod event;
-mod rows;
+pub(crate) mod rows;
 mod writer;
 
 pub use changed::Heads;
 pub use event::{
     Append, Appended, Event, EventFacts, Header, NewEvent, NewSession, SCHEMA_VERSION, Session,
-    SessionState, Usage, VerifiedChain,
+    SessionState, VerifiedChain,
 };
 
 pub(crate) use event::{Stored, session_from};
@@ -20,6 +20,7 @@ use crate::{
     JournalConfig, Result, StoreError,
     db::Db,
     keys::{Keyring, of_body},
+    ledger,
 };
 use ambit_audit::body_hash;
 use changed::Changed;
@@ -102,7 +103,8 @@ impl Journal {
     /// # Errors
     /// [`StoreError::NotFound`] for a session that was not opened, [`StoreError::Conflict`] for one opened twice or continued by another
     /// process meanwhile, [`StoreError::Full`] and [`StoreError::ReadOnly`] when nothing was written, [`StoreError::Unavailable`] when
-    /// that is not known.
+    /// that is not known. With operations on the ledger also [`StoreError::OverBudget`], and [`StoreError::NotFound`] or
+    /// [`StoreError::Conflict`] for a reservation that is not there or settled already: nothing was written then either.
     pub async fn append(&self, append: Append) -> Result<Appended> {
         if append.events.is_empty() {
             return Err(StoreError::Invalid {
@@ -115,6 +117,7 @@ impl Journal {
             event::check_text("agent", &open.agent)?;
             event::check_text("principal", &open.principal)?;
         }
+        ledger::check(&append)?;
         let (tenant, session) = (append.tenant, append.session);
         let has_content = append.events.iter().any(|event| !event.body.is_empty());
         let (key, sealed_key) = match &append.open {
@@ -164,6 +167,7 @@ impl Journal {
             open: append.open,
             sealed_key,
             state: append.state,
+            ledger: append.ledger,
             events,
             done,
             _share: share,
@@ -229,8 +233,14 @@ impl Journal {
 /// A header in the form that is hashed (RFC 8785).
 fn canonical(header: &Header) -> Result<String> {
     let usage = header.usage.unwrap_or_default();
-    let counts = [usage.input_tokens, usage.output_tokens].map(i128::from);
-    let numbers = counts.into_iter().chain(header.cost_micros.map(i128::from));
+    let counts = [
+        usage.input_tokens,
+        usage.cached_tokens,
+        usage.output_tokens,
+        usage.reasoning_tokens,
+    ];
+    let cost = header.cost.map(|cost| i128::from(cost.nanos()));
+    let numbers = counts.map(i128::from).into_iter().chain(cost);
     if !numbers.into_iter().all(is_exact) || !header.facts.values().all(holds_exact) {
         return Err(StoreError::Invalid {
             what: "header",
@@ -272,5 +282,10 @@ pub(crate) fn statements() -> Vec<crate::db::Statement> {
         .iter()
         .chain(&rows::SESSION_PUT)
         .map(|(_, statement)| *statement);
-    writer::ALL.iter().copied().chain(multi_row).collect()
+    writer::ALL
+        .iter()
+        .copied()
+        .chain(multi_row)
+        .chain(ledger::in_batches())
+        .collect()
 }

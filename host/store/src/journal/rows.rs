@@ -1,10 +1,30 @@
 //! The writer's multi-row statements, written out at compile time: many rows in one statement is what makes a batch cheap, and constants
 //! of a few sizes stay prepared on the connection.
 
-use crate::db::Statement;
+use crate::{
+    Result,
+    db::{Query, Row, Statement, Tx, Value},
+};
+
+/// Runs statements of descending sizes, the last of which is 1, with all rows; what they return.
+pub(crate) async fn in_sizes(
+    tx: &mut Tx,
+    sizes: &[(usize, Statement)],
+    rows: impl ExactSizeIterator<Item = Vec<Value>>,
+) -> Result<Vec<Row>> {
+    let mut rows = rows;
+    let mut returned = Vec::new();
+    for (size, statement) in sizes {
+        while rows.len() >= *size {
+            let values = rows.by_ref().take(*size).flatten().collect();
+            returned.extend(Query::with_values(*statement, values).all(tx).await?);
+        }
+    }
+    Ok(returned)
+}
 
 /// Bytes of `($1, $2), ($3, $4)` and so on, beside `prefix` and `suffix`.
-const fn length(prefix: &str, columns: usize, rows: usize, suffix: &str) -> usize {
+pub(crate) const fn length(prefix: &str, columns: usize, rows: usize, suffix: &str) -> usize {
     let mut length =
         prefix.len() + suffix.len() + 2 * rows + 2 * (rows - 1) + 2 * rows * (columns - 1);
     let mut n = 1;
@@ -35,7 +55,12 @@ const fn push<const N: usize>(out: &mut [u8; N], at: usize, text: &str) -> usize
     at + bytes.len()
 }
 
-const fn fill<const N: usize>(prefix: &str, columns: usize, rows: usize, suffix: &str) -> [u8; N] {
+pub(crate) const fn fill<const N: usize>(
+    prefix: &str,
+    columns: usize,
+    rows: usize,
+    suffix: &str,
+) -> [u8; N] {
     let mut out = [b' '; N];
     let mut at = push(&mut out, 0, prefix);
     let mut n = 1;
@@ -71,8 +96,8 @@ const fn fill<const N: usize>(prefix: &str, columns: usize, rows: usize, suffix:
 
 macro_rules! multi_row {
     ($name:literal, $prefix:ident, $columns:literal, $rows:literal, $suffix:ident) => {{
-        const TEXT: [u8; length($prefix, $columns, $rows, $suffix)] =
-            fill($prefix, $columns, $rows, $suffix);
+        const TEXT: [u8; $crate::journal::rows::length($prefix, $columns, $rows, $suffix)] =
+            $crate::journal::rows::fill($prefix, $columns, $rows, $suffix);
         // Never empty: every part is a `str`; the tests would refuse to prepare it.
         const SQL: &str = if let Ok(text) = std::str::from_utf8(&TEXT) {
             text
@@ -81,13 +106,14 @@ macro_rules! multi_row {
         };
         (
             $rows,
-            Statement {
+            $crate::db::Statement {
                 name: $name,
                 sql: SQL,
             },
         )
     }};
 }
+pub(crate) use multi_row;
 
 const EVENTS: &str = "INSERT INTO events \
     (tenant, session, seq, schema_version, kind, time_ms, header, body, content_hash, previous_hash) VALUES ";

@@ -10,15 +10,17 @@
 use super::{
     changed::Changed,
     event::{Appended, NewSession, SCHEMA_VERSION, SessionState},
-    rows::{EVENT_INSERT, SESSION_PUT},
+    rows::{EVENT_INSERT, SESSION_PUT, in_sizes},
     session_from,
 };
 use crate::{
     Digest, Head, Result, StoreError,
-    db::{Access, Db, Query, Statement, Tx, Value, statements},
+    db::{Access, Db, Statement, Tx, Value, statements},
+    ledger::{self, Wanted},
     now_ms,
 };
 use ambit_audit::Envelope;
+use ambit_ledger::{Books, LedgerOp};
 use ambit_types::{SessionId, TenantId};
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -42,6 +44,7 @@ pub(super) struct Waiting {
     /// Of a session that is opened.
     pub(super) sealed_key: Option<Arc<[u8]>>,
     pub(super) state: Option<SessionState>,
+    pub(super) ledger: Vec<LedgerOp>,
     pub(super) events: Vec<WaitingEvent>,
     pub(super) done: oneshot::Sender<Result<Appended>>,
     /// Its share of the queue's bytes.
@@ -177,9 +180,17 @@ impl Writer {
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut events = Vec::new();
         let mut changed = Vec::new();
+        let wanted = batch.iter().map(|waiting| Wanted {
+            tenant: waiting.key.0,
+            session: waiting.key.1,
+            ops: &waiting.ledger,
+        });
+        let mut books = ledger::load(&mut tx, wanted).await?;
         for waiting in batch {
             before.push((waiting.key, self.heads.get(&waiting.key).cloned()));
-            let outcome = self.place(&mut tx, waiting, &mut events).await?;
+            let outcome = self
+                .place(&mut tx, waiting, &mut books, &mut events)
+                .await?;
             if outcome.is_ok() && (waiting.open.is_some() || waiting.state.is_some()) {
                 changed.push(waiting);
             }
@@ -192,6 +203,7 @@ impl Writer {
             .iter()
             .filter_map(|waiting| Some(session_row(waiting, self.heads.get(&waiting.key)?)))
             .collect();
+        ledger::write(&mut tx, &books).await?;
         insert(&mut tx, &SESSION_PUT, sessions).await?;
         insert(&mut tx, &EVENT_INSERT, events).await?;
         tx.commit().await?;
@@ -221,6 +233,7 @@ impl Writer {
         &mut self,
         tx: &mut Tx,
         waiting: &Waiting,
+        books: &mut Books,
         events: &mut Vec<InsertRow>,
     ) -> Result<Result<Appended>> {
         let head = match self.heads.entry(waiting.key) {
@@ -239,6 +252,13 @@ impl Writer {
                 place.insert(head)
             }
         };
+        let (tenant, session) = waiting.key;
+        if let Err(refusal) = books.apply(tenant, session, &waiting.ledger) {
+            if waiting.open.is_some() {
+                self.heads.remove(&waiting.key);
+            }
+            return Ok(Err(StoreError::refused(refusal)));
+        }
         let first_seq = head.seq + 1;
         for event in &waiting.events {
             let seq = head.seq + 1;
@@ -366,30 +386,10 @@ async fn insert(tx: &mut Tx, sizes: &[(usize, Statement)], mut rows: Vec<InsertR
                 group.push(row);
             }
             tx.enter(&tenant).await?;
-            insert_group(tx, sizes, group).await?;
+            in_sizes(tx, sizes, group.into_iter().map(|row| row.values)).await?;
         }
-        Ok(())
     } else {
-        insert_group(tx, sizes, rows).await
-    }
-}
-
-async fn insert_group(
-    tx: &mut Tx,
-    sizes: &[(usize, Statement)],
-    rows: Vec<InsertRow>,
-) -> Result<()> {
-    let mut rows = rows.into_iter();
-    // The sizes descend to 1, so nothing is left at the end.
-    for (size, statement) in sizes {
-        while rows.len() >= *size {
-            let values: Vec<Value> = rows
-                .by_ref()
-                .take(*size)
-                .flat_map(|row| row.values)
-                .collect();
-            Query::with_values(*statement, values).execute(tx).await?;
-        }
+        in_sizes(tx, sizes, rows.into_iter().map(|row| row.values)).await?;
     }
     Ok(())
 }

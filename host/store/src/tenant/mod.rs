@@ -1,13 +1,15 @@
 //! Everything of one tenant.
 //!
-//! One file per area: who may call (`access`), what its components and agents are (`agents`), what they know (`documents`) and keep
-//! (`key_values`), what they did (`sessions`). Each read is one transaction on one snapshot; each change bumps its epoch in its own transaction.
+//! One file per area: who may call (`access`, `tokens`), what its components and agents are (`agents`), what they know (`documents`) and keep
+//! (`key_values`), what they did (`sessions`) and may spend (`ledger`). Each read is one transaction on one snapshot; each change bumps its epoch in its own transaction.
 
 mod access;
 mod agents;
 mod documents;
 mod key_values;
+mod ledger;
 mod sessions;
+mod tokens;
 
 use crate::{
     Epoch, EpochKind, Result, Tenant,
@@ -22,7 +24,8 @@ pub use self::key_values::{KEY_CAP, TENANT_CAP, VALUE_CAP};
 #[cfg(test)]
 pub(crate) use self::{
     access::ALL as ACCESS, agents::ALL as AGENTS, documents::ALL as DOCUMENTS,
-    key_values::ALL as KEY_VALUES, sessions::ALL as SESSIONS,
+    key_values::ALL as KEY_VALUES, ledger::ALL as LEDGER, sessions::ALL as SESSIONS,
+    tokens::ALL as TOKENS,
 };
 
 /// The rows of one tenant. Cheap to clone.

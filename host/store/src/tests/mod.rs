@@ -10,6 +10,7 @@ mod fail_over;
 mod hostile;
 mod journal;
 mod key_values;
+mod ledger;
 mod row_security;
 mod schema;
 

@@ -2,16 +2,18 @@
 
 use super::{event, opening, tenant};
 use crate::{
-    Append, Chunk, Component, Database, Day, Digest, Document, Grant, Grown, GuardrailRule, Head,
+    Append, Chunk, Component, Database, Digest, Document, Grant, Grown, GuardrailRule, Head,
     HostName, Issuer, NewAnchor, SlotBinding, Store, StoreConfig, StoreError, TenantStore,
+    TokenRecord, day_of,
     db::{Access, Db, Statement},
     testing::TestStore,
 };
-use ambit_types::SessionId;
+use ambit_ledger::{Budget, BudgetScope, Money, Period, Reserve, Spender, Usage};
+use ambit_types::{ReservationId, SessionId, TokenId};
 use serde_json::json;
 
 /// Every table with a tenant in it.
-const TABLES: [(&str, &str); 18] = [
+const TABLES: [(&str, &str); 23] = [
     ("tenants", "SELECT tenant FROM tenants"),
     ("host_names", "SELECT tenant FROM host_names"),
     ("api_keys", "SELECT tenant FROM api_keys"),
@@ -28,8 +30,13 @@ const TABLES: [(&str, &str); 18] = [
     ("key_value_usage", "SELECT tenant FROM key_value_usage"),
     ("tenant_epochs", "SELECT tenant FROM tenant_epochs"),
     ("sessions", "SELECT tenant FROM sessions"),
+    ("budgets", "SELECT tenant FROM budgets"),
+    ("accounts", "SELECT tenant FROM accounts"),
+    ("reservations", "SELECT tenant FROM reservations"),
+    ("spending", "SELECT tenant FROM spending"),
     ("partitions", "SELECT tenant FROM partitions"),
     ("leaves", "SELECT tenant FROM leaves"),
+    ("tokens", "SELECT tenant FROM tokens"),
 ];
 const EVENTS: &str = "SELECT tenant FROM events";
 
@@ -115,9 +122,30 @@ async fn fill(store: &TestStore, rows: &TenantStore) {
     };
     rows.put_documents(&collection, &[document]).await.unwrap();
     rows.put_key_value("b/k", b"v").await.unwrap();
+    let budget = Budget {
+        scope: BudgetScope::tenant(),
+        period: Period::Day,
+        limit: Money::MAX,
+    };
+    rows.set_budget(&budget).await.unwrap();
+    let [agent, key, provider, model] = ["a", "k", "p", "m"].map(Into::into);
+    let reserve = Reserve {
+        id: ReservationId::new(),
+        amount: Money::ZERO,
+        at_ms: 0,
+        spender: Spender {
+            agent,
+            key,
+            provider,
+            model,
+        },
+        tokens: Default::default(),
+    };
+    let id = reserve.id;
     let session = SessionId::new();
-    let head = store.store.journal().append(opening(rows, session));
-    let head = head.await.unwrap();
+    let append = opening(rows, session).reserve(reserve);
+    let append = append.settle(id, Money::ZERO, Usage::default());
+    let head = store.store.journal().append(append).await.unwrap();
     let number = operator.last_anchor().await.unwrap();
     let mut grown = Grown::default();
     grown.tree.push(head.head);
@@ -127,9 +155,22 @@ async fn fill(store: &TestStore, rows: &TenantStore) {
         number: number.map_or(1, |last| last.number + 1),
         time_ms: 0,
         note: String::new(),
-        partitions: [((rows.id(), Day::of(session).unwrap()), grown)].into(),
+        partitions: [((rows.id(), day_of(session).unwrap()), grown)].into(),
+        removed: Vec::new(),
     };
     operator.put_anchor(&anchor).await.unwrap();
+    let token = TokenRecord {
+        id: TokenId::new(),
+        parent: None,
+        principal: String::new(),
+        key: None,
+        agent: None,
+        session: None,
+        created_ms: 0,
+        expires_ms: 0,
+        revoked_ms: None,
+    };
+    rows.create_token(&token, None).await.unwrap();
 }
 
 async fn tenants_seen(
@@ -180,6 +221,8 @@ async fn an_unfiltered_query_sees_one_tenant() {
         "SELECT tenant FROM host_names",
         EVENTS,
         "SELECT tenant FROM sessions",
+        "SELECT tenant FROM budgets",
+        "SELECT tenant FROM tokens",
     ] {
         let mut seen = tenants_seen(db, Access::Operator, sql).await.unwrap();
         seen.sort();
@@ -190,6 +233,7 @@ async fn an_unfiltered_query_sees_one_tenant() {
         "SELECT tenant FROM api_keys",
         "SELECT tenant FROM chunks",
         "SELECT tenant FROM issuers",
+        "SELECT tenant FROM guardrail_rules",
     ] {
         assert!(
             matches!(
@@ -235,6 +279,8 @@ async fn writes_for_another_tenant_are_refused_or_touch_nothing() {
     for sql in [
         "INSERT INTO agents (tenant, name, definition, version, updated_ms) VALUES ($1, 'evil', '{}', 1, 0)",
         "UPDATE agents SET tenant = $1",
+        "UPDATE accounts SET tenant = $1",
+        "INSERT INTO spending SELECT $1, day, agent, key_id, provider, model, 0, 0, 0, 0, 0, 0, 0 FROM spending",
         "INSERT INTO events SELECT $1, session, 99, schema_version, kind, time_ms, header, body, content_hash, previous_hash FROM events",
     ] {
         assert!(
@@ -245,6 +291,9 @@ async fn writes_for_another_tenant_are_refused_or_touch_nothing() {
     for sql in [
         "UPDATE agents SET definition = '1' WHERE tenant = $1",
         "DELETE FROM documents WHERE tenant = $1",
+        "UPDATE accounts SET settled = 1 WHERE tenant = $1",
+        "UPDATE reservations SET cost = 1 WHERE tenant = $1",
+        "DELETE FROM budgets WHERE tenant = $1",
     ] {
         assert_eq!(write(sql, true).await.unwrap(), 0, "{sql}");
     }
@@ -252,6 +301,9 @@ async fn writes_for_another_tenant_are_refused_or_touch_nothing() {
     assert_eq!(write("DELETE FROM documents", false).await.unwrap(), 1);
     for sql in [
         "UPDATE events SET kind = 'x'",
+        "DELETE FROM accounts",
+        "DELETE FROM reservations",
+        "DELETE FROM spending",
         "DELETE FROM events",
         "DELETE FROM sessions",
         "UPDATE components SET name = 'x'",

@@ -25,6 +25,9 @@ fn statements() -> Vec<Statement> {
         crate::tenant::DOCUMENTS,
         crate::tenant::KEY_VALUES,
         crate::tenant::SESSIONS,
+        crate::tenant::LEDGER,
+        crate::tenant::TOKENS,
+        crate::ledger::ALL,
     ];
     lists
         .concat()
@@ -103,6 +106,17 @@ async fn hot_statements_use_their_index() {
         "HEADS_SINCE",
         "EVENTS_DELETE",
         "TENANT_BY_SLUG",
+        "BUDGETS_WANTED_16",
+        "SESSION_BUDGET",
+        "RESERVATION_LOCK_16",
+        "RESERVATIONS_OUTSTANDING",
+        "RESERVATIONS_CARRY",
+        "RESERVATIONS_DELETE",
+        "SETTLED_OF_SESSIONS",
+        "COST_EVENTS",
+        "BUDGETS_OF",
+        "ACCOUNTS_OF",
+        "COSTS",
     ];
     on_both(async |store| {
         for name in hot {
@@ -418,7 +432,7 @@ impl TestStore {
             }
             Db::Postgres { app, operator, .. } => {
                 // Tables of tests are tiny: without this the planner rightly reads them whole. Nulls stand for the values.
-                let deletes = statement.name == "EVENTS_DELETE";
+                let deletes = ["EVENTS_DELETE", "RESERVATIONS_DELETE"].contains(&statement.name);
                 let mut connection = if deletes { operator } else { app }
                     .now()
                     .acquire()

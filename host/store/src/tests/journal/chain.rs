@@ -16,8 +16,9 @@ async fn events_come_back_exactly_and_chain() {
             usage: Some(Usage {
                 input_tokens: 7,
                 output_tokens: (1 << 53) - 1,
+                ..Usage::default()
             }),
-            cost_micros: Some(-1),
+            cost: None,
             facts: json!({ "provider": "openai", "z": [1, "ä"], "a": null })
                 .as_object()
                 .unwrap()
@@ -129,7 +130,7 @@ async fn every_tampering_is_found() {
         ("UPDATE events SET time_ms = time_ms + 1 WHERE seq = 2", 2),
         ("UPDATE events SET schema_version = 1 WHERE seq = 2", 2),
         (
-            "UPDATE events SET header = '{\"cost_micros\":0}' WHERE seq = 3",
+            "UPDATE events SET header = '{\"cost_nanos\":0}' WHERE seq = 3",
             3,
         ),
         ("UPDATE events SET body = content_hash WHERE seq = 4", 4),

@@ -154,6 +154,20 @@ impl Commands {
             json!(["extractive/*"]),
             "{shown}"
         );
+        let budget = [
+            "budget", "set", "9.5", "--tenant", tenant, "--period", "day", "--agent", "*",
+        ];
+        assert_eq!(self.json(&budget).await[0]["limit"], "9.5");
+        let listed = self.json(&["budget", "list", "--tenant", tenant]).await;
+        assert_eq!(listed[0]["id"], "*", "{listed}");
+        let budget = [
+            "budget", "remove", "--tenant", tenant, "--period", "day", "--agent", "*",
+        ];
+        self.json(&budget).await;
+        self.json(&["costs", "--tenant", tenant, "--by", "key,day"])
+            .await;
+        self.json(&["costs", "--check"]).await;
+
         let all = self.json(&["grant", "show"]).await;
         assert!(names(&all, "component").contains(&"ambit:agent-assistant".to_owned()));
         let one = self.json(&["grant", "show", "ambit:agent-assistant"]).await;

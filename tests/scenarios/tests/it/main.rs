@@ -1,0 +1,24 @@
+//! The scenarios, in one program: each would link half of the workspace again. What must have the machine for itself is beside it.
+
+mod audit;
+mod command_line;
+mod disconnect;
+mod documents;
+mod drain;
+mod guardrail;
+mod hosts;
+mod injection;
+mod inspect;
+mod issuers;
+mod ledger;
+mod live_swap;
+mod metrics;
+mod postgres;
+mod refusals;
+mod restart;
+mod routes;
+mod shipped;
+mod telemetry;
+mod tokens;
+mod tools;
+mod up;
