@@ -25,6 +25,7 @@ const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 /// Up to where changes were taken in.
 pub(crate) struct Seen {
     epochs: Epochs,
+    credentials: Credentials,
     budgets: BTreeMap<TenantId, i64>,
     failed: BTreeMap<TenantId, Retry>,
 }
@@ -38,6 +39,7 @@ impl Seen {
     pub(crate) async fn read(platform: &Platform) -> Result<Self, Error> {
         Ok(Self {
             epochs: Epochs::read(platform).await?,
+            credentials: Credentials::new(),
             budgets: BTreeMap::new(),
             failed: BTreeMap::new(),
         })
@@ -85,7 +87,7 @@ impl Tenants {
     async fn look_at_credentials(&self) -> Result<(), Error> {
         let now = Epochs::read(&self.inner.platform).await?;
         for (id, epoch) in now.budgets {
-            if self.seen().budgets.get(&id) == Some(&epoch) {
+            if self.by_id(id).is_none() || self.seen().budgets.get(&id) == Some(&epoch) {
                 continue;
             }
             match self.renew_budgets(id).await {
@@ -96,13 +98,17 @@ impl Tenants {
             }
         }
         for (id, epoch) in now.credentials {
-            let live = self.by_id(id);
-            if live.is_some_and(|tenant| tenant.authenticator.epoch() < epoch)
-                && let Err(error) = self.renew_credentials(id).await
-            {
-                tracing::error!(
-                    tenant = %id, error = &error as &dyn std::error::Error, "changed credentials could not be read"
-                );
+            let Some(live) = self.by_id(id) else { continue };
+            // An authenticator reads its keys by itself where one is missing, and not what else was revoked: its epoch alone says too little.
+            let taken_in = self.seen().credentials.get(&id) == Some(&epoch);
+            if taken_in && live.authenticator.epoch() >= epoch {
+                continue;
+            }
+            match self.renew_credentials(id).await {
+                Ok(()) => drop(self.seen().credentials.insert(id, epoch)),
+                Err(error) => {
+                    tracing::error!(tenant = %id, error = &error as &dyn std::error::Error, "changed credentials could not be read");
+                }
             }
         }
         Ok(())

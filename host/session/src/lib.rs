@@ -51,5 +51,5 @@ pub use observer::{ModelCall, Observer, Unobserved};
 pub use pass_through::{PassReply, PassThrough, agent as agent_of_pass_through};
 pub use platform::{Platform, Settings};
 pub use recovery::close_abandoned;
-pub use tenants::{BoundTool, LiveAgent, Problem, Tenant, Tenants};
+pub use tenants::{BoundTool, Budgeted, LiveAgent, Problem, Tenant, Tenants};
 pub use tokens::{Issued, LONGEST, NewToken, Tokens, revoke_token};

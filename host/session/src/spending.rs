@@ -132,8 +132,8 @@ impl Platform {
     ) -> Result<Option<Priced>, Error> {
         let at_ms = now_ms();
         let token = Credential::token_of(&context.principal);
-        let holds = tenant.budgeted.load(Relaxed)
-            || token.is_some_and(|token| token.budget_micros.is_some());
+        let holds =
+            tenant.budgeted.any() || token.is_some_and(|token| token.budget_micros.is_some());
         let found = self
             .prices
             .price(&model.provider, &model.model, Day::from_ms(at_ms));

@@ -63,7 +63,22 @@ pub(crate) struct Inner {
 #[derive(Clone, Default)]
 pub(crate) struct Now {
     pub(crate) revoked: Revoked,
-    pub(crate) budgeted: Arc<AtomicBool>,
+    pub(crate) budgeted: Arc<Budgeted>,
+}
+
+/// Whether a tenant has budgets.
+#[derive(Debug, Default)]
+pub struct Budgeted {
+    any: AtomicBool,
+    /// Of who reads and says so: of two, the second reads later.
+    turn: Turn<()>,
+}
+
+impl Budgeted {
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.any.load(Relaxed)
+    }
 }
 
 #[derive(Default)]
@@ -89,7 +104,7 @@ pub struct Tenant {
     /// Capability tokens that are good no more, as this process knows it now: shared by every snapshot of the tenant.
     pub revoked: Revoked,
     /// Whether there are budgets: then what a call can cost is held back before it is made. As this process knows it now, as `revoked`.
-    pub budgeted: Arc<AtomicBool>,
+    pub budgeted: Arc<Budgeted>,
     /// What could not be bound, for the operator.
     pub problems: Vec<Problem>,
 }
@@ -335,11 +350,12 @@ async fn renew(store: &TenantStore, tenant: &Tenant) -> Result<(), Error> {
 
 /// Takes in whether there are budgets. Those of capability tokens count with their tokens alone.
 pub(crate) async fn renew_budgeted(store: &TenantStore, tenant: &Tenant) -> Result<(), Error> {
+    let _turn = tenant.budgeted.turn.lock().await;
     let budgets = store.budgets().await.map_err(store_error)?;
     let own = budgets
         .iter()
         .any(|budget| budget.scope.kind() != ScopeKind::Token);
-    tenant.budgeted.store(own, Relaxed);
+    tenant.budgeted.any.store(own, Relaxed);
     Ok(())
 }
 

@@ -56,6 +56,10 @@ pub(super) async fn budgets(admin: Admin, At(slug): At<TenantSlug>) -> Answer {
 pub(super) async fn set_budget(admin: Admin, At(slug): At<TenantSlug>, body: Body) -> Answer {
     let (tenant, store) = admin.tenant(&slug).await?;
     let new: NewBudget = admin.json(body).await?;
+    if new.scope == ScopeKind::Token {
+        let message = "a capability token's budget is set when it is made";
+        return Err(Error::invalid("scope", message).into());
+    }
     let budget = Budget {
         scope: scope(new.scope, new.id)?,
         period: new.period,

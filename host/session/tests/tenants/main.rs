@@ -2,8 +2,9 @@
 
 mod support;
 
-use ambit_store::TenantStore;
-use ambit_types::AgentName;
+use ambit_ledger::{Budget, BudgetScope, Money, Period};
+use ambit_store::{TenantStore, TokenRecord};
+use ambit_types::{AgentName, TokenId};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -104,6 +105,34 @@ async fn a_key_revoked_while_another_tenant_is_being_bound_ends_meanwhile() {
         assert!(globex.revoke_key(&id, 1).await.unwrap());
         until("the key ends", async || {
             !there.lets_in(globex.id(), &credential).await
+        })
+        .await;
+        // A token and a budget too, also where the authenticator has read the newer keys by itself, for a key that is not there.
+        let token = TokenRecord {
+            id: TokenId::new(),
+            parent: None,
+            principal: "alice".to_owned(),
+            key: None,
+            agent: None,
+            session: None,
+            created_ms: 0,
+            expires_ms: i64::MAX,
+            revoked_ms: None,
+        };
+        globex.create_token(&token, None).await.unwrap();
+        assert!(globex.revoke_token(token.id, 1).await.unwrap());
+        let unknown =
+            "amb_0123456789abcdef_0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+        assert!(!there.lets_in(globex.id(), unknown).await);
+        let budget = Budget {
+            scope: BudgetScope::tenant(),
+            period: Period::Day,
+            limit: Money::ZERO,
+        };
+        globex.set_budget(&budget).await.unwrap();
+        let other = there.tenants.by_id(globex.id()).unwrap();
+        until("the token ends and the budget holds", async || {
+            other.revoked.load().contains(token.id) && other.budgeted.any()
         })
         .await;
         assert!(Arc::ptr_eq(&before, &live()), "it is being bound yet");

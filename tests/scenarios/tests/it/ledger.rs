@@ -519,6 +519,7 @@ async fn what_is_no_budget_is_refused_with_what_would_be_one() {
         ("limit", json!("10000000000"), "no amount"),
         ("scope", json!("world"), "scope"),
         ("scope", json!("key"), "`id` must name the key"),
+        ("scope", json!("token"), "set when it is made"),
         ("period", json!("week"), "period"),
         ("id", json!("acme"), "no `id`"),
         ("colour", json!("red"), "colour"),
