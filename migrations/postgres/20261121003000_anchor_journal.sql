@@ -8,7 +8,6 @@ CREATE TABLE partitions (
     root BYTEA NOT NULL,
     frontier BYTEA NOT NULL,
     removed_ms BIGINT,
-    removed_anchor BIGINT,
     emptied_ms BIGINT,
     PRIMARY KEY (tenant, day)
 );

@@ -8,7 +8,6 @@ CREATE TABLE partitions (
     root BLOB NOT NULL,
     frontier BLOB NOT NULL,
     removed_ms INTEGER,
-    removed_anchor INTEGER,
     emptied_ms INTEGER,
     PRIMARY KEY (tenant, day)
 ) STRICT;

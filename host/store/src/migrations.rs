@@ -38,8 +38,9 @@ changes![
     "20261121000800_create_key_values",
     "20261121000900_add_key_permissions",
     "20261121001000_seal_journal",
-    "20261121002000_create_ledger",
     "20261121003000_anchor_journal",
+    "20261121003100_create_ledger",
+    "20261121003200_note_anchored_removals",
     "20261121004000_create_tokens",
 ];
 

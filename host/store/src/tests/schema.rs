@@ -236,8 +236,13 @@ async fn an_upgraded_database_equals_a_fresh_one() {
             .await
             .unwrap();
         old.execute(OLD_TENANT).await.unwrap();
+        let removals = old_removals(count, "zeroblob(32)");
+        if let Some(rows) = removals.clone() {
+            old.execute(AssertSqlSafe(rows)).await.unwrap();
+        }
         old.close().await;
         let upgraded = Store::open(&config).await.unwrap();
+        check_removals(&upgraded, removals.is_some()).await;
         let tenants = upgraded.operator().tenants().await.unwrap();
         assert_eq!(
             tenants
@@ -258,6 +263,35 @@ async fn an_upgraded_database_equals_a_fresh_one() {
 }
 
 const OLD_TENANT: &str = "INSERT INTO tenants (tenant, slug, display_name, created_ms) VALUES ('ten_01990000000070008000000000000001', 'acme', 'Acme', 1)";
+
+/// Days removed before and after an anchor, as they stood before anchors were noted with them.
+fn old_removals(count: usize, zeros: &str) -> Option<String> {
+    let last = migrations::CHANGES[count - 1].name;
+    last.ends_with("_anchor_journal").then(|| {
+        format!(
+            "INSERT INTO anchors (number, time_ms, note) VALUES (7, 1000, 'note'); \
+             INSERT INTO partitions (tenant, day, leaves, root, frontier, removed_ms) VALUES \
+             ('ten_01990000000070008000000000000001', '2026-01-01', 0, {zeros}, {zeros}, 900), \
+             ('ten_01990000000070008000000000000001', '2026-01-02', 0, {zeros}, {zeros}, 1100)"
+        )
+    })
+}
+
+/// What the anchor said stays said, and the rest is the next one's to say.
+async fn check_removals(store: &Store, there: bool) {
+    let signed = store.operator().signed().await.unwrap();
+    let said: Vec<_> = signed
+        .partitions
+        .iter()
+        .map(|(_, day)| day.removed)
+        .collect();
+    let next: Vec<_> = signed.removed.iter().map(|(_, day)| day.as_str()).collect();
+    let expected: (&[bool], &[&str]) = match there {
+        true => (&[true, false], &["2026-01-02"]),
+        false => (&[], &[]),
+    };
+    assert_eq!((&said[..], &next[..]), expected);
+}
 
 #[tokio::test]
 async fn an_upgraded_postgres_equals_a_fresh_one() {
@@ -293,11 +327,16 @@ async fn an_upgraded_postgres_equals_a_fresh_one() {
             .await
             .unwrap();
         operator.execute(OLD_TENANT).await.unwrap();
+        let removals = old_removals(count, "decode(repeat('00', 32), 'hex')");
+        if let Some(rows) = removals.clone() {
+            operator.execute(AssertSqlSafe(rows)).await.unwrap();
+        }
         operator.close().await;
         owner.close().await;
         let config = crate::StoreConfig::postgres(config, crate::testing::master_key());
         let store = Store::open(&config).await.unwrap();
         assert_eq!(store.operator().tenants().await.unwrap().len(), 1);
+        check_removals(&store, removals.is_some()).await;
         let upgraded = TestStore::of(store, config, "postgres");
         assert_eq!(upgraded.dump().await, expected, "after {count} changes");
         upgraded.store.close().await;
