@@ -1,0 +1,217 @@
+use super::*;
+use ambit_policy::token::Mode;
+
+fn parse(text: &str) -> Result<Config, String> {
+    let environment = |name: &str| match name {
+        "SET" => Some("value".to_owned()),
+        "LONG" => Some("a-long-value".to_owned()),
+        _ => None,
+    };
+    Config::parse(text, Path::new("/nowhere"), &environment, None)
+        .map_err(|problems| Problems(problems).to_string())
+}
+
+#[test]
+fn the_documented_example_is_valid() {
+    let documentation = include_str!("../../../../docs/configuration.md");
+    let example = documentation
+        .split("```toml")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .unwrap();
+    let environment = |name: &str| {
+        Some(match name {
+            "AMBIT_ANCHOR_SEED" | "AMBIT_TOKEN_SEED" => "5a".repeat(32),
+            _ if name.starts_with("AMBIT_DATABASE_") => "postgres://user:word@db/ambit".into(),
+            _ => "some-value".to_owned(),
+        })
+    };
+    Config::parse(example, Path::new("."), &environment, None)
+        .map_err(Problems)
+        .unwrap();
+}
+
+#[test]
+fn a_short_file_has_the_defaults() {
+    let config = parse("admin.key = { env = \"SET\" }").unwrap();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.base_domains, ["localhost"]);
+    assert_eq!(config.data, Path::new("/nowhere/ambit-data"));
+    let config = "admin.key = { env = \"SET\" }\nbase_domains = [\"Agents.Example.com.\"]";
+    assert_eq!(parse(config).unwrap().base_domains, ["agents.example.com"]);
+    let message = parse("admin.key = { env = \"SET\" }\n[rate]\nburst = 0").unwrap_err();
+    assert!(message.contains("rate.burst"), "{message}");
+}
+
+#[test]
+fn anchors_need_a_key_that_is_one_and_a_name_that_can_be_one() {
+    let anchors = |text: &str| {
+        parse(&format!(
+            "admin.key = {{ env = \"SET\" }}\n[anchors]\n{text}"
+        ))
+    };
+    let good = anchors("folder = \"/mnt/anchors\"\ninterval_seconds = 3\nstop_after_seconds = 60")
+        .unwrap();
+    assert_eq!(good.anchors.folder, Path::new("/mnt/anchors"));
+    assert_eq!(good.anchors.name, "localhost");
+    assert_eq!(good.anchors.interval, Duration::from_secs(3));
+    assert_eq!(good.gateway.unanchored, Some(Duration::from_secs(60)));
+    for (bad, word) in [
+        ("key = { env = \"LONG\" }", "64 hexadecimal digits"),
+        ("name = \"a b\"", "without spaces"),
+        ("interval_seconds = 0", "at least 1"),
+        ("bucket = \"x\"", "key, name, folder"),
+    ] {
+        let message = anchors(bad).unwrap_err();
+        assert!(
+            message.contains("anchors.") && message.contains(word),
+            "{message}"
+        );
+        assert!(!message.contains("a-long-value"), "{message}");
+    }
+}
+
+#[test]
+fn tokens_have_a_key_an_issuer_and_a_mode() {
+    let tokens = |text: &str| {
+        parse(&format!(
+            "admin.key = {{ env = \"SET\" }}\n[tokens]\n{text}"
+        ))
+    };
+    let usual = tokens("").unwrap().tokens;
+    assert_eq!(
+        (usual.issuer.as_str(), usual.mode),
+        ("localhost", Mode::Enforced)
+    );
+    let good = tokens("issuer = \"https://ambit.example\"\nmode = \"warn\"")
+        .unwrap()
+        .tokens;
+    assert_eq!(
+        (good.issuer.as_str(), good.mode),
+        ("https://ambit.example", Mode::Warn)
+    );
+    for (bad, word) in [
+        ("key = { env = \"LONG\" }", "64 hexadecimal digits"),
+        ("mode = \"off\"", "one of `enforced` `warn` `disabled`"),
+        ("issuer = \"\"", "1 to 1024 bytes"),
+        ("audience = \"x\"", "key, issuer, mode"),
+    ] {
+        let message = tokens(bad).unwrap_err();
+        assert!(
+            message.contains("tokens.") && message.contains(word),
+            "{message}"
+        );
+        assert!(!message.contains("a-long-value"), "{message}");
+    }
+}
+
+#[test]
+fn an_own_price_file_goes_before_the_shipped_one_and_says_what_is_wrong_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("prices.toml");
+    let config = || {
+        let text = "admin.key = { env = \"SET\" }\n[ledger]\nprices = \"prices.toml\"";
+        let environment = |_: &str| Some("value".to_owned());
+        Config::parse(text, folder.path(), &environment, None)
+            .map_err(|problems| Problems(problems).to_string())
+    };
+    let message = config().unwrap_err();
+    assert!(
+        message.contains("ledger.prices: found prices.toml"),
+        "{message}"
+    );
+    for (text, word) in [
+        ("price = [", "no TOML"),
+        (
+            "price = [{ provider = \"p\", model = \"m\", effective_from = 2026-01-01, input = 1.5, output = \"1\" }]",
+            "price[0].input is 1.5",
+        ),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let message = config().unwrap_err();
+        assert!(message.contains(word), "{message}");
+    }
+    let row = "price = [{ provider = \"p\", model = \"m\", effective_from = 2026-01-01, input = \"1\", output = \"1\" }]";
+    std::fs::write(&file, row).unwrap();
+    let prices = config().unwrap().prices;
+    let today = ambit_ledger::Day::from_ms(1_795_300_000_000);
+    assert!(prices.price("p", "m", today).is_ok());
+    assert!(prices.price("openai", "gpt-4o-mini", today).is_ok());
+}
+
+#[test]
+fn all_mistakes_are_reported_together() {
+    let message = parse(
+        "colour = 1\nlog = \"ambit=loud\"\nbase_domains = [\"münchen.example\"]\nadmin.key = \"clear text\"\n[listen]\ndata = \"0.0.0.0:80\"\n[database]\nkind = \"oracle\"\n[rate]\nunlimited = true\nper_minute = 5\nexempt = [\"acme\"]\n\
+         [providers.ftp]\nurl = \"ftp://x\"\n[providers.login]\nurl = \"http://user:word@x\"\n\
+         [providers.openai]\nkey = { env = \"UNSET\" }\n[providers.\"A b\"]\nurl = \"http://x\"\n\
+         [secrets]\napi-token = \"clear text\"\nshort = { env = \"SET\" }\nA_b = { env = \"SET\" }\n\
+         [config]\n\"a b\" = \"x\"\nport = 5\nregion = { env = \"GONE\" }\n\
+         [tenant.\"No slug\".config]\na = \"x\"\n[tenant.acme]\ncolour = 1\n[tenant.acme.secrets]\nown = { file = \"no/such\" }",
+    )
+    .unwrap_err();
+    for part in [
+        "colour",
+        "log",
+        "admin.key",
+        "listen.ops",
+        "oracle",
+        "providers.openai.url",
+        "UNSET",
+        "A b",
+        "secrets.api-token: found no secret, expected a secret: `{ env",
+        "secrets.short: found a secret, expected 8 to 4096 visible ASCII characters",
+        "secrets.A_b: found a secret, expected 1 to 64 lower-case letters",
+        "config.a b",
+        "config.port",
+        "config.region: found no value, expected the environment variable GONE to be set",
+        "tenant.No slug",
+        "tenant.acme.colour",
+        "tenant.acme.secrets.own: found no secret, expected a readable file no/such",
+        "log: found ambit=loud",
+        "base_domains[0]: found `münchen.example`, expected a domain in A-labels",
+        "rate.per_minute: found 5, expected no limit beside `unlimited = true`",
+        "rate.exempt[0]: found `acme`, expected `tenant/principal`",
+        "providers.ftp.url: found ftp://x",
+        "providers.login.url: found http://x, expected an address that can be used",
+    ] {
+        assert!(message.contains(part), "{part} in:\n{message}");
+    }
+    assert!(
+        !message.contains("clear text") && !message.contains("word"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_name_is_not_a_secret_here_and_a_plain_value_there() {
+    let message = parse(
+        "admin.key = { env = \"SET\" }\n[secrets]\ntoken = { env = \"LONG\" }\n[tenant.acme.config]\ntoken = \"x\"",
+    )
+    .unwrap_err();
+    assert_eq!(
+        message,
+        "secrets.token: found a secret, expected a name that is no plain value elsewhere in this file"
+    );
+}
+
+#[test]
+fn postgres_needs_its_logins() {
+    let message =
+        parse("admin.key = { env = \"SET\" }\n[database]\nkind = \"postgres\"").unwrap_err();
+    assert!(
+        message.contains("database.app")
+            && message.contains("database.operator")
+            && message.contains("journal.master_key: missing"),
+        "{message}"
+    );
+    let url = parse(
+        "admin.key = { env = \"SET\" }\n[database]\nkind = \"postgres\"\napp = { env = \"LONG\" }",
+    )
+    .unwrap_err();
+    assert!(
+        url.contains("database.app: found another secret, expected a connection URL")
+            && !url.contains("a-long-value"),
+        "{url}"
+    );
+}
