@@ -44,6 +44,10 @@ fn take_in(state: &mut State, event: &Event) {
                 state.question = Some(message.id);
                 state.retrieved = false;
                 state.retrievals.clear();
+                // Circles are those of one question; what was asked before may be asked again.
+                state.calls.clear();
+                state.tools_closed = false;
+                state.notes.clear();
             }
         }
         Event::Replied(reply) => {

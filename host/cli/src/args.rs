@@ -366,6 +366,28 @@ pub(crate) enum Session {
         #[command(flatten)]
         target: Target,
     },
+    /// Take a session's steps again: its agent must decide the same from what the journal says it was told. Exit code 1 where it does not.
+    ///
+    /// With --model or --prompt the whole session is gone through again, as a session of its own: models are asked, tools and collections answer from
+    /// the journal.
+    #[command(
+        after_help = "Examples:\n  ambit session replay ses_… --tenant acme\n  \
+                      ambit session replay ses_… --tenant acme --model openai/gpt-5-mini\n  \
+                      ambit session replay ses_… --tenant acme --prompt \"Answer in one sentence.\""
+    )]
+    Replay {
+        session: String,
+        /// One of the agent's models, `provider/model`.
+        #[arg(long)]
+        model: Option<String>,
+        /// Instructions in place of the agent's.
+        #[arg(long)]
+        prompt: Option<String>,
+        #[arg(long)]
+        tenant: String,
+        #[command(flatten)]
+        target: Target,
+    },
     /// Erase what was said, for good: in one session, or in every closed session of a principal. Its events stay and still verify.
     Erase {
         /// One session, by its id.

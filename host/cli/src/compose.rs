@@ -35,6 +35,8 @@ pub(crate) struct Host {
     anchors: Anchors,
     anchor_every: Duration,
     retention: Duration,
+    /// No other process works on the data.
+    alone: bool,
 }
 
 /// Builds the host over the data in `data`. `components`: where shipped components are; they are installed where missing.
@@ -45,7 +47,8 @@ pub(crate) async fn host(config: &Config, components: Option<&Path>) -> anyhow::
         .context("cannot open the database")?;
     // Before anything is written: from here on what changes is collected.
     let anchors = anchors(&config.anchors, &config.data, store.clone()).await?;
-    if matches!(config.store.database, Database::Sqlite { .. }) {
+    let alone = matches!(config.store.database, Database::Sqlite { .. });
+    if alone {
         // Nobody else works on an embedded installation, so an open session is one whose process was killed. In a database that others
         // share it may be theirs.
         let closed = close_abandoned(&store)
@@ -59,7 +62,7 @@ pub(crate) async fn host(config: &Config, components: Option<&Path>) -> anyhow::
         }
         // Nobody is left to settle what calls of earlier processes held back.
         store
-            .release_abandoned(i64::MAX)
+            .release_abandoned(0)
             .await
             .context("cannot release what earlier calls held back of budgets")?;
     }
@@ -116,6 +119,10 @@ pub(crate) async fn host(config: &Config, components: Option<&Path>) -> anyhow::
         tenants.clone(),
         metrics,
     );
+    if !alone {
+        // Before it works on anything: to others a node without a sign of life is dead.
+        gateway.say_alive().await.map_err(explain)?;
+    }
     Ok(Host {
         gateway,
         tenants,
@@ -123,6 +130,7 @@ pub(crate) async fn host(config: &Config, components: Option<&Path>) -> anyhow::
         anchors,
         anchor_every: config.anchors.interval,
         retention: config.store.journal.retention,
+        alone,
     })
 }
 
@@ -163,7 +171,8 @@ impl Host {
             }
         };
         let anchor = self.anchors.run(self.anchor_every);
-        futures::join!(self.tenants.follow(), anchor, prune);
+        let sessions = self.gateway.look_after_sessions(self.alone);
+        futures::join!(self.tenants.follow(), anchor, prune, sessions);
     }
 
     /// Waits for the end of every session, writes what is accepted, then lets go of the database.
@@ -181,6 +190,16 @@ impl Host {
                 error = &*error,
                 "the last sessions are not anchored; the next start does it"
             );
+        }
+        if !self.alone {
+            // What is still open, others go on with at once.
+            let store = &self.platform.store;
+            if let Err(error) = store.operator().forget_node(store.node()).await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "others take over what is left only after a while"
+                );
+            }
         }
         self.platform.store.close().await;
     }

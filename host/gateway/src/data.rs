@@ -6,7 +6,7 @@ use crate::{
     gateway::{Gateway, Inner, infallible},
     openai::{chat, models, moderation, search},
     routes::{self, Route},
-    tokens, trace,
+    sessions, tokens, trace,
 };
 use ambit_policy::token::{Mode, is_token};
 use ambit_session::Tenant;
@@ -53,6 +53,48 @@ pub const ROUTES: &[Route<()>] = &[
         path: "/v1/vector_stores/{collection}/search",
         summary: "passages of a collection",
         handler: || post(search::create),
+    },
+    Route {
+        method: "POST",
+        path: "/v1/sessions",
+        summary: "opens a durable session: `{agent, input, metadata?, budget?, idempotency_key?}`",
+        handler: || post(sessions::create),
+    },
+    Route {
+        method: "GET",
+        path: "/v1/sessions",
+        summary: "the caller's durable sessions, newest first: `?before=&limit=`",
+        handler: || get(sessions::list),
+    },
+    Route {
+        method: "GET",
+        path: "/v1/sessions/{session}",
+        summary: "one of the caller's sessions, with its last answer",
+        handler: || get(sessions::show),
+    },
+    Route {
+        method: "GET",
+        path: "/v1/sessions/{session}/events",
+        summary: "its journal as server-sent events, as it grows: `?kind=`, `Last-Event-ID`",
+        handler: || get(sessions::events),
+    },
+    Route {
+        method: "POST",
+        path: "/v1/sessions/{session}/messages",
+        summary: "the next message for a session that waits: `{input}`",
+        handler: || post(sessions::message),
+    },
+    Route {
+        method: "POST",
+        path: "/v1/sessions/{session}/resume",
+        summary: "goes on with a session whose turn failed, from its last event",
+        handler: || post(sessions::resume),
+    },
+    Route {
+        method: "POST",
+        path: "/v1/sessions/{session}/cancel",
+        summary: "ends a session",
+        handler: || post(sessions::cancel),
     },
     Route {
         method: "POST",
@@ -201,7 +243,7 @@ async fn identify(
         request: begun.id,
         session: None,
         agent: None,
-        cpu_ms: None,
+        cpu: None,
         trace: begun.trace,
         deadline: begun.at + gateway.0.config.deadline,
     };
@@ -228,6 +270,7 @@ fn name_of(path: &str) -> &'static str {
     match path.strip_prefix("/v1/") {
         Some("chat/completions") => "chat",
         Some("moderations") => "moderations",
+        Some(rest) if rest == "sessions" || rest.starts_with("sessions/") => "sessions",
         Some(rest) if rest == "tokens" || rest.starts_with("tokens/") => "tokens",
         Some(rest) if rest == "models" || rest.starts_with("models/") => "models",
         Some(rest) if rest.starts_with("vector_stores/") && rest.ends_with("/search") => "search",
@@ -260,6 +303,7 @@ mod tests {
                 .path
                 .replace("{*id}", "a/b")
                 .replace("{token}", "tok_1")
+                .replace("{session}", "ses_1")
                 .replace("{collection}", "docs");
             assert_ne!(name_of(&path), "none", "{path}");
         }

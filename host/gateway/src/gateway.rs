@@ -96,7 +96,22 @@ impl Gateway {
     /// Waits, once serving has ended, until the end of every session is in the journal, but no longer than `patience`. The number of
     /// sessions whose end is not.
     pub async fn ended(&self, patience: Duration) -> usize {
+        // Those that nobody listens to have not heard of it.
+        self.0.sessions.stop();
         self.0.sessions.ended(patience).await
+    }
+
+    /// Looks after sessions that nobody works on any more, for ever: ends when dropped. `alone`: no other process works on the data.
+    pub async fn look_after_sessions(&self, alone: bool) {
+        self.0.sessions.look_after(&self.0.tenants, alone).await;
+    }
+
+    /// Says to other processes on the same data that this one lives.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn say_alive(&self) -> Result<(), Error> {
+        Ok(self.0.sessions.say_alive().await?)
     }
 
     /// Answers one request to `/admin/v1` without a network: for a command that runs the server's code in its own process. The

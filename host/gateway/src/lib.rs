@@ -31,6 +31,7 @@ mod ops;
 mod rate;
 mod routes;
 mod server;
+mod sessions;
 mod tokens;
 mod trace;
 

@@ -22,7 +22,7 @@ pub(crate) fn context(slug: &str, principal: &str) -> CallContext {
         request: RequestId::new(),
         session: None,
         agent: None,
-        cpu_ms: None,
+        cpu: None,
         trace: TraceContext::new(),
         deadline: Instant::now() + Duration::from_secs(60),
     }

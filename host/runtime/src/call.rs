@@ -32,8 +32,8 @@ pub struct CallScope {
     pub tenant: Arc<Tenant>,
     /// The agent it is done for, as metrics name it.
     pub agent: Option<Arc<str>>,
-    /// Where its CPU time is added, in milliseconds, besides the tenant's.
-    pub cpu_ms: Option<Arc<AtomicU64>>,
+    /// Where its CPU time is added, in nanoseconds, measured only where this is given.
+    pub cpu: Option<Arc<AtomicU64>>,
     /// When the caller stops waiting. The component's own deadline may be earlier.
     pub deadline: Instant,
     /// What the guest's clocks and random functions answer.
@@ -49,7 +49,7 @@ impl CallScope {
         Self {
             tenant,
             agent: None,
-            cpu_ms: None,
+            cpu: None,
             deadline,
             clock: Clock::Real,
             limits: None,

@@ -14,7 +14,7 @@ use crate::{
     engine::EngineClass,
     meter::Place,
     metrics::Counters,
-    pace::paced,
+    pace::{paced, pay, thread_time},
     places::Taken,
     warm,
 };
@@ -181,7 +181,12 @@ impl<H: Send + 'static, B: Bindings<H>> Pure<H, B> {
     ) -> Result<R, CallError> {
         let span = self.0.span(scope);
         let meter = self.0.meter(scope);
+        // Ticks are what a limit needs. Who pays by the time has all of it counted, also of calls shorter than one.
+        let paid = scope.cpu.as_ref().map(|payer| (payer, thread_time()));
         let result = span.in_scope(|| self.call_metered(scope, &meter, host, run));
+        if let Some((payer, began)) = paid {
+            pay(payer, thread_time().saturating_sub(began));
+        }
         self.0.end(&span, scope, &meter, result)
     }
 
@@ -264,7 +269,7 @@ impl<H: Send + 'static, B: Bindings<H>> Effectful<H, B> {
             .call_metered(scope, &meter, host, run)
             .instrument(span.clone());
         let runtime = &self.0.runtime;
-        let paced = paced(runtime.ticker(), runtime.turnstile(), &meter, whole);
+        let paced = paced(runtime, scope.cpu.as_deref(), &meter, whole);
         let result = match tokio::time::timeout_at(meter.deadline().into(), paced).await {
             Ok(result) => result,
             Err(_) => Err(CallError::Limit(Limit::Deadline)),
@@ -491,9 +496,6 @@ impl<H: Send + 'static, B: Bindings<H>> Linked<H, B> {
         let tenant = self.runtime.label(meter.tenant());
         let counters = self.counters(scope);
         counters.count(meter.cpu_ms(), &result);
-        if let Some(cpu_ms) = &scope.cpu_ms {
-            cpu_ms.fetch_add(meter.cpu_ms(), Ordering::Relaxed);
-        }
         if result.is_ok() && meter.refused() == Some(Limit::Egress) {
             // The guest was told, and answered all the same: what it makes of a cut transfer is its own affair.
             counters.count_limit(Limit::Egress);

@@ -7,32 +7,38 @@
 //! Measuring at the guest's calls of the host instead (`Store::call_hook`) would leave out a host function that does not wait, which a
 //! guest can call in a loop, and would have to tell a wait from work in calls that nest.
 
-use crate::{
-    Busy, CallError, Meter,
-    ticker::{TICK, Ticker},
-    turnstile::Turnstile,
-};
+use crate::{Busy, CallError, Meter, Runtime, ticker::TICK};
 use rustix::time::{ClockId, clock_gettime};
-use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::atomic::{AtomicU64, Ordering},
+    task::Poll,
+    time::Duration,
+};
 
-/// Carries `call` out, turn by turn, and bills its time; ends it where it has spent its limit.
+/// Carries `call` out, turn by turn, and bills its time, in nanoseconds also to `payer`; ends it where it has spent its limit.
 pub(crate) async fn paced<R>(
-    ticker: &Ticker,
-    turnstile: &Turnstile,
+    runtime: &Runtime,
+    payer: Option<&AtomicU64>,
     meter: &Meter,
     call: impl Future<Output = Result<R, CallError>>,
 ) -> Result<R, CallError> {
     let mut call = pin!(call);
     let mut unbilled = Duration::ZERO;
     let result = loop {
-        let Some(turn) = turnstile.pass(meter.tenant()).await else {
+        let Some(turn) = runtime.turnstile().pass(meter.tenant()).await else {
             break Err(CallError::Busy(Busy::Host));
         };
         let stretch = poll_fn(|context| {
-            meter.resume(ticker.now());
+            meter.resume(runtime.ticker().now());
             let began = thread_time();
             let polled = call.as_mut().poll(context);
-            unbilled += thread_time().saturating_sub(began);
+            let took = thread_time().saturating_sub(began);
+            unbilled += took;
+            if let Some(payer) = payer {
+                pay(payer, took);
+            }
             Poll::Ready(polled)
         });
         let polled = stretch.await;
@@ -53,6 +59,12 @@ pub(crate) async fn paced<R>(
         let _ = meter.tick();
     }
     result
+}
+
+/// Adds what a session's components took of a thread's time.
+pub(crate) fn pay(payer: &AtomicU64, took: Duration) {
+    let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+    payer.fetch_add(took, Ordering::Relaxed);
 }
 
 /// Waits for what a poll that is over has asked to be woken by.

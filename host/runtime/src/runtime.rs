@@ -207,7 +207,7 @@ impl Runtime {
         let tenant = self.tenant(ctx.tenant, &ctx.tenant_slug);
         CallScope {
             agent: ctx.agent.clone(),
-            cpu_ms: ctx.cpu_ms.clone(),
+            cpu: ctx.cpu.clone(),
             ..CallScope::new(tenant, ctx.deadline)
         }
     }

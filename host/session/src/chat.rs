@@ -4,28 +4,29 @@
 //! reader that goes away cancels the request, whatever it waits for. Either way the session's end is journalled.
 
 use crate::{
-    conversation::{Conversation, reply_message},
+    bodies::{Answered, Checkpoint},
+    conversation::Conversation,
+    durable::AtWork,
     ending::{Tasks, stopping},
     event::{ChatEvents, ChatTurn, SessionEvent},
     guard::Guard,
     observer::Observer,
     platform::Platform,
-    record::{INTERRUPTED, Recorder, header},
+    progress::Progress,
+    record::{INTERRUPTED, Recorder},
+    replay::Tape,
     reply::Underway,
     tenants::{LiveAgent, Tenant},
     tools::Offer,
 };
-use ambit_capabilities::agent::{
-    Answer, Decision, Definition, Event, Finish, Move, Turn, TurnClock,
-};
-use ambit_inference::{FinishReason, ToolCall, Usage};
+use ambit_capabilities::agent::{Answer, Decision, Definition, Finish, Move, Turn, TurnClock};
+use ambit_inference::FinishReason;
 use ambit_policy::token::TokenError;
 use ambit_store::SessionState;
 use ambit_types::{CallContext, Error, ErrorKind, SessionId};
 use serde_json::json;
 use std::{
-    collections::BTreeSet,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 use tokio::sync::mpsc;
@@ -40,6 +41,7 @@ pub struct Sessions {
     pub(crate) platform: Platform,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) tasks: Tasks,
+    pub(crate) at_work: AtWork,
 }
 
 impl Sessions {
@@ -49,6 +51,7 @@ impl Sessions {
             platform,
             observer,
             tasks: Tasks::default(),
+            at_work: AtWork::default(),
         }
     }
 
@@ -56,26 +59,42 @@ impl Sessions {
     #[must_use]
     pub fn chat(
         &self,
-        mut context: CallContext,
+        context: CallContext,
         tenant: Arc<Tenant>,
         agent: Arc<LiveAgent>,
         turn: ChatTurn,
     ) -> ChatEvents {
         let session = SessionId::new();
-        context.session = Some(session);
-        context.agent = Some(agent.definition.name.as_str().into());
-        context.deadline = context
-            .deadline
-            .min(Instant::now() + agent.definition.limits.deadline());
-        let compute = self.platform.compute(&mut context, &agent.definition.name);
         let (sender, events) = mpsc::channel(CHANNEL);
         let span = tracing::info_span!("session", %session, agent = %agent.definition.name);
-        let run = Run {
+        let mut run = self.run(session, context, tenant, agent, turn);
+        run.events = Some(sender);
+        self.tasks.spawn(run.run_to_end().instrument(span));
+        ChatEvents { session, events }
+    }
+
+    /// A turn that has not begun.
+    pub(crate) fn run(
+        &self,
+        session: SessionId,
+        mut context: CallContext,
+        tenant: Arc<Tenant>,
+        agent: Arc<LiveAgent>,
+        turn: ChatTurn,
+    ) -> Run {
+        let definition = &agent.definition;
+        context.session = Some(session);
+        context.agent = Some(definition.name.as_str().into());
+        context.deadline = context
+            .deadline
+            .min(Instant::now() + definition.limits.deadline());
+        let compute = self.platform.compute(&mut context, &definition.name);
+        Run {
             recorder: Recorder::new(
                 self.platform.store.journal().clone(),
                 context.clone(),
                 session,
-                &agent.definition.name,
+                &definition.name,
             )
             .charging(compute),
             guard: Guard {
@@ -84,62 +103,65 @@ impl Sessions {
                 observer: self.observer.clone(),
             },
             offer: Offer::default(),
-            conversation: Conversation::new(),
-            usage: Usage::default(),
-            streamed: BTreeSet::new(),
-            last_reply_calls: Vec::new(),
-            model_calls: 0,
+            progress: Progress::new(Conversation::new(), definition.limits.steps),
             underway: None,
+            outside: Arc::default(),
+            tape: None,
             sessions: self.clone(),
+            session,
             context,
             tenant,
             agent,
             turn,
-            events: sender,
-        };
-        self.tasks.spawn(run.run_to_end().instrument(span));
-        ChatEvents { session, events }
+            events: None,
+        }
     }
 }
 
-/// The state of one running request.
+/// The state of one running turn.
 pub(crate) struct Run {
     pub(crate) sessions: Sessions,
+    pub(crate) session: SessionId,
     pub(crate) context: CallContext,
     pub(crate) tenant: Arc<Tenant>,
     pub(crate) agent: Arc<LiveAgent>,
     pub(crate) turn: ChatTurn,
-    pub(crate) events: mpsc::Sender<SessionEvent>,
+    /// None: nobody listens, and who wants to know reads the journal.
+    pub(crate) events: Option<mpsc::Sender<SessionEvent>>,
     pub(crate) recorder: Recorder,
     pub(crate) guard: Guard,
     pub(crate) offer: Offer,
-    pub(crate) conversation: Conversation,
-    pub(crate) usage: Usage,
-    /// Replies whose text the caller has already.
-    pub(crate) streamed: BTreeSet<u64>,
-    /// Calls the last reply asked for: only these may be made or handed back.
-    pub(crate) last_reply_calls: Vec<ToolCall>,
-    pub(crate) model_calls: u32,
+    pub(crate) progress: Progress,
     pub(crate) underway: Option<Underway>,
+    /// Tools are at work.
+    pub(crate) outside: Arc<AtomicBool>,
+    /// Answers in place of tools and collections, in a replay of that session.
+    pub(crate) tape: Option<(SessionId, Tape)>,
 }
 
-/// How a request ended well.
-struct Ended {
+/// How a turn ended well.
+pub(crate) struct Ended {
     reason: FinishReason,
 }
 
 impl Run {
     async fn run_to_end(mut self) {
         let gone = self.events.clone();
+        let gone = async {
+            match &gone {
+                Some(caller) => caller.closed().await,
+                None => std::future::pending().await,
+            }
+        };
         let tasks = self.sessions.tasks.clone();
-        let deadline = tokio::time::Instant::from_std(self.context.deadline);
         let ended = tokio::select! {
             biased;
-            () = gone.closed() => None,
+            () = gone => None,
             () = tasks.stopping() => None,
-            ended = tokio::time::timeout_at(deadline, self.go()) => Some(ended.unwrap_or_else(|_| {
-                Err(Error::new(ErrorKind::LimitExceeded { limit: "deadline" }, "the request took longer than its deadline allows"))
-            })),
+            ended = self.within_deadline(async |run| {
+                run.begin().await?;
+                run.go().await
+            }) => Some(ended),
         };
         let last = match ended {
             // A caller that is still there hears why.
@@ -155,7 +177,7 @@ impl Run {
             {
                 Ok(()) => SessionEvent::Finished {
                     reason: ended.reason,
-                    usage: self.usage,
+                    usage: self.progress.usage,
                 },
                 Err(error) => SessionEvent::Failed(error),
             },
@@ -166,11 +188,26 @@ impl Run {
             }
         };
         // The caller may have gone meanwhile; then nobody needs to know.
-        let _ = self.events.send(last).await;
+        self.say(last).await;
     }
 
-    /// Ends a session that did not end well, an effect under way with `code`.
-    async fn close(&mut self, state: SessionState, reason: &str, code: &'static str) {
+    /// Does it, but no longer than the turn may take.
+    pub(crate) async fn within_deadline<R>(
+        &mut self,
+        what: impl AsyncFnOnce(&mut Self) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        let deadline = tokio::time::Instant::from_std(self.context.deadline);
+        let done = tokio::time::timeout_at(deadline, what(self)).await;
+        done.unwrap_or_else(|_| {
+            Err(Error::new(
+                ErrorKind::LimitExceeded { limit: "deadline" },
+                "the request took longer than its deadline allows",
+            ))
+        })
+    }
+
+    /// Ends a session that did not end well, or leaves it suspended, an effect under way with `code`.
+    pub(crate) async fn close(&mut self, state: SessionState, reason: &str, code: &'static str) {
         let mut facts = vec![("reason", json!(reason))];
         facts.extend(self.settle(code).map(|effect| ("unknown", json!(effect))));
         if let Err(error) = self.recorder.close(state, &facts).await {
@@ -181,58 +218,74 @@ impl Run {
         }
     }
 
-    async fn go(&mut self) -> Result<Ended, Error> {
+    /// Takes in what the caller said.
+    pub(crate) async fn begin(&mut self) -> Result<(), Error> {
         self.offer = Offer::new(&self.agent, std::mem::take(&mut self.turn.client_tools))?;
-        let mut events = self.take_in().await?;
-        let mut state = Vec::new();
-        let steps = self.agent.definition.limits.steps;
-        for step in 0..steps {
-            let decision = self
-                .step(step, steps - step, std::mem::take(&mut events), state)
-                .await?;
-            state = decision.state;
-            events = match decision.move_ {
-                Move::AskModel(request) => vec![self.ask_model(request).await?],
-                Move::CallTools(calls) => self.call_tools(calls).await?,
-                Move::Retrieve(requests) => self.retrieve(requests).await?,
-                Move::Finish(finish) => return self.finish(finish).await,
-                Move::HandBack(calls) => return self.hand_back(calls).await,
-            };
-        }
-        Err(Error::new(
-            ErrorKind::LimitExceeded { limit: "steps" },
-            format!("the agent did not finish within its {steps} steps"),
-        ))
+        self.take_in().await
     }
 
-    async fn step(
-        &mut self,
-        step: u32,
-        steps_left: u32,
-        events: Vec<Event>,
-        state: Vec<u8>,
-    ) -> Result<Decision, Error> {
-        let _acting = self.ambit().acting().map_err(not_good)?;
+    /// Steps, and carries out what is decided, until the turn ends.
+    pub(crate) async fn go(&mut self) -> Result<Ended, Error> {
+        loop {
+            let current = match &self.progress.current {
+                Some(current) => current.clone(),
+                None if self.progress.left == 0 => {
+                    let steps = self.agent.definition.limits.steps;
+                    return Err(Error::new(
+                        ErrorKind::LimitExceeded { limit: "steps" },
+                        format!("the agent did not finish within its {steps} steps"),
+                    ));
+                }
+                None => {
+                    self.step().await?;
+                    continue;
+                }
+            };
+            match current.move_ {
+                Move::AskModel(request) => self.ask_model(request).await?,
+                Move::CallTools(calls) => self.call_tools(calls, current.begun).await?,
+                Move::Retrieve(requests) => self.retrieve(&requests[current.done..]).await?,
+                Move::Finish(finish) => return self.finish(finish).await,
+                Move::HandBack(calls) => return self.hand_back(calls).await,
+            }
+        }
+    }
+
+    /// What a step is told of the agent.
+    pub(crate) fn definition(&self, steps_left: u32) -> Definition {
         let definition = &self.agent.definition;
+        Definition {
+            name: definition.name.to_string(),
+            instructions: definition.instructions.clone(),
+            tools: self.offer.host_specs(),
+            client_tools: self.offer.client_specs(),
+            collections: definition
+                .collections
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            max_passages: definition.max_passages,
+            steps_left,
+        }
+    }
+
+    async fn step(&mut self) -> Result<(), Error> {
+        let _acting = self.ambit().acting().map_err(not_good)?;
+        let step = self.progress.step;
         let turn = Turn {
-            definition: Definition {
-                name: definition.name.to_string(),
-                instructions: definition.instructions.clone(),
-                tools: self.offer.host_specs(),
-                client_tools: self.offer.client_specs(),
-                collections: definition
-                    .collections
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect(),
-                max_passages: definition.max_passages,
-                steps_left,
-            },
+            definition: self.definition(self.progress.left),
             step,
-            events,
-            state,
+            events: self.progress.news.clone(),
+            state: self.progress.state.clone(),
         };
-        let clock = self.clock(step);
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let clock = clock(
+            self.session,
+            step,
+            u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
+        );
         let decision = self.agent.step.step(&self.context, turn, clock).await?;
         let facts = [
             ("step", json!(step)),
@@ -240,50 +293,49 @@ impl Run {
             // As text: beyond what a number of JSON holds exactly.
             ("unix_nanos", json!(clock.unix_nanos.to_string())),
         ];
-        self.recorder
-            .note_bytes("checkpoint", header(&facts), decision.state.clone());
-        Ok(decision)
-    }
-
-    /// The turn's time, and a seed that is the session's own and differs with every step.
-    fn clock(&self, step: u32) -> TurnClock {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let mut seed = [0; 32];
-        let session = self
-            .context
-            .session
-            .map(|session| session.to_string())
-            .unwrap_or_default();
-        for (place, byte) in seed
-            .iter_mut()
-            .zip(session.bytes().skip(4).chain(step.to_le_bytes()))
-        {
-            *place = byte;
-        }
-        seed[28..].copy_from_slice(&step.to_le_bytes());
-        TurnClock {
-            unix_nanos: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
-            seed,
-        }
+        let checkpoint = Checkpoint {
+            move_: decision.move_,
+            state: decision.state,
+        };
+        self.recorder.note("checkpoint", &facts, &checkpoint)?;
+        self.progress.decided(Decision {
+            move_: checkpoint.move_,
+            state: checkpoint.state,
+        });
+        Ok(())
     }
 
     async fn finish(&mut self, finish: Finish) -> Result<Ended, Error> {
         let mut text = match finish.answer {
-            Answer::Message(id) if self.streamed.contains(&id) => String::new(),
-            Answer::Message(id) => self.conversation.text(id)?.to_owned(),
+            Answer::Message(id)
+                if self.events.is_some() && self.progress.streamed.contains(&id) =>
+            {
+                String::new()
+            }
+            Answer::Message(id) => self.progress.conversation.text(id)?.to_owned(),
             Answer::Text(text) => text,
         };
         text.push_str(&finish.addendum);
+        let mut said = String::new();
         if !text.is_empty() {
             let mut output = self.guard.output();
             let released =
                 async { Ok::<_, Error>(output.push(text).await? + &output.finish().await?) }.await;
             output.note(&mut self.recorder)?;
-            self.say(SessionEvent::Text(released?)).await;
+            said = released?;
+            self.say(SessionEvent::Text(said.clone())).await;
         }
-        let citations = self.conversation.citations(&finish.citations);
+        let citations = self.progress.conversation.citations(&finish.citations);
+        // Nobody was told as it came: the journal tells whoever asks.
+        if self.events.is_none() {
+            let body = Answered {
+                text: said.clone(),
+                citations: citations.clone(),
+            };
+            self.recorder
+                .note("outcome", &[("effect", json!("answer"))], &body)?;
+            self.progress.answer = Some(said);
+        }
         if !citations.is_empty() {
             self.say(SessionEvent::Citations(citations)).await;
         }
@@ -298,6 +350,7 @@ impl Run {
         calls: Vec<ambit_capabilities::tool::ToolCall>,
     ) -> Result<Ended, Error> {
         let asked: Vec<_> = self
+            .progress
             .last_reply_calls
             .iter()
             .filter(|asked| {
@@ -317,18 +370,26 @@ impl Run {
     }
 
     async fn say(&self, event: SessionEvent) {
-        say(&self.events, event).await;
-    }
-
-    /// Adds a reply to the conversation.
-    pub(crate) fn keep_reply(&mut self, text: String, calls: &[ToolCall], streamed: bool) -> u64 {
-        self.last_reply_calls = calls.to_vec();
-        let id = self.conversation.push(reply_message(text, calls.to_vec()));
-        if streamed {
-            self.streamed.insert(id);
+        if let Some(caller) = &self.events {
+            say(caller, event).await;
         }
-        id
     }
+}
+
+/// The turn's time, and a seed that is the session's own and differs with every step.
+pub(crate) fn clock(session: SessionId, step: u32, unix_nanos: u64) -> TurnClock {
+    let mut seed = [0; 32];
+    for (place, byte) in seed.iter_mut().zip(
+        session
+            .to_string()
+            .bytes()
+            .skip(4)
+            .chain(step.to_le_bytes()),
+    ) {
+        *place = byte;
+    }
+    seed[28..].copy_from_slice(&step.to_le_bytes());
+    TurnClock { unix_nanos, seed }
 }
 
 /// A capability token that is not good for what was to be done.

@@ -34,11 +34,20 @@ pub(crate) struct Conversation {
 
 impl Conversation {
     pub(crate) fn new() -> Self {
+        Self::delimited_by(Delimiter::new())
+    }
+
+    /// With the delimiters it had.
+    pub(crate) fn delimited_by(delimiter: Delimiter) -> Self {
         Self {
             entries: Vec::new(),
-            delimiter: Delimiter::new(),
+            delimiter,
             passages: 0,
         }
+    }
+
+    pub(crate) fn delimiter(&self) -> &Delimiter {
+        &self.delimiter
     }
 
     /// Adds a message; its number.
@@ -54,6 +63,8 @@ impl Conversation {
     }
 
     pub(crate) fn push_passages(&mut self, found: Vec<Found>) -> u64 {
+        let numbers = found.iter().map(|found| found.citation.number);
+        self.passages = numbers.fold(self.passages, u32::max);
         self.entries.push(Entry::Passages(found));
         self.entries.len() as u64
     }

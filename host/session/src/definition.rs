@@ -112,6 +112,11 @@ pub struct AgentLimits {
     pub deadline: u64,
     /// Tool calls of one move.
     pub parallel_tools: u32,
+    /// Times one request may call a tool with the very same arguments.
+    pub same_call: u32,
+    /// Tokens that models may read and write in one session. None: only budgets bound it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
 }
 
 impl Default for AgentLimits {
@@ -121,6 +126,8 @@ impl Default for AgentLimits {
             steps: 12,
             deadline: 120,
             parallel_tools: 8,
+            same_call: 4,
+            tokens: None,
         }
     }
 }
@@ -189,6 +196,15 @@ impl AgentDefinition {
             &self.limits.parallel_tools,
             "1 to 32",
         );
+        check(
+            (1..=64).contains(&self.limits.same_call),
+            "limits.same_call",
+            &self.limits.same_call,
+            "1 to 64",
+        );
+        if let Some(tokens) = self.limits.tokens {
+            check(tokens > 0, "limits.tokens", &tokens, "1 or more");
+        }
         check(
             (1..=50).contains(&self.max_passages),
             "max_passages",

@@ -2,26 +2,30 @@
 //! journalled as an intent before it starts; and what comes back passes the guardrail before anybody reads it.
 
 use crate::{
-    chat::{Run, bytes},
+    bodies::{self, Returned},
+    chat::Run,
     conversation::bad_move,
     guard::arguments,
+    progress::UNKNOWN,
+    replay::Tape,
     reply::{CALLS_AT_MOST, Reply, Underway},
     spending::{Extent, Over},
     tools::Source,
 };
 use ambit_capabilities::{
-    agent::{
-        self, Audience, Event, FinishReason as AgentFinish, ModelRequest, ToolResult,
-        Usage as AgentUsage,
-    },
+    agent::{Audience, ModelRequest, Usage as AgentUsage},
     guardrail::Stage,
     tool::{ToolCall as AgentCall, ToolError},
 };
-use ambit_inference::{ChatRequest, FinishReason, Message, Role};
+use ambit_inference::{ChatRequest, FinishReason};
 use ambit_policy::Ambit;
 use ambit_types::{Error, ErrorKind};
 use futures::future::join_all;
 use serde_json::json;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 /// Options that speak of tools: they hold for the caller's question, not for what follows a tool's answer.
 const TOOL_OPTIONS: [&str; 2] = ["tool_choice", "parallel_tool_calls"];
@@ -32,7 +36,8 @@ impl Run {
         self.agent.ambit.clone().narrowed_by_caller(&self.context)
     }
 
-    pub(crate) async fn ask_model(&mut self, request: ModelRequest) -> Result<Event, Error> {
+    pub(crate) async fn ask_model(&mut self, request: ModelRequest) -> Result<(), Error> {
+        self.within_tokens()?;
         let model = match request.model {
             Some(name) => name.parse().map_err(bad_move)?,
             None => self.agent.definition.model.clone(),
@@ -44,15 +49,14 @@ impl Run {
                 Error::forbidden("this agent may not use that model").because(denied)
             })?;
 
-        let (messages, passages) = self.conversation.prompt(&request.prompt)?;
+        let (messages, passages) = self.progress.conversation.prompt(&request.prompt)?;
         let tools = self.offer.for_model(&request.tools)?;
-        let mut options = self.turn.options.clone();
-        if tools.is_empty() || self.model_calls > 0 {
+        let mut options = self.progress.options.clone();
+        if tools.is_empty() || self.progress.model_calls > 0 {
             TOOL_OPTIONS
                 .iter()
                 .for_each(|name| drop(options.remove(*name)));
         }
-        self.model_calls += 1;
         let intent = json!({ "messages": messages.len(), "passages": passages.len(), "tools": request.tools });
         let question = ChatRequest {
             messages,
@@ -76,6 +80,7 @@ impl Run {
         )?;
         let to_caller = request.audience == Audience::Caller;
         self.recorder.flush_call(priced).await?;
+        self.progress.begun();
 
         let reply = Box::new(Reply::new(model.clone(), self.guard.output()));
         let underway = self.underway.insert(Underway::Model(reply));
@@ -87,11 +92,11 @@ impl Run {
                 Error::from(error)
             })?;
             reply
-                .read(stream, to_caller.then_some(&self.events))
+                .read(stream, self.events.as_ref().filter(|_| to_caller))
                 .await?;
         }
         self.judge_calls().await?;
-        self.replied(to_caller)
+        self.replied()
     }
 
     /// The client's own calls leave the house, so what is in them is judged as everything that does.
@@ -117,70 +122,57 @@ impl Run {
         Ok(())
     }
 
+    /// Whether the session may use more tokens.
+    fn within_tokens(&self) -> Result<(), Error> {
+        let usage = &self.progress.usage;
+        let used = usage.input_tokens.saturating_add(usage.output_tokens);
+        match self.agent.definition.limits.tokens {
+            Some(most) if used >= most => Err(Error::new(
+                ErrorKind::LimitExceeded { limit: "tokens" },
+                format!("the session has used {used} tokens, and its agent allows {most}"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Notes the outcome of the reply that was read, and keeps it.
-    fn replied(&mut self, to_caller: bool) -> Result<Event, Error> {
+    fn replied(&mut self) -> Result<(), Error> {
         let Some(Underway::Model(reply)) = self.underway.take() else {
             return Err(Error::internal("a reply that nobody asked for"));
         };
         reply.output.note(&mut self.recorder)?;
-        let asked: Vec<_> = reply
-            .calls
-            .iter()
-            .map(|c| json!({ "id": c.id, "name": c.name, "arguments": c.arguments }))
-            .collect();
-        let body = serde_json::to_vec(&json!({ "text": reply.text, "tool_calls": asked }))
-            .map_err(Error::internal)?;
+        let body = bodies::Reply {
+            text: reply.text.clone(),
+            tool_calls: reply.calls.clone(),
+            usage: AgentUsage {
+                input_tokens: reply.usage.input_tokens,
+                cached_tokens: reply.usage.cached_tokens,
+                output_tokens: reply.usage.output_tokens,
+                reasoning_tokens: reply.usage.reasoning_tokens,
+            },
+        };
+        let body = serde_json::to_vec(&body).map_err(Error::internal)?;
         self.note_reply(&reply, ("finish", json!(reply.finish)), None, body);
+        if reply.finish == FinishReason::ContentFilter {
+            return Err(filtered());
+        }
         let Reply {
             text,
             calls,
             finish,
-            usage: spent,
+            usage,
             ..
         } = *reply;
-        self.usage.input_tokens += spent.input_tokens;
-        self.usage.cached_tokens += spent.cached_tokens;
-        self.usage.output_tokens += spent.output_tokens;
-        self.usage.reasoning_tokens += spent.reasoning_tokens;
-
-        if finish == FinishReason::ContentFilter {
-            return Err(Error::new(
-                ErrorKind::ContentFiltered {
-                    category: "provider".into(),
-                },
-                "the model's provider filtered its answer",
-            ));
-        }
-        let size = bytes(&text);
-        let id = self.keep_reply(text.clone(), &calls, to_caller);
-        Ok(Event::Replied(agent::Reply {
-            id,
-            finish: match finish {
-                FinishReason::Stop | FinishReason::ContentFilter => AgentFinish::Stop,
-                FinishReason::Length => AgentFinish::Length,
-                FinishReason::ToolCalls => AgentFinish::ToolCalls,
-            },
-            tool_calls: calls
-                .into_iter()
-                .map(|c| AgentCall {
-                    id: c.id,
-                    name: c.name,
-                    arguments: c.arguments,
-                })
-                .collect(),
-            usage: AgentUsage {
-                input_tokens: spent.input_tokens,
-                cached_tokens: spent.cached_tokens,
-                output_tokens: spent.output_tokens,
-                reasoning_tokens: spent.reasoning_tokens,
-            },
-            size,
-            text: Some(text),
-        }))
+        self.progress.replied(text, calls, finish, &usage)
     }
 
-    pub(crate) async fn call_tools(&mut self, calls: Vec<AgentCall>) -> Result<Vec<Event>, Error> {
-        let limit = self.agent.definition.limits.parallel_tools as usize;
+    /// `begun`: by a process that ended before it knew what they came to. What can be made again without doing anything twice is; of the rest
+    /// nobody knows, and the agent is told so.
+    pub(crate) async fn call_tools(
+        &mut self,
+        calls: Vec<AgentCall>,
+        begun: bool,
+    ) -> Result<(), Error> {
         let mut seen = std::collections::BTreeSet::new();
         if calls.is_empty()
             || calls.len() > CALLS_AT_MOST
@@ -195,21 +187,29 @@ impl Run {
             .iter()
             .map(|c| json!({ "id": c.id, "name": c.name, "arguments": c.arguments }))
             .collect();
-        self.recorder
-            .note("intent", &[("effect", json!("tools"))], &body)?;
+        let mut facts = vec![("effect", json!("tools"))];
+        if begun {
+            facts.push(("again", json!(true)));
+        }
+        self.recorder.note("intent", &facts, &body)?;
         self.recorder.flush().await?;
+        self.progress.begun();
         self.underway = Some(Underway::Tools);
+        let outside = Outside::new(&self.outside);
 
-        let results = join_all(calls.iter().enumerate().map(|(place, call)| {
-            let refused = (place >= limit).then(|| ToolFailure {
-                code: "limit",
-                message: format!(
-                    "at most {limit} tools can be called at once; call this one again"
-                ),
-            });
-            self.call_tool(call, refused)
-        }))
-        .await;
+        let refused: Vec<_> = calls
+            .iter()
+            .enumerate()
+            .map(|(place, call)| self.refused(place, call, begun))
+            .collect();
+        let results = match &mut self.tape {
+            Some((_, tape)) => calls.iter().map(|call| played(tape, call)).collect(),
+            None => {
+                let each = calls.iter().zip(refused);
+                join_all(each.map(|(call, refused)| self.call_tool(call, refused))).await
+            }
+        };
+        drop(outside);
         let texts = results
             .iter()
             .map(|result| {
@@ -219,7 +219,6 @@ impl Run {
             .collect();
         let checked = self.guard.check_all(&mut self.recorder, texts).await?;
 
-        let mut events = Vec::with_capacity(calls.len());
         let mut outcome = Vec::with_capacity(calls.len());
         for ((call, result), checked) in calls.into_iter().zip(&results).zip(checked) {
             let code = result
@@ -230,7 +229,7 @@ impl Run {
                 &self.agent.definition.name,
                 code,
             );
-            let (text, ok) = match checked.rejection {
+            let (content, ok) = match checked.rejection {
                 Some(rejection) => (
                     format!(
                         "The result was withheld by the guardrail ({}).",
@@ -240,25 +239,59 @@ impl Run {
                 ),
                 None => (checked.text, result.is_ok()),
             };
-            outcome.push(json!({ "id": call.id, "code": code, "content": text }));
-            let size = bytes(&text);
-            let message = Message {
-                tool_call_id: Some(call.id.clone()),
-                ..Message::new(Role::Tool, text)
-            };
-            let id = self.conversation.push(message);
-            events.push(Event::ToolReturned(ToolResult {
-                id,
-                call_id: call.id,
-                name: call.name,
+            outcome.push(Returned {
+                id: call.id,
+                code: code.to_owned(),
                 ok,
-                size,
-            }));
+                content,
+            });
         }
-        self.recorder
-            .note("outcome", &[("effect", json!("tools"))], &outcome)?;
+        let unknown = outcome.iter().any(|one| one.code == UNKNOWN);
+        let mut facts = vec![("effect", json!("tools"))];
+        if unknown {
+            facts.push(("code", json!(UNKNOWN)));
+        }
+        self.recorder.note("outcome", &facts, &outcome)?;
         self.underway = None;
-        Ok(events)
+        let results = outcome.into_iter().map(|one| (one.ok, one.content));
+        self.progress.returned(results.collect())
+    }
+
+    /// Why a call is not made, before anybody asks whether it may be.
+    fn refused(&mut self, place: usize, call: &AgentCall, begun: bool) -> Option<ToolFailure> {
+        let limits = &self.agent.definition.limits;
+        let (at_once, same) = (limits.parallel_tools, limits.same_call);
+        if place >= at_once as usize {
+            return Some(ToolFailure {
+                code: "limit",
+                message: format!(
+                    "at most {at_once} tools can be called at once; call this one again"
+                ),
+            });
+        }
+        if self.progress.count_call(call) > same {
+            return Some(ToolFailure {
+                code: "repeated",
+                message: format!(
+                    "`{}` was called with these very arguments {same} times already; calling it again changes nothing",
+                    call.name
+                ),
+            });
+        }
+        let idempotent = matches!(
+            self.offer.source(&call.name),
+            Some(Source::Host {
+                idempotent: true,
+                ..
+            })
+        );
+        (begun && !idempotent).then(|| ToolFailure {
+            code: UNKNOWN,
+            message: format!(
+                "The process ended while `{}` was called. It may have done its work or not; it is not called again.",
+                call.name
+            ),
+        })
     }
 
     /// One call. A failure is for the model to read; it never ends the request.
@@ -271,7 +304,7 @@ impl Run {
             return Err(refused);
         }
         // Only what the model asked for in its last reply, word for word: an agent invents no calls.
-        if !self.last_reply_calls.iter().any(|asked| {
+        if !self.progress.last_reply_calls.iter().any(|asked| {
             asked.id == call.id && asked.name == call.name && asked.arguments == call.arguments
         }) {
             return Err(ToolFailure {
@@ -296,6 +329,11 @@ impl Run {
             Some(Source::Host {
                 toolbox, narrowing, ..
             }) => {
+                // The same for the same call whoever makes it again, and another one for any other: what a tool may hand on as its idempotency key.
+                let call = AgentCall {
+                    id: format!("{}-{}-{}", self.session, self.progress.step, call.id),
+                    ..call.clone()
+                };
                 let output = toolbox.invoke(&self.context, narrowing, call.clone()).await;
                 output.map(|output| output.content).map_err(|error: ToolError| {
                     // What the tool or its arguments say is text of people: the journal has it. Why a component failed is the guest's own log.
@@ -308,6 +346,50 @@ impl Run {
             }
         }
     }
+}
+
+/// What the journal has of a call that is made again.
+fn played(tape: &mut Tape, call: &AgentCall) -> Result<String, ToolFailure> {
+    match tape.returned(call) {
+        Some((true, content)) => Ok(content),
+        Some((false, message)) => Err(ToolFailure {
+            code: "failed",
+            message,
+        }),
+        None => Err(ToolFailure {
+            code: "not_recorded",
+            message: format!(
+                "The journal has no call of `{}` with these arguments, and a replay calls no tools.",
+                call.name
+            ),
+        }),
+    }
+}
+
+/// Says while it lives that tools are at work: what they do cannot be taken back, so a server that stops waits for them.
+struct Outside(Arc<AtomicBool>);
+
+impl Outside {
+    fn new(flag: &Arc<AtomicBool>) -> Self {
+        flag.store(true, Relaxed);
+        Self(flag.clone())
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        self.0.store(false, Relaxed);
+    }
+}
+
+/// The provider's own filter.
+fn filtered() -> Error {
+    Error::new(
+        ErrorKind::ContentFiltered {
+            category: "provider".into(),
+        },
+        "the model's provider filtered its answer",
+    )
 }
 
 /// Why a call has no result, for the model.

@@ -1,9 +1,9 @@
 //! What a caller sends for one request of an agent, and what comes back.
 
-use ambit_inference::{FinishReason, Role, ToolCall, Usage};
+use ambit_inference::{FinishReason, Message, Role, ToolCall, Usage};
 use ambit_types::{Error, SessionId};
 use futures::Stream;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
 use std::{
     pin::Pin,
@@ -20,16 +20,20 @@ pub struct ChatTurn {
     pub client_tools: Vec<ClientTool>,
     /// Fields for the provider as they are: `temperature`, `max_tokens`, `tool_choice` and the like.
     pub options: Map<String, Value>,
+    /// The caller's own words about the session.
+    pub metadata: Map<String, Value>,
+    /// The digest of the caller's idempotency key.
+    pub key: Option<String>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ChatMessage {
     pub role: Role,
     pub text: String,
-    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "calls")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "calls")]
     pub tool_calls: Vec<ToolCall>,
     /// Which call a tool message answers.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_call_id: Option<String>,
 }
 
@@ -43,7 +47,7 @@ pub struct ClientTool {
 }
 
 /// A passage an answer rests on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Citation {
     pub number: u32,
     pub collection: String,
@@ -69,6 +73,17 @@ pub enum SessionEvent {
     Failed(Error),
 }
 
+impl From<ChatMessage> for Message {
+    fn from(message: ChatMessage) -> Self {
+        Self {
+            role: message.role,
+            text: message.text,
+            tool_calls: message.tool_calls,
+            tool_call_id: message.tool_call_id,
+        }
+    }
+}
+
 /// A running request. Dropping it cancels the request and whatever it waits for.
 #[derive(Debug)]
 pub struct ChatEvents {
@@ -91,8 +106,38 @@ impl Stream for ChatEvents {
     }
 }
 
-fn calls<S: serde::Serializer>(calls: &[ToolCall], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(calls.iter().map(
-        |call| serde_json::json!({ "id": call.id, "name": call.name, "arguments": call.arguments }),
-    ))
+/// Calls of tools as the journal has them.
+pub(crate) mod calls {
+    use ambit_inference::ToolCall;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    pub(crate) struct Call<T> {
+        pub(crate) id: T,
+        pub(crate) name: T,
+        pub(crate) arguments: T,
+    }
+
+    pub(crate) fn serialize<S: Serializer>(
+        calls: &[ToolCall],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(calls.iter().map(|call| Call {
+            id: &call.id,
+            name: &call.name,
+            arguments: &call.arguments,
+        }))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<ToolCall>, D::Error> {
+        let calls = Vec::<Call<String>>::deserialize(deserializer)?;
+        let call = |call: Call<String>| ToolCall {
+            id: call.id,
+            name: call.name,
+            arguments: call.arguments,
+        };
+        Ok(calls.into_iter().map(call).collect())
+    }
 }

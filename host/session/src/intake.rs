@@ -1,14 +1,13 @@
 //! What the caller wrote, on its way into the session.
 
 use crate::{
-    chat::{Run, bytes},
+    bodies::Request,
+    caller::Caller,
+    chat::Run,
     event::ChatMessage,
     guard::{arguments, few_enough, replacement},
 };
-use ambit_capabilities::{
-    agent::{Event, Message as NewMessage, Role as AgentRole},
-    guardrail::Stage,
-};
+use ambit_capabilities::guardrail::Stage;
 use ambit_inference::{Message, Role};
 use ambit_types::Error;
 use serde_json::json;
@@ -20,45 +19,37 @@ struct Place {
 }
 
 impl Run {
-    /// Judges what the caller wrote and numbers it.
-    pub(crate) async fn take_in(&mut self) -> Result<Vec<Event>, Error> {
+    /// Judges what the caller wrote, and notes it.
+    pub(crate) async fn take_in(&mut self) -> Result<(), Error> {
         let mut messages = std::mem::take(&mut self.turn.messages);
+        let mut facts = vec![("agent", json!(self.agent.definition.name))];
+        if let Some(key) = &self.turn.key {
+            facts.push(("idempotency", json!(key)));
+        }
+        if let Some((of, _)) = &self.tape {
+            facts.push(("replay_of", json!(of)));
+        }
         if let Err(error) = self.judge_messages(&mut messages).await {
             // What was refused is not kept: only that it was.
-            self.recorder.note(
-                "request",
-                &[
-                    ("agent", json!(self.agent.definition.name)),
-                    ("refused", json!(true)),
-                ],
-                &json!({}),
-            )?;
+            facts.push(("refused", json!(true)));
+            self.recorder.note("request", &facts, &json!({}))?;
             return Err(error);
         }
-        let body = json!({ "messages": messages, "tools": self.offer.client_names(), "options": self.turn.options });
-        self.recorder.note(
-            "request",
-            &[("agent", json!(self.agent.definition.name))],
-            &body,
-        )?;
-        Ok(messages
-            .into_iter()
-            .map(|message| {
-                let (role, size) = (agent_role(message.role), bytes(&message.text));
-                let message = Message {
-                    role: message.role,
-                    text: message.text,
-                    tool_calls: message.tool_calls,
-                    tool_call_id: message.tool_call_id,
-                };
-                Event::Message(NewMessage {
-                    id: self.conversation.push(message),
-                    role,
-                    size,
-                    text: None,
-                })
-            })
-            .collect())
+        facts.push(("component", json!(self.agent.step.digest())));
+        let mut request = Request {
+            messages,
+            options: std::mem::take(&mut self.turn.options),
+            definition: self.definition(self.agent.definition.limits.steps),
+            delimiter: self.progress.conversation.delimiter().clone(),
+            caller: (self.events.is_none()).then(|| Caller::of(&self.context.principal)),
+            metadata: std::mem::take(&mut self.turn.metadata),
+        };
+        self.recorder.note("request", &facts, &request)?;
+        let messages = std::mem::take(&mut request.messages);
+        let messages = messages.into_iter().map(Message::from).collect();
+        self.progress.allow(self.agent.definition.limits.steps);
+        self.progress.said(messages, request.options);
+        Ok(())
     }
 
     /// Every text of the messages, the arguments of their calls too, in one go.
@@ -92,15 +83,5 @@ impl Run {
             }
         }
         Ok(())
-    }
-}
-
-fn agent_role(role: Role) -> AgentRole {
-    match role {
-        Role::System => AgentRole::System,
-        Role::Developer => AgentRole::Developer,
-        Role::User => AgentRole::User,
-        Role::Assistant => AgentRole::Assistant,
-        Role::Tool => AgentRole::Tool,
     }
 }

@@ -6,11 +6,13 @@
 //!
 //! | kind | header facts | body |
 //! |---|---|---|
-//! | `request` | agent or model | JSON: messages, tools, options |
+//! | `request` | agent or model; the component's digest; the idempotency key, hashed | JSON: messages, options, what the agent is told of itself, delimiters; of a durable session whom it acts for, and metadata |
 //! | `verdict` | stage, action, categories | JSON: findings by message, no text |
 //! | `intent` | effect, and provider, model or tools | JSON: what is about to be done |
 //! | `outcome` | effect, code; what it cost, as far as it is known | JSON: the reply (what was released of it, if it was cut), results or passages |
-//! | `checkpoint` | step, move, time | the agent's state, its bytes |
+//! | `checkpoint` | step, move, time | JSON: the move, and the agent's state in base64 |
+//! | `suspend` | as `end`, with what the session waits for | empty |
+//! | `resume` | by whom it is gone on with | empty |
 //! | `erasure` | by whom; after the end | empty |
 //! | `end` | what its components cost, where that has a price; reason or error code; `unknown`: an effect whose outcome nobody saw; `unwritten`: how many events the journal refused | empty |
 
@@ -18,11 +20,11 @@ use crate::{
     ending::Tasks,
     spending::{Compute, Priced, Settled, Spent},
 };
-use ambit_ledger::LedgerOp;
+use ambit_ledger::{LedgerOp, Money, Usage};
 use ambit_store::{
     Append, Appended, Header, Journal, NewEvent, NewSession, SessionState, StoreError,
 };
-use ambit_types::{CallContext, Error, SessionId};
+use ambit_types::{CallContext, Error, ReservationId, SessionId};
 use futures::future::BoxFuture;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -38,6 +40,10 @@ pub(crate) struct Recorder {
     session: SessionId,
     /// Until the journal has the session.
     open: Option<NewSession>,
+    /// Another process goes on with it, should this one die.
+    durable: bool,
+    /// Of a session that was at rest: its last event, until this goes on with it.
+    goes_on: Option<i64>,
     pending: Vec<NewEvent>,
     /// What goes to the ledger with them.
     ledger: Vec<LedgerOp>,
@@ -77,6 +83,8 @@ impl Recorder {
             context,
             session,
             open: Some(open),
+            durable: false,
+            goes_on: None,
             pending: Vec::with_capacity(4),
             ledger: Vec::new(),
             priced: None,
@@ -92,6 +100,20 @@ impl Recorder {
         self
     }
 
+    /// Of a session that another process goes on with.
+    pub(crate) fn durable(mut self) -> Self {
+        self.durable = true;
+        self
+    }
+
+    /// Of a session that is in the journal already; `at_rest`: its last event, where nobody works on it. Nothing is written then unless it
+    /// still is the last.
+    pub(crate) fn going_on(mut self, at_rest: Option<i64>) -> Self {
+        self.open = None;
+        self.goes_on = at_rest;
+        self
+    }
+
     /// Takes over what is noted and the right to end the session, for an owner that is being dropped.
     pub(crate) fn take(&mut self) -> Self {
         Self {
@@ -99,6 +121,8 @@ impl Recorder {
             context: self.context.clone(),
             session: self.session,
             open: self.open.take(),
+            durable: self.durable,
+            goes_on: self.goes_on.take(),
             pending: std::mem::take(&mut self.pending),
             ledger: std::mem::take(&mut self.ledger),
             priced: self.priced.take(),
@@ -152,6 +176,22 @@ impl Recorder {
         settled
     }
 
+    /// Notes that nobody knows what became of a call that another process made, with what it is taken to have cost.
+    pub(crate) fn unknown(&mut self, mut header: Header, held: Vec<(ReservationId, Money)>) {
+        if !held.is_empty() {
+            let cost = held.iter().map(|(_, cost)| cost.nanos()).sum();
+            header.cost = Money::from_nanos(cost);
+            header.facts.insert("estimated".into(), json!(true));
+        }
+        let settled = held.into_iter().map(|(id, cost)| LedgerOp::Settle {
+            id,
+            cost,
+            usage: Usage::default(),
+        });
+        self.ledger.extend(settled);
+        self.note_bytes("outcome", header, Vec::new());
+    }
+
     /// Makes everything noted durable, the last of which is a call's intent, with what is held back for the call.
     ///
     /// # Errors
@@ -177,7 +217,7 @@ impl Recorder {
         self.append(None, None).await.map_err(unavailable)
     }
 
-    /// Ends the session: everything noted and its end become durable together, with everything that was on its way before.
+    /// Ends the session, or leaves it suspended: everything noted and its end become durable together, with everything that was on its way before.
     pub(crate) async fn close(
         &mut self,
         state: SessionState,
@@ -192,18 +232,29 @@ impl Recorder {
         let computed = self.compute.take().and_then(|c| c.spend(&self.context));
         end.cost = computed.as_ref().map(|(_, cost)| *cost);
         let computed = computed.map(|(op, _)| op);
-        self.note_bytes("end", end.clone(), Vec::new());
+        let kind = match state {
+            SessionState::Suspended => "suspend",
+            _ => "end",
+        };
+        self.note_bytes(kind, end.clone(), Vec::new());
         self.ledger
             .extend(self.priced.take().and_then(Priced::release));
         self.ledger.extend(computed.clone());
         let opens = self.open.is_some();
-        match self.append(Some(state), None).await {
+        let reason = end
+            .facts
+            .get("reason")
+            .and_then(Value::as_str)
+            .map(str::to_owned);
+        match self.append(Some((state, reason.clone())), None).await {
             // The append that was to open it failed without anybody knowing how far it had come: it had come to its end.
             Err(StoreError::Conflict { .. }) if opens => {
                 self.open = None;
-                self.note_bytes("end", end, Vec::new());
+                self.note_bytes(kind, end, Vec::new());
                 self.ledger.extend(computed);
-                self.append(Some(state), None).await.map_err(unavailable)
+                self.append(Some((state, reason)), None)
+                    .await
+                    .map_err(unavailable)
             }
             ended => ended.map_err(unavailable),
         }
@@ -230,7 +281,7 @@ impl Recorder {
 
     async fn append(
         &mut self,
-        state: Option<SessionState>,
+        state: Option<(SessionState, Option<String>)>,
         of_call: Option<Besides>,
     ) -> Result<(), StoreError> {
         let events = self.pending.len();
@@ -239,10 +290,18 @@ impl Recorder {
             .ledger(self.ledger.drain(..));
         if let Some(open) = &self.open {
             append = append.open(open.clone());
+            if self.durable {
+                append = append.durable();
+            }
         }
-        if let Some(state) = state {
-            append = append.state(state);
+        if let Some(last) = self.goes_on.take() {
+            append = append.after(last).state(SessionState::Open);
         }
+        append = match state {
+            Some((state, Some(reason))) => append.state_because(state, reason),
+            Some((state, None)) => append.state(state),
+            None => append,
+        };
         let journal = self.journal.clone();
         self.writing = Some(Writing {
             append: Mutex::new(Box::pin(async move { journal.append(append).await })),
@@ -285,8 +344,16 @@ pub(crate) fn unwritten(error: &Error) {
 }
 
 fn unavailable(error: StoreError) -> Error {
-    if matches!(error, StoreError::OverBudget(_)) {
-        return error.into();
+    match error {
+        StoreError::OverBudget(_) => return error.into(),
+        StoreError::Conflict { .. } => {
+            return Error::new(
+                ambit_types::ErrorKind::Conflict,
+                "somebody else is going on with this session; look at it and try again",
+            )
+            .because(error);
+        }
+        _ => {}
     }
     let retry_after = std::time::Duration::from_secs(5);
     Error::new(
@@ -310,7 +377,7 @@ pub(crate) fn header(facts: &[(&str, Value)]) -> Header {
 mod tests {
     use super::*;
     use crate::spending::priced;
-    use ambit_ledger::{Budget, BudgetScope, Money, Period, Usage};
+    use ambit_ledger::{Budget, BudgetScope, Period};
     use ambit_store::{Store, StoreConfig, Tenant};
     use ambit_types::{Principal, RequestId, TraceContext};
     use futures::{FutureExt as _, future::join_all};
@@ -331,7 +398,7 @@ mod tests {
             request: RequestId::new(),
             session: None,
             agent: None,
-            cpu_ms: None,
+            cpu: None,
             trace: TraceContext::new(),
             deadline: Instant::now() + Duration::from_secs(60),
         }

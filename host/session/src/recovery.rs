@@ -1,19 +1,136 @@
-//! Sessions that a process left open because it was killed or lost its power.
+//! Sessions that a process left open because it was killed or lost its power, or because it stopped and others go on.
 //!
-//! They are closed as `interrupted` by the next process on the same data, with an event that says so. An effect whose intent is in the
-//! journal and whose outcome is not may have happened or not: the event names it, and nothing is tried again.
+//! A chat completion belonged to its connection: it is closed as `interrupted`, with an event that says so, and nothing is tried again. A
+//! durable session is gone on with from its last event. An effect whose intent is in the journal and whose outcome is not may have happened or
+//! not: the journal says `unknown` of it, and it is only made again where its tool says that this does nothing twice.
+//!
+//! Whoever shares a database says that he lives by counting up a number. One whose number stands still for [`LEASE`], by the clock of who looks
+//! at it, is taken for dead. Should he be alive after all, he can write nothing more to what was taken over: an append of his finds another's
+//! node at the session, or another's event in its place.
 
-use crate::record::header;
+use crate::{chat::Sessions, library::now_ms, record::header, tenants::Tenants};
+use ambit_ledger::{LedgerOp, Usage};
 use ambit_store::{Append, EventFacts, NewEvent, Session, SessionState, Store, StoreError};
+use ambit_types::Error;
 use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 /// Sessions closed, and events read, at a time.
 const PAGE: u32 = 256;
 /// Sessions read at the same time: no more than the database reads at once, so that none waits in vain for its turn.
 const AT_ONCE: usize = 4;
 
-/// Closes every open session; the number closed. Only for the one process that owns the data: another's sessions may be at work.
+/// How often a process says that it lives and looks after the others.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// After so long without a beat a process is taken for dead.
+const LEASE: Duration = Duration::from_secs(15);
+
+/// What is known of the other processes.
+#[derive(Debug, Default)]
+struct Others(HashMap<String, (i64, Instant)>);
+
+impl Others {
+    /// Those at work of which no sign of life came for a lease.
+    fn dead(&mut self, at_work: Vec<String>, beats: Vec<(String, i64)>) -> Vec<String> {
+        let now = Instant::now();
+        let beats: HashMap<_, _> = beats.into_iter().collect();
+        self.0.retain(|node, _| beats.contains_key(node));
+        for (node, beat) in &beats {
+            let known = self.0.entry(node.clone()).or_insert((*beat, now));
+            if known.0 != *beat {
+                *known = (*beat, now);
+            }
+        }
+        let is_dead = |node: &String| {
+            self.0
+                .get(node)
+                .is_none_or(|(_, since)| since.elapsed() > LEASE)
+        };
+        at_work.into_iter().filter(is_dead).collect()
+    }
+}
+
+impl Sessions {
+    /// Says to the other processes on the same data that this one lives. Before it works on anything.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn say_alive(&self) -> Result<(), StoreError> {
+        let store = &self.platform.store;
+        store.operator().beat(store.node(), now_ms()).await
+    }
+
+    /// Looks after sessions that nobody works on any more, for ever: ends when dropped. `alone`: no other process works on the data, so whatever
+    /// is open and not this one's was left.
+    pub async fn look_after(&self, tenants: &Tenants, alone: bool) {
+        let mut others = Others::default();
+        loop {
+            if let Err(error) = self.look_once(tenants, &mut others, alone).await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "sessions that nobody works on could not be looked after"
+                );
+            }
+            tokio::time::sleep(EVERY).await;
+        }
+    }
+
+    async fn look_once(
+        &self,
+        tenants: &Tenants,
+        others: &mut Others,
+        alone: bool,
+    ) -> Result<(), StoreError> {
+        let operator = self.platform.store.operator();
+        let me = self.platform.store.node();
+        if !alone {
+            self.say_alive().await?;
+        }
+        for (_, session) in operator.sessions_to_cancel(me).await? {
+            self.at_work.cancel(session);
+        }
+        // In this order: who is at work has said that he lives before.
+        let at_work = operator.nodes_at_work().await?;
+        if alone && at_work.contains(&None) {
+            self.take_over(tenants, None).await?;
+        }
+        let at_work = at_work.into_iter().flatten().filter(|node| node != me);
+        let beats = operator.nodes().await?;
+        for node in others.dead(at_work.collect(), beats) {
+            let taken = self.take_over(tenants, Some(&node)).await?;
+            tracing::warn!(node, sessions = taken, "a process left sessions open");
+            operator.forget_node(&node).await?;
+        }
+        Ok(())
+    }
+
+    /// Closes or goes on with every open session of a process that is no more; the number of both.
+    async fn take_over(&self, tenants: &Tenants, node: Option<&str>) -> Result<usize, StoreError> {
+        let store = &self.platform.store;
+        let taken = each_of(
+            store,
+            node,
+            |_| true,
+            async |session| {
+                if session.durable {
+                    self.recover(tenants, session).await
+                } else {
+                    close(store, session).await.map_err(Error::from)
+                }
+            },
+        );
+        let taken = taken.await?;
+        store.release_abandoned(0).await?;
+        Ok(taken)
+    }
+}
+
+/// Closes every chat completion that is open; the number closed. Only for the one process that owns the data: another's may be at work.
 ///
 /// A session that cannot be closed stays open, is logged and is tried again at the next start: it keeps nobody from serving.
 ///
@@ -21,27 +138,47 @@ const AT_ONCE: usize = 4;
 /// The open sessions cannot be listed.
 pub async fn close_abandoned(store: &Store) -> Result<usize, StoreError> {
     let mut closed = 0;
+    for node in store.operator().nodes_at_work().await? {
+        let completion = |session: &Session| !session.durable;
+        let close = async |session: &Session| Ok(close(store, session).await?);
+        closed += each_of(store, node.as_deref(), completion, close).await?;
+    }
+    Ok(closed)
+}
+
+/// Claims the open sessions of a process one after another and does something with each; the number of which that went well.
+async fn each_of(
+    store: &Store,
+    node: Option<&str>,
+    wanted: impl Fn(&Session) -> bool,
+    does: impl AsyncFn(&Session) -> Result<(), Error>,
+) -> Result<usize, StoreError> {
+    let (mut after, mut done) = (None, 0);
     loop {
-        let open = store
-            .operator()
-            .sessions_in_state(SessionState::Open, PAGE)
-            .await?;
-        let closing = open.iter().map(async |session| {
-            let done = close(store, session).await;
+        let page = store.operator().sessions_of_node(node, after, PAGE).await?;
+        let each = page.iter().filter(|one| wanted(one)).map(async |session| {
+            let claimed = store
+                .tenant(session.tenant)
+                .claim(session.id, node, store.node())
+                .await;
+            let done = match claimed {
+                Ok(true) => does(session).await,
+                Ok(false) => return false,
+                Err(error) => Err(error.into()),
+            };
             if let Err(error) = &done {
-                tracing::warn!(session = %session.id, error = error as &dyn std::error::Error, "a session an earlier process left open could not be closed");
+                tracing::warn!(session = %session.id, error = error as &dyn std::error::Error, "a session an earlier process left open could not be taken over");
             }
             done.is_ok()
         });
-        let done = stream::iter(closing)
+        done += stream::iter(each)
             .buffer_unordered(AT_ONCE)
             .filter(|done| std::future::ready(*done))
             .count()
             .await;
-        closed += done;
-        // The next page begins with those that could not be closed; a page of nothing else is the last.
-        if open.len() < PAGE as usize || done == 0 {
-            return Ok(closed);
+        match page.last() {
+            Some(last) if page.len() == PAGE as usize => after = Some(last.id),
+            _ => return Ok(done),
         }
     }
 }
@@ -53,9 +190,25 @@ async fn close(store: &Store, session: &Session) -> Result<(), StoreError> {
             .await?
             .map(|effect| ("unknown", effect)),
     );
-    let append = Append::new(session.tenant, session.id)
-        .events([NewEvent::new("end", header(&facts), Vec::new())])
-        .state(SessionState::Interrupted);
+    let mut append = Append::new(session.tenant, session.id);
+    let rows = store.tenant(session.tenant);
+    // Nobody knows what came of a call that was under way: it is taken to have cost what was held back for it.
+    for (id, cost) in rows.held_back(session.id).await? {
+        let usage = Usage::default();
+        let known = [
+            ("effect", json!("model")),
+            ("code", json!("unknown")),
+            ("estimated", json!(true)),
+        ];
+        let mut known = header(&known);
+        known.cost = Some(cost);
+        append = append
+            .event(NewEvent::new("outcome", known, Vec::new()))
+            .ledger([LedgerOp::Settle { id, cost, usage }]);
+    }
+    let append = append
+        .event(NewEvent::new("end", header(&facts), Vec::new()))
+        .state_because(SessionState::Interrupted, "process-ended");
     store.journal().append(append).await.map(drop)
 }
 

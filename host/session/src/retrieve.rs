@@ -1,12 +1,13 @@
 //! Carrying out retrievals. They reach nothing outside, so nothing is journalled before them; what was found is, after the guardrail.
 
 use crate::{
-    chat::{Run, bytes},
+    bodies::{NotFound, Passage},
+    chat::Run,
     conversation::{Found, bad_move},
     event::Citation,
 };
 use ambit_capabilities::{
-    agent::{Event, Failure, Passage, Query, Retrieval, RetrieveRequest},
+    agent::{Failure, Query, RetrieveRequest},
     guardrail::Stage,
     retrieval::{self, judged},
 };
@@ -16,17 +17,17 @@ use futures::future::join_all;
 use serde_json::json;
 
 impl Run {
-    pub(crate) async fn retrieve(
-        &mut self,
-        requests: Vec<RetrieveRequest>,
-    ) -> Result<Vec<Event>, Error> {
+    pub(crate) async fn retrieve(&mut self, requests: &[RetrieveRequest]) -> Result<(), Error> {
         if requests.is_empty() || requests.len() > 16 {
             return Err(bad_move(format!("{} retrievals at once", requests.len())));
         }
+        if self.tape.is_some() {
+            return self.play(requests);
+        }
         let mut queries = Vec::with_capacity(requests.len());
-        for request in &requests {
+        for request in requests {
             let text = match &request.query {
-                Query::Message(id) => self.conversation.text(*id)?.to_owned(),
+                Query::Message(id) => self.progress.conversation.text(*id)?.to_owned(),
                 Query::Text(text) => text.clone(),
             };
             queries.push(text);
@@ -38,23 +39,50 @@ impl Run {
                 .map(|(request, text)| self.search(request, text)),
         )
         .await;
-        let mut events = Vec::with_capacity(requests.len());
-        for (request, found) in requests.into_iter().zip(found) {
-            let passages = match found {
-                Ok(passages) => passages,
+        for (request, found) in requests.iter().zip(found) {
+            match found {
+                Ok(passages) => self.keep_passages(&request.collection, passages).await?,
                 Err(failure) => {
-                    self.recorder.note(
-                        "outcome",
-                        &[("effect", json!("retrieve")), ("code", json!(failure.code))],
-                        &json!({ "collection": request.collection }),
-                    )?;
-                    events.push(Event::Failed(failure));
-                    continue;
+                    let facts = [("effect", json!("retrieve")), ("code", json!(failure.code))];
+                    let body = NotFound {
+                        collection: request.collection.clone(),
+                        message: failure.message.clone(),
+                    };
+                    self.recorder.note("outcome", &facts, &body)?;
+                    self.progress.retrieved(Err(failure))?;
                 }
-            };
-            events.push(self.keep_passages(request.collection, passages).await?);
+            }
         }
-        Ok(events)
+        Ok(())
+    }
+
+    /// What the journal has of retrievals that are made again, judged when they were made.
+    fn play(&mut self, requests: &[RetrieveRequest]) -> Result<(), Error> {
+        for request in requests {
+            let Some((_, tape)) = &mut self.tape else {
+                return Err(Error::internal("a replay without a tape"));
+            };
+            let found = tape.found(&request.collection);
+            let code = found
+                .as_ref()
+                .map_or_else(|f| f.code.clone(), |_| "ok".into());
+            let facts = [("effect", json!("retrieve")), ("code", json!(code))];
+            match &found {
+                Ok(found) => {
+                    let body: Vec<_> = found.iter().map(Passage::from).collect();
+                    self.recorder.note("outcome", &facts, &body)?;
+                }
+                Err(failure) => {
+                    let body = NotFound {
+                        collection: request.collection.clone(),
+                        message: failure.message.clone(),
+                    };
+                    self.recorder.note("outcome", &facts, &body)?;
+                }
+            }
+            self.progress.retrieved(found)?;
+        }
+        Ok(())
     }
 
     async fn search(
@@ -101,9 +129,9 @@ impl Run {
     /// Judges, numbers and keeps passages. What the guardrail rejects is left out, as if it had not been found.
     async fn keep_passages(
         &mut self,
-        collection: String,
+        collection: &str,
         mut passages: Vec<retrieval::Passage>,
-    ) -> Result<Event, Error> {
+    ) -> Result<(), Error> {
         let texts = judged::texts(&mut passages)
             .into_iter()
             .map(|text| (Stage::Retrieved, text))
@@ -113,8 +141,8 @@ impl Run {
         let mut found = Vec::with_capacity(left.len());
         for passage in left.into_iter().flatten() {
             let citation = Citation {
-                number: self.conversation.next_passage(),
-                collection: collection.clone(),
+                number: self.progress.conversation.next_passage(),
+                collection: collection.to_owned(),
                 document: passage.document,
                 title: passage.title,
                 anchor: passage.anchor,
@@ -126,27 +154,8 @@ impl Run {
             });
         }
         let facts = [("effect", json!("retrieve")), ("code", json!("ok"))];
-        let body: Vec<_> = found
-            .iter()
-            .map(|f| json!({ "citation": f.citation, "text": f.text, "score": f.score }))
-            .collect();
+        let body: Vec<_> = found.iter().map(Passage::from).collect();
         self.recorder.note("outcome", &facts, &body)?;
-        let shown = found
-            .iter()
-            .map(|f| Passage {
-                number: f.citation.number,
-                document: f.citation.document.clone(),
-                title: f.citation.title.clone(),
-                anchor: f.citation.anchor.clone(),
-                score: f.score,
-                size: bytes(&f.text),
-            })
-            .collect();
-        let id = self.conversation.push_passages(found);
-        Ok(Event::Retrieved(Retrieval {
-            id,
-            collection,
-            passages: shown,
-        }))
+        self.progress.retrieved(Ok(found))
     }
 }

@@ -1,7 +1,7 @@
 //! What a model call costs: held back with its intent, settled with its outcome, both in the journal's own appends. The rules are
 //! [`ambit_ledger`]'s; here is what a call can cost at most, and what one that broke off is taken to have cost.
 
-use crate::{definition::ModelName, platform::Platform, tenants::Tenant};
+use crate::{definition::ModelName, library::now_ms, platform::Platform, tenants::Tenant};
 use ambit_inference::ProviderError;
 use ambit_ledger::{Day, LedgerOp, Money, Price, PriceTable, Reserve, Spender, Usage};
 use ambit_policy::token::Credential;
@@ -11,7 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 /// Tokens that a picture, a recording or a file in a prompt is taken to have at most: what the dearest of today's models make of a large
@@ -80,7 +80,8 @@ pub(crate) struct Settled {
 /// What the components of one session cost.
 #[derive(Debug, Clone)]
 pub(crate) struct Compute {
-    cpu_ms: Arc<AtomicU64>,
+    /// In nanoseconds.
+    cpu: Arc<AtomicU64>,
     prices: Arc<PriceTable>,
     agent: Arc<str>,
 }
@@ -88,7 +89,7 @@ pub(crate) struct Compute {
 impl Compute {
     /// Spends what they cost since it was asked last. None: nothing.
     pub(crate) fn spend(&self, context: &CallContext) -> Option<(LedgerOp, Money)> {
-        let cpu = Duration::from_millis(self.cpu_ms.swap(0, Relaxed));
+        let cpu = Duration::from_nanos(self.cpu.swap(0, Relaxed));
         let cost = self.prices.compute(cpu);
         let call = Reserve {
             id: ReservationId::new(),
@@ -112,7 +113,7 @@ impl Platform {
     pub(crate) fn compute(&self, context: &mut CallContext, agent: &str) -> Option<Compute> {
         let second = self.prices.compute(Duration::from_secs(1));
         (second > Money::ZERO).then(|| Compute {
-            cpu_ms: context.cpu_ms.get_or_insert_default().clone(),
+            cpu: context.cpu.get_or_insert_default().clone(),
             prices: self.prices.clone(),
             agent: agent.into(),
         })
@@ -295,13 +296,6 @@ fn counted(usage: &ambit_inference::Usage) -> Option<Usage> {
 fn tokens(context: &CallContext) -> Arc<[TokenId]> {
     let token = Credential::token_of(&context.principal);
     token.map_or_else(Arc::default, |token| token.lineage().collect())
-}
-
-fn now_ms() -> i64 {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// A call that can cost 50,000 nano-units.

@@ -113,12 +113,7 @@ impl Tokens {
             })?;
         let credential = Credential {
             permissions: token.credential.clone(),
-            token: Some(Held {
-                token: token.clone(),
-                revoked: tenant.revoked.clone(),
-                mode: self.mode,
-                overlooked: self.overlooked.clone(),
-            }),
+            token: Some(self.held(tenant, token.clone())),
         };
         Ok(Arc::new(Principal {
             id: token.sub.clone(),
@@ -128,6 +123,16 @@ impl Tokens {
             expires_at: Some(token.exp),
             credential: Some(credential.into_opaque()),
         }))
+    }
+
+    /// A token where it is used.
+    pub(crate) fn held(&self, tenant: &Tenant, token: Arc<Token>) -> Held {
+        Held {
+            token,
+            revoked: tenant.revoked.clone(),
+            mode: self.mode,
+            overlooked: self.overlooked.clone(),
+        }
     }
 
     /// A token for the principal of a call: a child of the one it came with, or one of his own.

@@ -17,6 +17,8 @@ pub(crate) enum Source {
         toolbox: Toolbox,
         narrowing: Narrowing,
         reversible: bool,
+        /// Calling it twice with one id does it once.
+        idempotent: bool,
     },
     Client,
 }
@@ -38,6 +40,7 @@ impl Offer {
                     toolbox: bound.toolbox.clone(),
                     narrowing: bound.narrowing.clone(),
                     reversible: spec.reversible,
+                    idempotent: spec.idempotent,
                 };
                 // Two components of one agent with a tool of one name: the first bound one wins, and the other is among the tenant's problems.
                 if !offer.tools.contains_key(&spec.name) {
@@ -92,14 +95,6 @@ impl Offer {
 
     pub(crate) fn client_specs(&self) -> Vec<ToolSpec> {
         self.specs(true)
-    }
-
-    pub(crate) fn client_names(&self) -> Vec<&str> {
-        self.order
-            .iter()
-            .filter(|name| self.is_client(name))
-            .map(String::as_str)
-            .collect()
     }
 
     fn specs(&self, client: bool) -> Vec<ToolSpec> {

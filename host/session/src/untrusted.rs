@@ -3,10 +3,12 @@
 //! Retrieved passages and tool results are data. The host wraps each in a delimiter that carries a nonce of the session: whoever wrote the
 //! text could not know it, so the text cannot close its own delimiter. An agent cannot opt out, since only the host builds prompts.
 
+use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 
 /// Draws and applies one session's delimiters.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
 pub(crate) struct Delimiter {
     nonce: String,
 }

@@ -39,6 +39,7 @@ mod journal;
 mod keys;
 mod ledger;
 mod migrations;
+mod nodes;
 mod operator;
 mod postgres;
 mod records;
@@ -51,7 +52,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use ambit_audit::Digest;
+pub use ambit_audit::{Digest, body_hash as digest_of};
 pub use ambit_ledger::{Day, Usage};
 pub use anchors::{Anchored, Grown, Head, NewAnchor, Note, Signed};
 pub use config::{Database, JournalConfig, PostgresConfig, StoreConfig};
@@ -71,7 +72,7 @@ pub use records::{
     TenantEpoch, TokenRecord,
 };
 pub use store::Store;
-pub use tenant::{KEY_CAP, TENANT_CAP, TenantStore, VALUE_CAP};
+pub use tenant::{KEY_CAP, Requested, TENANT_CAP, TenantStore, VALUE_CAP};
 
 /// The crate's result.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;

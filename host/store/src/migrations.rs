@@ -42,6 +42,7 @@ changes![
     "20261121003100_create_ledger",
     "20261121003200_note_anchored_removals",
     "20261121004000_create_tokens",
+    "20261121005000_continue_sessions",
 ];
 
 impl Change {

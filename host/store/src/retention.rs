@@ -33,13 +33,14 @@ pub(crate) async fn prune(db: &Db, before_ms: i64) -> Result<u64> {
     Ok(pruned)
 }
 
-/// Forgets capability tokens that expired before then, and their budgets.
+/// Forgets capability tokens that expired before then, their budgets, and idempotency keys from before then.
 async fn forget_tokens(db: &Db, before_ms: i64) -> Result<()> {
     let mut tx = db.write(Access::Operator).await?;
     for statement in [
         TOKEN_BUDGETS_EXPIRED,
         TOKEN_ACCOUNTS_EXPIRED,
         TOKENS_EXPIRED,
+        REQUESTS_OLD,
     ] {
         statement.query().bind(before_ms).execute(&mut tx).await?;
     }
@@ -90,10 +91,11 @@ async fn remove(db: &Db, partition: &Row, before_ms: i64) -> Result<u64> {
 }
 
 /// What of a session is removed, after what it cost is carried over.
-const OF_SESSION: [Statement; 5] = [
+const OF_SESSION: [Statement; 6] = [
     RESERVATIONS_CARRY,
     RESERVATIONS_DELETE,
     ACCOUNTS_DELETE,
+    BUDGETS_DELETE,
     EVENTS_DELETE,
     SESSION_DELETE,
 ];
@@ -104,6 +106,7 @@ statements! {
     TOKEN_ACCOUNTS_EXPIRED = "DELETE FROM accounts WHERE kind = 'token' AND EXISTS (SELECT 1 FROM tokens \
         WHERE tokens.tenant = accounts.tenant AND tokens.token = accounts.scope AND tokens.expires_ms < $1)";
     TOKENS_EXPIRED = "DELETE FROM tokens WHERE expires_ms < $1";
+    REQUESTS_OLD = "DELETE FROM session_requests WHERE created_ms < $1";
     RESERVATIONS_CARRY = "INSERT INTO spending (tenant, day, agent, key_id, provider, model, calls, input_tokens, cached_tokens, \
             output_tokens, reasoning_tokens, cost, carried) \
         SELECT tenant, at_ms / 86400000, agent, key_id, provider, model, 0, 0, 0, 0, 0, 0, CAST(SUM(cost) AS BIGINT) FROM reservations \
@@ -111,6 +114,7 @@ statements! {
         ON CONFLICT (tenant, day, agent, key_id, provider, model) DO UPDATE SET carried = spending.carried + excluded.carried";
     RESERVATIONS_DELETE = "DELETE FROM reservations WHERE tenant = $1 AND session = $2 AND state <> 'reserved'";
     ACCOUNTS_DELETE = "DELETE FROM accounts WHERE tenant = $1 AND scope = $2 AND kind = 'session'";
+    BUDGETS_DELETE = "DELETE FROM budgets WHERE tenant = $1 AND scope = $2 AND kind = 'session'";
     OLD_PARTITIONS = "SELECT tenant, day, removed_ms FROM partitions WHERE emptied_ms IS NULL AND day < $1 ORDER BY day, tenant";
     KEPT_SESSION = "SELECT session FROM sessions WHERE tenant = $1 AND session >= $2 AND session < $3 \
         AND (updated_ms >= $4 OR state = 'suspended' OR (state = 'open' AND updated_ms >= $5)) LIMIT 1";

@@ -8,7 +8,7 @@ use crate::{
     migrations,
     postgres::Pool,
 };
-use ambit_types::TenantId;
+use ambit_types::{NodeId, TenantId};
 use sqlx::{
     ConnectOptions as _, PgPool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -32,6 +32,7 @@ const SQLITE_READERS: u32 = 4;
 #[derive(Debug, Clone)]
 pub struct Store {
     pub(crate) db: Db,
+    node: Arc<str>,
     keys: Arc<Keyring>,
     journal: Journal,
     lanes: Arc<Lanes>,
@@ -52,9 +53,11 @@ impl Store {
             Database::Postgres(postgres) => open_postgres(postgres).await?,
         };
         let keys = Keyring::open(db.clone(), &config.master_key).await?;
-        let journal = Journal::start(db.clone(), keys.clone(), &config.journal)?;
+        let node: Arc<str> = NodeId::new().to_string().into();
+        let journal = Journal::start(db.clone(), node.clone(), keys.clone(), &config.journal)?;
         Ok(Self {
             db,
+            node,
             keys,
             journal,
             lanes: Arc::default(),
@@ -78,6 +81,12 @@ impl Store {
     #[must_use]
     pub fn journal(&self) -> &Journal {
         &self.journal
+    }
+
+    /// This process, as the sessions it works on name it; another one each time the store is opened.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.node
     }
 
     /// Whether the database answers and the journal is being written; for `/readyz`.

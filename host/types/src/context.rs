@@ -99,8 +99,8 @@ pub struct CallContext {
     pub session: Option<SessionId>,
     /// The agent this is done for, as metrics name it; none before it is known, and where there is none.
     pub agent: Option<Arc<str>>,
-    /// Where the CPU time of components is added up, in milliseconds. None: nobody pays by it.
-    pub cpu_ms: Option<Arc<AtomicU64>>,
+    /// Where the CPU time of components is added up, in nanoseconds. None: nobody pays by it.
+    pub cpu: Option<Arc<AtomicU64>>,
     /// Sent on as `traceparent` to providers, so that their spans hang below the request's.
     pub trace: TraceContext,
     /// When the caller stops waiting; nothing done for this call outlives it.

@@ -86,6 +86,8 @@ ids! {
     RequestId = "req";
     /// The public half of an API key.
     KeyId = "key";
+    /// A process that works on sessions.
+    NodeId = "nod";
     /// What is held back of a budget for one call.
     ReservationId = "res";
     /// A stored document, where its own id is too long to repeat.

@@ -13,7 +13,9 @@ mod trace;
 
 pub use context::{CallContext, Opaque, Principal, Scope};
 pub use error::{Error, ErrorKind};
-pub use id::{DocumentId, IdError, KeyId, RequestId, ReservationId, SessionId, TenantId, TokenId};
+pub use id::{
+    DocumentId, IdError, KeyId, NodeId, RequestId, ReservationId, SessionId, TenantId, TokenId,
+};
 pub use labels::Labels;
 pub use name::{
     AgentName, CollectionName, ComponentName, NameError, ProviderName, TenantSlug, ToolName,

@@ -42,7 +42,7 @@ pub(crate) async fn serve(provider_url: Url) -> Result<()> {
         request: RequestId::new(),
         session: None,
         agent: None,
-        cpu_ms: None,
+        cpu: None,
         trace: TraceContext::new(),
         deadline: Instant::now(),
     };

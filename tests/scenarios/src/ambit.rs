@@ -2,7 +2,7 @@
 
 use crate::{Answer, NewComponent, PATIENCE};
 use anyhow::{Context as _, Result, bail};
-use reqwest::{Client, Method, Response, header::HOST};
+use reqwest::{Client, Method, RequestBuilder, Response, header::HOST};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{
@@ -151,6 +151,12 @@ impl Ambit {
         Some(kib * 1024)
     }
 
+    /// Whether the process has ended.
+    #[must_use]
+    pub fn is_gone(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Sends a signal, without waiting for what comes of it.
     ///
     /// # Errors
@@ -295,12 +301,19 @@ impl Ambit {
     /// # Errors
     /// No answer at all.
     pub async fn post(&self, tenant: &Tenant, path: &str, body: &Value) -> Result<Response> {
+        let request = self.request(Method::POST, tenant, path).json(body);
+        Ok(request.send().await?)
+    }
+
+    /// A request to a tenant's data plane, to be sent.
+    #[must_use]
+    pub fn request(&self, method: Method, tenant: &Tenant, path: &str) -> RequestBuilder {
         let request = self
             .client
-            .post(format!("{}/v1{path}", self.up.url))
+            .request(method, format!("{}/v1{path}", self.up.url));
+        request
             .header(HOST, &tenant.host)
-            .bearer_auth(&tenant.api_key);
-        Ok(request.json(body).send().await?)
+            .bearer_auth(&tenant.api_key)
     }
 
     /// A chat request, read to its end.

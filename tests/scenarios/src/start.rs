@@ -135,7 +135,22 @@ impl Ambit {
     ) -> Result<Self> {
         let own = tempfile::tempdir()?;
         let data = own.path().join("data");
-        std::fs::create_dir(&data)?;
+        let mut ambit = Self::serve_in(binary, &data, configuration, environment).await?;
+        ambit.own = Some(own);
+        Ok(ambit)
+    }
+
+    /// As [`Ambit::serve_new`], on a folder that may be there already.
+    ///
+    /// # Errors
+    /// It did not come up.
+    pub async fn serve_in(
+        binary: &Path,
+        data: &Path,
+        configuration: &str,
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
+        std::fs::create_dir_all(data)?;
         let config = data.join("ambit.toml");
         let components = format!("components = {:?}\n", shipped(binary));
         let head =
@@ -152,16 +167,14 @@ impl Ambit {
             .envs(environment.iter().copied())
             .stdout(log.try_clone()?)
             .stderr(log);
-        let (child, server) = serving(&mut command, &data).await?;
+        let (child, server) = serving(&mut command, data).await?;
         let up = Up {
             url: server.url,
             ops_url: server.ops_url,
             admin_key: "adm_of-a-scenario".to_owned(),
             tenants: Vec::new(),
         };
-        let mut ambit = Self::new(up, child, &data)?;
-        ambit.own = Some(own);
-        Ok(ambit)
+        Self::new(up, child, data)
     }
 
     /// Runs a command of the binary on this folder, whether a server runs there or not.

@@ -7,7 +7,7 @@ mod host;
 
 // `Failure` is a word of the contract here.
 use crate::{Failure as ComponentFailure, LoadError};
-use ambit_runtime::{Admitted, CallScope, Clock, Pure, Runtime};
+use ambit_runtime::{Admitted, CallScope, Clock, Digest, Pure, Runtime};
 use ambit_types::{CallContext, Error};
 use host::{AgentError as GuestError, Guest};
 use std::{
@@ -75,6 +75,12 @@ impl Agent {
             runtime: runtime.clone(),
             component,
         })))
+    }
+
+    /// Of the component: the same digest decides the same.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.0.component.code().digest()
     }
 
     /// The next move. The same turn under the same clock gives the same decision, wherever it runs.

@@ -151,7 +151,7 @@ pub(crate) fn context_of(tenant: TenantId, slug: &str) -> CallContext {
         request: RequestId::new(),
         session: None,
         agent: None,
-        cpu_ms: None,
+        cpu: None,
         trace: TraceContext::new(),
         deadline: Instant::now() + Duration::from_secs(60),
     }

@@ -100,6 +100,7 @@ routes! {
     get "/tenants/{tenant}/sessions" sessions::list, "newest first: `?before=&limit=`";
     get "/tenants/{tenant}/sessions/{session}" sessions::show, "one session, and whether its journal's chain holds";
     get "/tenants/{tenant}/sessions/{session}/events" sessions::events, "its journal: `?after=&limit=`";
+    post "/tenants/{tenant}/sessions/{session}/replay" sessions::replay, "takes its agent's steps again, which must come out the same; with `{model?, instructions?}` a session of its own with tools answered from the journal, and what came out otherwise";
     delete "/tenants/{tenant}/sessions/{session}/content" sessions::erase, "forgets the key of what was said in a closed session; its events stay and still verify";
     delete "/tenants/{tenant}/principals/{principal}/content" sessions::erase_principal, "the same for every closed session of a principal";
     get "/tenants/{tenant}/budgets" ledger::budgets, "budgets and where each stands";
@@ -199,7 +200,7 @@ impl Admin {
             request: RequestId::new(),
             session: None,
             agent: None,
-            cpu_ms: None,
+            cpu: None,
             trace: TraceContext::new(),
             deadline: Instant::now() + self.0.config.deadline.max(Duration::from_secs(60)),
         }

@@ -1,8 +1,10 @@
 //! A tenant's sessions, read from the journal.
 
 use super::{Admin, Answer, Asked, At, one};
+use ambit_session::{ModelName, Trial};
 use ambit_store::{Event, Session, StoreError, TenantStore};
 use ambit_types::{Error, ErrorKind, SessionId, TenantSlug};
+use axum::body::Body;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -21,6 +23,13 @@ pub(super) struct Older {
 pub(super) struct Later {
     after: Option<i64>,
     limit: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Replay {
+    model: Option<String>,
+    instructions: Option<String>,
 }
 
 pub(super) async fn list(
@@ -61,6 +70,32 @@ pub(super) async fn events(
     let events = store.events(id, asked.after.unwrap_or(0), limit).await?;
     let has_more = events.len() == limit as usize;
     one(json!({"data": events.iter().map(view).collect::<Vec<_>>(), "has_more": has_more}))
+}
+
+pub(super) async fn replay(
+    admin: Admin,
+    At((slug, id)): At<(TenantSlug, SessionId)>,
+    body: Body,
+) -> Answer {
+    let (tenant, store) = admin.tenant(&slug).await?;
+    let Replay {
+        model,
+        instructions,
+    } = admin.json(body).await?;
+    let model = model.map(|model| model.parse::<ModelName>()).transpose();
+    let model = model.map_err(|why| Error::invalid("model", why))?;
+    let known = find(&store, id).await?;
+    let live = admin.0.tenants.by_id(tenant.id);
+    let live = live.ok_or_else(|| Error::not_found("this tenant is not served at present"))?;
+    let (sessions, context) = (&admin.0.sessions, admin.context(&tenant));
+    if model.is_none() && instructions.is_none() {
+        return one(sessions.replay(context, &live, &known).await?);
+    }
+    let trial = Trial {
+        model,
+        instructions,
+    };
+    one(sessions.try_again(context, live, &known, trial).await?)
 }
 
 pub(super) async fn erase(admin: Admin, At((slug, id)): At<(TenantSlug, SessionId)>) -> Answer {

@@ -111,9 +111,7 @@ pub(crate) fn target(model: &str) -> Result<Target, Bad> {
 
 fn agent_request(agent: AgentName, mut map: Map<String, Value>) -> Result<AgentRequest, Bad> {
     refuse_unsupported(&mut map)?;
-    let messages = json::required(&mut map, "messages", |value| {
-        json::array(value, MAX_MESSAGES, message)
-    })?;
+    let messages = json::required(&mut map, "messages", messages)?;
     if messages.is_empty() {
         return Err(Bad::new("needs at least one message").in_field("messages"));
     }
@@ -138,6 +136,7 @@ fn agent_request(agent: AgentName, mut map: Map<String, Value>) -> Result<AgentR
             messages,
             client_tools,
             options,
+            ..ChatTurn::default()
         },
     })
 }
@@ -183,6 +182,11 @@ fn refuse_unsupported(map: &mut Map<String, Value>) -> Result<(), Bad> {
         |format| format.get("type").is_some_and(|kind| kind == "text"),
         "agents answer in plain text: only {\"type\":\"text\"} is supported",
     )
+}
+
+/// A conversation, oldest first.
+pub(crate) fn messages(value: Value) -> Result<Vec<ChatMessage>, Bad> {
+    json::array(value, MAX_MESSAGES, message)
 }
 
 fn message(value: Value) -> Result<ChatMessage, Bad> {

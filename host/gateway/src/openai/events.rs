@@ -12,7 +12,7 @@ use http::{HeaderName, HeaderValue, header};
 use std::convert::Infallible;
 
 /// The stream, which ends in an error when the server stops; what it comes from is let go of then.
-pub(super) fn until_stopped<T: Send + 'static>(
+pub(crate) fn until_stopped<T: Send + 'static>(
     sessions: &Sessions,
     stream: impl Stream<Item = Result<T, Error>> + Unpin + Send + 'static,
 ) -> impl Stream<Item = Result<T, Error>> + Send + 'static {
@@ -26,7 +26,7 @@ pub(super) fn until_stopped<T: Send + 'static>(
     })
 }
 
-pub(super) fn sse(
+pub(crate) fn sse(
     events: impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static,
 ) -> Response {
     let headers = [

@@ -4,7 +4,7 @@ pub(crate) mod answer;
 pub(crate) mod chat;
 pub(crate) mod chat_request;
 pub(crate) mod codepoints;
-mod events;
+pub(crate) mod events;
 pub(crate) mod json;
 pub(crate) mod models;
 pub(crate) mod moderation;

@@ -30,7 +30,7 @@ pub(crate) fn context_for(patience: Duration) -> CallContext {
         request: RequestId::new(),
         session: None,
         agent: None,
-        cpu_ms: None,
+        cpu: None,
         trace: TraceContext::new(),
         deadline: Instant::now() + patience,
     }

@@ -223,7 +223,7 @@ mod tests {
                 request: RequestId::new(),
                 session: None,
                 agent: None,
-                cpu_ms: None,
+                cpu: None,
                 trace: TraceContext::new(),
                 deadline: Instant::now() + Duration::from_secs(1),
             }

@@ -2,6 +2,10 @@
 
 use crate::support::{self, Both, TIGHT, runtime, scope, tenant};
 use ambit_runtime::Limit;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 /// `check` runs `module`'s `run(n)` under [`TIGHT`] limits.
 async fn check(name: &str, module: &str, n: u64, expected: Result<u64, &str>) {
@@ -20,6 +24,31 @@ async fn check(name: &str, module: &str, n: u64, expected: Result<u64, &str>) {
 #[tokio::test]
 async fn an_honest_guest_answers() {
     check("honest", r#"(memory (export "memory") 1) (func (export "run") (param i64) (result i64) local.get 0)"#, 42, Ok(42)).await;
+}
+
+/// A limit counts ticks; who pays by CPU time pays for calls shorter than one too.
+#[tokio::test]
+async fn a_short_call_is_paid_for() {
+    let module = r#"(memory (export "memory") 1) (func (export "run") (param i64) (result i64) local.get 0)"#;
+    let runtime = runtime();
+    let tenant = tenant(&runtime, "short");
+    let both = Both::new(&runtime, module, TIGHT);
+    let mut scope = scope(&tenant);
+    let paid = Arc::new(AtomicU64::new(0));
+    scope.cpu = Some(paid.clone());
+    let pure = both.pure.call(&scope, (), |store, guest| {
+        guest.ambit_agent_agent().call_run(store, 7)
+    });
+    let by_pure = paid.load(Ordering::Relaxed);
+    assert!(pure.is_ok() && by_pure > 0, "{pure:?}, {by_pure} ns");
+    let effectful = both
+        .effectful
+        .call(&scope, (), async |store, guest| {
+            guest.ambit_tool_tool().call_run(store, 7).await
+        })
+        .await;
+    let by_both = paid.load(Ordering::Relaxed);
+    assert!(effectful.is_ok() && by_both > by_pure, "{effectful:?}");
 }
 
 #[tokio::test]

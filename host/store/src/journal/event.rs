@@ -1,6 +1,7 @@
 //! What is written to the journal, what comes back, and the hash that chains it.
 //!
-//! Version 1 stored bodies as they were, version 2 stores them sealed (see [`crate::MasterKey`]) and headers as canonical JSON (RFC 8785).
+//! Version 1 stored bodies as they were, version 2 stores them sealed (see [`crate::MasterKey`]) and headers as canonical JSON (RFC 8785); with
+//! version 3 what sessions write in them is enough to go on from and to replay.
 //! The hash is that of [`ambit_audit::Envelope`] in both, over what is stored.
 
 use crate::{
@@ -18,7 +19,7 @@ use serde_json::{Map, Value};
 use std::{borrow::Cow, sync::Arc};
 
 /// Version of what is written; what older programs wrote is read as they wrote it.
-pub const SCHEMA_VERSION: i64 = 2;
+pub const SCHEMA_VERSION: i64 = 3;
 
 /// From this version on bodies are sealed.
 const SEALED: i64 = 2;
@@ -30,7 +31,9 @@ pub struct Append {
     pub(crate) session: SessionId,
     pub(crate) open: Option<NewSession>,
     pub(crate) events: Vec<NewEvent>,
-    pub(crate) state: Option<SessionState>,
+    pub(crate) durable: bool,
+    pub(crate) expected: Option<i64>,
+    pub(crate) state: Option<(SessionState, Option<Cow<'static, str>>)>,
     pub(crate) ledger: Vec<LedgerOp>,
 }
 
@@ -42,6 +45,8 @@ impl Append {
             session,
             open: None,
             events: Vec::new(),
+            durable: false,
+            expected: None,
             state: None,
             ledger: Vec::new(),
         }
@@ -51,6 +56,20 @@ impl Append {
     #[must_use]
     pub fn open(mut self, session: NewSession) -> Self {
         self.open = Some(session);
+        self
+    }
+
+    /// Another process goes on with the session that this opens, should this one die.
+    #[must_use]
+    pub fn durable(mut self) -> Self {
+        self.durable = true;
+        self
+    }
+
+    /// Only if this is the sequence number of the session's last event; otherwise the append is a [`StoreError::Conflict`].
+    #[must_use]
+    pub fn after(mut self, last_seq: i64) -> Self {
+        self.expected = Some(last_seq);
         self
     }
 
@@ -69,7 +88,18 @@ impl Append {
     /// The session's state from here on.
     #[must_use]
     pub fn state(mut self, state: SessionState) -> Self {
-        self.state = Some(state);
+        self.state = Some((state, None));
+        self
+    }
+
+    /// As [`Append::state`], with what a suspended session waits for or why it stopped.
+    #[must_use]
+    pub fn state_because(
+        mut self,
+        state: SessionState,
+        reason: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        self.state = Some((state, Some(reason.into())));
         self
     }
 
@@ -197,6 +227,18 @@ pub struct Session {
     /// When its content was erased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub erased_ms: Option<i64>,
+    /// The process that works on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Whether another process goes on with it when that one dies.
+    #[serde(default)]
+    pub durable: bool,
+    /// What it waits for while it is suspended, or why it stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When somebody asked for its end while it was worked on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel_ms: Option<i64>,
 }
 
 /// A chain that holds.
@@ -210,28 +252,34 @@ text_enum! {
     /// Where a session stands.
     SessionState {
         Open = "open",
-        /// Waits for a person or a timer.
+        /// Waits for somebody: for a message, or for what stopped it to be mended.
         Suspended = "suspended",
         Finished = "finished",
         Failed = "failed",
         /// The process died while it was open.
         Interrupted = "interrupted",
+        /// Somebody ended it before it was done.
+        Cancelled = "cancelled",
     }
 }
 
 impl SessionState {
     /// Those in which a session's row has its last event.
-    pub(crate) const AT_REST: [Self; 4] = [
+    pub(crate) const AT_REST: [Self; 5] = [
         Self::Suspended,
         Self::Finished,
         Self::Failed,
         Self::Interrupted,
+        Self::Cancelled,
     ];
 
     /// Whether nothing more happens in it: such sessions are removed after the retention time.
     #[must_use]
     pub fn is_closed(self) -> bool {
-        matches!(self, Self::Finished | Self::Failed | Self::Interrupted)
+        matches!(
+            self,
+            Self::Finished | Self::Failed | Self::Interrupted | Self::Cancelled
+        )
     }
 }
 
@@ -360,5 +408,9 @@ pub(crate) fn session_from(row: &Row) -> Result<Session> {
         head_seq: row.int(7)?,
         head_hash: row.digest(8)?,
         erased_ms: row.optional_int(9)?,
+        node: row.optional_text(10)?,
+        durable: row.int(11)? != 0,
+        reason: row.optional_text(12)?,
+        cancel_ms: row.optional_int(13)?,
     })
 }

@@ -56,7 +56,12 @@ pub struct Journal {
 }
 
 impl Journal {
-    pub(crate) fn start(db: Db, keys: Arc<Keyring>, config: &JournalConfig) -> Result<Self> {
+    pub(crate) fn start(
+        db: Db,
+        node: Arc<str>,
+        keys: Arc<Keyring>,
+        config: &JournalConfig,
+    ) -> Result<Self> {
         let most = u32::try_from(config.queue_bytes / 1024)
             .unwrap_or(u32::MAX)
             .max(1);
@@ -66,7 +71,7 @@ impl Journal {
         let in_place = matches!(db, Db::Sqlite { .. });
         let busy = Arc::<Mutex<Option<Instant>>>::default();
         let changed = Arc::<Changed>::default();
-        let mut writer = Writer::new(db, batch, Arc::clone(&busy), Arc::clone(&changed));
+        let mut writer = Writer::new(db, node, batch, Arc::clone(&busy), Arc::clone(&changed));
         let writer = async move {
             writer.run(waiting).await;
             let _ = end.send(());
@@ -101,8 +106,8 @@ impl Journal {
     /// While the queue is full this waits: the caller is slowed down, nothing is dropped.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] for a session that was not opened, [`StoreError::Conflict`] for one opened twice or continued by another
-    /// process meanwhile, [`StoreError::Full`] and [`StoreError::ReadOnly`] when nothing was written, [`StoreError::Unavailable`] when
+    /// [`StoreError::NotFound`] for a session that was not opened, [`StoreError::Conflict`] for one opened twice, that another process works
+    /// on or that went on meanwhile, [`StoreError::Full`] and [`StoreError::ReadOnly`] when nothing was written, [`StoreError::Unavailable`] when
     /// that is not known. With operations on the ledger also [`StoreError::OverBudget`], and [`StoreError::NotFound`] or
     /// [`StoreError::Conflict`] for a reservation that is not there or settled already: nothing was written then either.
     pub async fn append(&self, append: Append) -> Result<Appended> {
@@ -166,6 +171,8 @@ impl Journal {
             session: append.session.to_string().into(),
             open: append.open,
             sealed_key,
+            durable: append.durable,
+            expected: append.expected,
             state: append.state,
             ledger: append.ledger,
             events,

@@ -119,9 +119,10 @@ const EVENTS: &str = "INSERT INTO events \
     (tenant, session, seq, schema_version, kind, time_ms, header, body, content_hash, previous_hash) VALUES ";
 const NOTHING: &str = "";
 
-const SESSIONS: &str = "INSERT INTO sessions (tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, sealed_key) VALUES ";
+const SESSIONS: &str = "INSERT INTO sessions (tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, sealed_key, \
+    node, durable, reason) VALUES ";
 const CHANGE: &str = " ON CONFLICT (tenant, session) DO UPDATE SET state = excluded.state, updated_ms = excluded.updated_ms, \
-    head_seq = excluded.head_seq, head_hash = excluded.head_hash";
+    head_seq = excluded.head_seq, head_hash = excluded.head_hash, node = excluded.node, reason = excluded.reason";
 
 /// By number of rows, from many to one. Not more than 16: SQLite finds the name of each `$n` by walking a list from its start, and at 64 rows
 /// that walk was nearly half of the writer's time.
@@ -133,9 +134,9 @@ pub(super) const EVENT_INSERT: [(usize, Statement); 3] = [
 
 /// An existing session that is opened again fails at its first event, whose place is taken.
 pub(super) const SESSION_PUT: [(usize, Statement); 3] = [
-    multi_row!("SESSION_PUT_16", SESSIONS, 10, 16, CHANGE),
-    multi_row!("SESSION_PUT_4", SESSIONS, 10, 4, CHANGE),
-    multi_row!("SESSION_PUT_1", SESSIONS, 10, 1, CHANGE),
+    multi_row!("SESSION_PUT_16", SESSIONS, 13, 16, CHANGE),
+    multi_row!("SESSION_PUT_4", SESSIONS, 13, 4, CHANGE),
+    multi_row!("SESSION_PUT_1", SESSIONS, 13, 1, CHANGE),
 ];
 
 #[cfg(test)]

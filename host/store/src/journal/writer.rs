@@ -23,6 +23,7 @@ use ambit_audit::Envelope;
 use ambit_ledger::{Books, LedgerOp};
 use ambit_types::{SessionId, TenantId};
 use std::{
+    borrow::Cow,
     collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
@@ -43,7 +44,9 @@ pub(super) struct Waiting {
     pub(super) open: Option<NewSession>,
     /// Of a session that is opened.
     pub(super) sealed_key: Option<Arc<[u8]>>,
-    pub(super) state: Option<SessionState>,
+    pub(super) durable: bool,
+    pub(super) expected: Option<i64>,
+    pub(super) state: Option<(SessionState, Option<Cow<'static, str>>)>,
     pub(super) ledger: Vec<LedgerOp>,
     pub(super) events: Vec<WaitingEvent>,
     pub(super) done: oneshot::Sender<Result<Appended>>,
@@ -74,12 +77,15 @@ struct Place {
     agent: Arc<str>,
     principal: Arc<str>,
     state: SessionState,
+    reason: Option<Arc<str>>,
     created_ms: i64,
     updated_ms: i64,
 }
 
 pub(super) struct Writer {
     db: Db,
+    /// This process, as the sessions it works on name it.
+    node: Arc<str>,
     heads: HashMap<Key, Place>,
     batch: usize,
     busy: Arc<Mutex<Option<Instant>>>,
@@ -89,12 +95,14 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         db: Db,
+        node: Arc<str>,
         batch: usize,
         busy: Arc<Mutex<Option<Instant>>>,
         changed: Arc<Changed>,
     ) -> Self {
         Self {
             db,
+            node,
             heads: HashMap::new(),
             batch: batch.max(1),
             busy,
@@ -201,7 +209,13 @@ impl Writer {
         changed.dedup_by_key(|waiting| waiting.key);
         let sessions: Vec<_> = changed
             .iter()
-            .filter_map(|waiting| Some(session_row(waiting, self.heads.get(&waiting.key)?)))
+            .filter_map(|waiting| {
+                Some(session_row(
+                    waiting,
+                    &self.node,
+                    self.heads.get(&waiting.key)?,
+                ))
+            })
             .collect();
         ledger::write(&mut tx, &books).await?;
         insert(&mut tx, &SESSION_PUT, sessions).await?;
@@ -220,7 +234,7 @@ impl Writer {
             if self
                 .heads
                 .get(&waiting.key)
-                .is_some_and(|head| head.state.is_closed())
+                .is_some_and(|head| head.state != SessionState::Open)
             {
                 self.heads.remove(&waiting.key);
             }
@@ -243,15 +257,25 @@ impl Writer {
             Entry::Occupied(head) => head.into_mut(),
             Entry::Vacant(place) => {
                 let head = match &waiting.open {
-                    Some(session) => Some(Place::first(session)),
+                    Some(session) => Some(Known {
+                        head: Place::first(session),
+                        node: None,
+                    }),
                     None => load(tx, waiting).await?,
                 };
-                let Some(head) = head else {
+                let Some(Known { head, node }) = head else {
                     return Ok(Err(StoreError::NotFound { what: "session" }));
                 };
+                // A process that was taken for dead wakes up: what it worked on is another's now.
+                if node.is_some_and(|node| node != *self.node) {
+                    return Ok(Err(StoreError::Conflict { what: "session" }));
+                }
                 place.insert(head)
             }
         };
+        if waiting.expected.is_some_and(|seq| seq != head.seq) {
+            return Ok(Err(StoreError::Conflict { what: "session" }));
+        }
         let (tenant, session) = waiting.key;
         if let Err(refusal) = books.apply(tenant, session, &waiting.ledger) {
             if waiting.open.is_some() {
@@ -294,8 +318,9 @@ impl Writer {
             head.seq = seq;
             head.hash = content_hash;
         }
-        if let Some(state) = waiting.state {
-            head.state = state;
+        if let Some((state, reason)) = &waiting.state {
+            head.state = *state;
+            head.reason = reason.as_deref().map(Arc::from);
             head.updated_ms = now_ms();
         }
         Ok(Ok(Appended {
@@ -315,6 +340,7 @@ impl Place {
             agent: Arc::clone(&session.agent),
             principal: Arc::clone(&session.principal),
             state: SessionState::Open,
+            reason: None,
             created_ms: now,
             updated_ms: now,
         }
@@ -322,7 +348,7 @@ impl Place {
 }
 
 /// The head of a session that this process has not written lately.
-async fn load(tx: &mut Tx, waiting: &Waiting) -> Result<Option<Place>> {
+async fn load(tx: &mut Tx, waiting: &Waiting) -> Result<Option<Known>> {
     tx.enter(&waiting.tenant).await?;
     let query = |statement: Statement| {
         statement
@@ -338,15 +364,24 @@ async fn load(tx: &mut Tx, waiting: &Waiting) -> Result<Option<Place>> {
     let (seq, hash) = last.map_or(Ok((0, Digest::default())), |row| {
         Ok((row.int(0)?, row.digest(1)?))
     })?;
-    Ok(Some(Place {
+    let head = Place {
         seq,
         hash,
         agent: session.agent.into(),
         principal: session.principal.into(),
         state: session.state,
+        reason: session.reason.map(Arc::from),
         created_ms: session.created_ms,
         updated_ms: session.updated_ms,
-    }))
+    };
+    let node = session.node;
+    Ok(Some(Known { head, node }))
+}
+
+/// What the database knows of a session, and the process that works on it.
+struct Known {
+    head: Place,
+    node: Option<String>,
 }
 
 /// A row for one of the multi-row statements.
@@ -355,7 +390,8 @@ struct InsertRow {
     values: Vec<Value>,
 }
 
-fn session_row(waiting: &Waiting, head: &Place) -> InsertRow {
+fn session_row(waiting: &Waiting, node: &Arc<str>, head: &Place) -> InsertRow {
+    let node = (head.state == SessionState::Open).then(|| Arc::clone(node));
     InsertRow {
         tenant: Arc::clone(&waiting.tenant),
         values: vec![
@@ -369,6 +405,9 @@ fn session_row(waiting: &Waiting, head: &Place) -> InsertRow {
             Value::from(head.seq),
             Value::from(head.hash),
             Value::Blob(waiting.sealed_key.clone()),
+            Value::Text(node),
+            Value::from(i64::from(waiting.durable)),
+            Value::Text(head.reason.clone()),
         ],
     }
 }
@@ -402,7 +441,7 @@ fn answer(batch: Vec<Waiting>, outcomes: Vec<Result<Appended>>) {
 }
 
 statements! {
-    SESSION_OF_HEAD = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms FROM sessions \
+    SESSION_OF_HEAD = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms, node, durable, reason, cancel_ms FROM sessions \
         WHERE tenant = $1 AND session = $2";
     LAST_EVENT = "SELECT seq, content_hash FROM events WHERE tenant = $1 AND session = $2 ORDER BY seq DESC LIMIT 1";
 }

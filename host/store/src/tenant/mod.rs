@@ -8,6 +8,7 @@ mod agents;
 mod documents;
 mod key_values;
 mod ledger;
+mod running;
 mod sessions;
 mod tokens;
 
@@ -20,12 +21,15 @@ use crate::{
 use ambit_types::TenantId;
 use std::sync::Arc;
 
-pub use self::key_values::{KEY_CAP, TENANT_CAP, VALUE_CAP};
 #[cfg(test)]
 pub(crate) use self::{
     access::ALL as ACCESS, agents::ALL as AGENTS, documents::ALL as DOCUMENTS,
-    key_values::ALL as KEY_VALUES, ledger::ALL as LEDGER, sessions::ALL as SESSIONS,
-    tokens::ALL as TOKENS,
+    key_values::ALL as KEY_VALUES, ledger::ALL as LEDGER, running::ALL as RUNNING,
+    sessions::ALL as SESSIONS, tokens::ALL as TOKENS,
+};
+pub use self::{
+    key_values::{KEY_CAP, TENANT_CAP, VALUE_CAP},
+    running::Requested,
 };
 
 /// The rows of one tenant. Cheap to clone.

@@ -3,9 +3,10 @@
 use super::{event, opening, tenant};
 use crate::{
     Append, Chunk, Component, Database, Digest, Document, Grant, Grown, GuardrailRule, Head,
-    HostName, Issuer, NewAnchor, SlotBinding, Store, StoreConfig, StoreError, TenantStore,
-    TokenRecord, day_of,
+    HostName, Issuer, NewAnchor, Requested, SlotBinding, Store, StoreConfig, StoreError,
+    TenantStore, TokenRecord, day_of,
     db::{Access, Db, Statement},
+    digest_of,
     testing::TestStore,
 };
 use ambit_ledger::{Budget, BudgetScope, Money, Period, Reserve, Spender, Usage};
@@ -13,7 +14,7 @@ use ambit_types::{ReservationId, SessionId, TokenId};
 use serde_json::json;
 
 /// Every table with a tenant in it.
-const TABLES: [(&str, &str); 23] = [
+const TABLES: [(&str, &str); 24] = [
     ("tenants", "SELECT tenant FROM tenants"),
     ("host_names", "SELECT tenant FROM host_names"),
     ("api_keys", "SELECT tenant FROM api_keys"),
@@ -37,6 +38,7 @@ const TABLES: [(&str, &str); 23] = [
     ("partitions", "SELECT tenant FROM partitions"),
     ("leaves", "SELECT tenant FROM leaves"),
     ("tokens", "SELECT tenant FROM tokens"),
+    ("session_requests", "SELECT tenant FROM session_requests"),
 ];
 const EVENTS: &str = "SELECT tenant FROM events";
 
@@ -171,6 +173,12 @@ async fn fill(store: &TestStore, rows: &TenantStore) {
         revoked_ms: None,
     };
     rows.create_token(&token, None).await.unwrap();
+    let wanted = Requested {
+        session,
+        digest: digest_of(b""),
+    };
+    let requested = rows.request_session("alice", "key", wanted).await;
+    requested.unwrap();
 }
 
 async fn tenants_seen(

@@ -27,6 +27,8 @@ fn statements() -> Vec<Statement> {
         crate::tenant::SESSIONS,
         crate::tenant::LEDGER,
         crate::tenant::TOKENS,
+        crate::tenant::RUNNING,
+        crate::nodes::ALL,
         crate::ledger::ALL,
     ];
     lists

@@ -367,10 +367,9 @@ async fn components_are_paid_for_by_their_cpu_time() {
         return;
     };
     let acme = node.tenant("acme").await;
-    let mut spins = question("paid/mock-1");
-    // The guardrail takes its milliseconds over so much of it.
-    spins["messages"][0]["content"] = "What does a word of this cost? ".repeat(10_000).into();
-    let answer = node.ambit.ask(&acme, &spins).await.unwrap();
+    // Its guardrails take less than a millisecond each, and are paid for all the same.
+    let asked = question("paid/mock-1");
+    let answer = node.ambit.ask(&acme, &asked).await.unwrap();
     assert!(answer.is_good(), "{answer:?}");
     let events = node
         .ambit
@@ -379,7 +378,7 @@ async fn components_are_paid_for_by_their_cpu_time() {
         .unwrap();
     let end = events.iter().find(|event| event["kind"] == "end").unwrap();
     let cost = end["header"]["cost_nanos"].as_i64().unwrap();
-    assert!(cost > 0 && cost % 10_000_000 == 0, "{end}");
+    assert!(cost > 0, "{end}");
     let costs = node.json(&["costs", "--tenant", "acme"]).await;
     let computed = costs
         .as_array()

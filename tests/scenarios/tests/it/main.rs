@@ -2,6 +2,8 @@
 
 mod audit;
 mod command_line;
+#[cfg(target_os = "linux")]
+mod crash;
 mod disconnect;
 mod documents;
 mod drain;
@@ -15,8 +17,11 @@ mod live_swap;
 mod metrics;
 mod postgres;
 mod refusals;
+#[cfg(target_os = "linux")]
+mod replay;
 mod restart;
 mod routes;
+mod sessions;
 mod shipped;
 mod telemetry;
 mod tokens;

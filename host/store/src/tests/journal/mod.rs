@@ -3,6 +3,7 @@
 mod append;
 mod chain;
 mod failures;
+mod running;
 mod sealed;
 
 use super::{opening, tenant};

@@ -1,0 +1,126 @@
+//! The bodies of events, as they are written and read again.
+
+use crate::{
+    caller::Caller,
+    conversation::Found,
+    event::{ChatMessage, Citation, calls},
+    untrusted::Delimiter,
+};
+use ambit_capabilities::agent::{Definition, Move, Usage as AgentUsage};
+use ambit_inference::ToolCall;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+
+/// Of `request`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Request {
+    /// As they passed the guardrail.
+    pub(crate) messages: Vec<ChatMessage>,
+    /// For the provider as they are.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub(crate) options: Map<String, Value>,
+    /// What each step of the turn is told of the agent.
+    pub(crate) definition: Definition,
+    /// Of the session's untrusted text.
+    pub(crate) delimiter: Delimiter,
+    /// Whom the turn acts for; of durable sessions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) caller: Option<Caller>,
+    /// The caller's own words about the session.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub(crate) metadata: Map<String, Value>,
+}
+
+/// Of `checkpoint`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Checkpoint {
+    #[serde(rename = "move")]
+    pub(crate) move_: Move,
+    /// The agent's, in base64.
+    #[serde(serialize_with = "base64", deserialize_with = "unbase64")]
+    pub(crate) state: Vec<u8>,
+}
+
+/// Of `outcome` of a model.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Reply {
+    pub(crate) text: String,
+    #[serde(default, with = "calls")]
+    pub(crate) tool_calls: Vec<ToolCall>,
+    /// As the provider counted.
+    #[serde(default = "none")]
+    pub(crate) usage: AgentUsage,
+}
+
+/// Of `outcome` of tools, one for each call in their order.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Returned {
+    pub(crate) id: String,
+    /// `ok`, or why there is no result.
+    pub(crate) code: String,
+    pub(crate) ok: bool,
+    /// What the model reads.
+    pub(crate) content: String,
+}
+
+/// Of `outcome` of a retrieval that found.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Passage {
+    pub(crate) citation: Citation,
+    pub(crate) text: String,
+    pub(crate) score: f32,
+}
+
+/// Of `outcome` of one that failed.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct NotFound {
+    pub(crate) collection: String,
+    pub(crate) message: String,
+}
+
+/// Of `outcome` of an answer, which ends a turn.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Answered {
+    pub(crate) text: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) citations: Vec<Citation>,
+}
+
+impl From<&Found> for Passage {
+    fn from(found: &Found) -> Self {
+        Self {
+            citation: found.citation.clone(),
+            text: found.text.clone(),
+            score: found.score,
+        }
+    }
+}
+
+impl From<Passage> for Found {
+    fn from(passage: Passage) -> Self {
+        Self {
+            citation: passage.citation,
+            text: passage.text,
+            score: passage.score,
+        }
+    }
+}
+
+fn none() -> AgentUsage {
+    AgentUsage {
+        input_tokens: 0,
+        cached_tokens: 0,
+        output_tokens: 0,
+        reasoning_tokens: 0,
+    }
+}
+
+fn base64<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&STANDARD.encode(bytes))
+}
+
+fn unbase64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    STANDARD.decode(text).map_err(serde::de::Error::custom)
+}

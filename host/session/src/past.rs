@@ -1,0 +1,204 @@
+//! Reading a session's journal: where it stood when its last event was written.
+
+use crate::{
+    bodies::{Answered, Checkpoint, NotFound, Passage, Reply, Request, Returned},
+    caller::Caller,
+    conversation::{Conversation, Found},
+    progress::{Progress, UNKNOWN, ends_turn},
+};
+use ambit_capabilities::agent::{Decision, Definition, Failure};
+use ambit_inference::{FinishReason, Message, Usage};
+use ambit_store::{Event, TenantStore};
+use ambit_types::{Error, SessionId};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+/// Events read at a time.
+const PAGE: u32 = 256;
+
+/// From this version on events say enough to go on from.
+const TELLING: i64 = 3;
+
+/// What the journal says of a session.
+pub(crate) struct Past {
+    pub(crate) progress: Progress,
+    /// Of the last turn.
+    pub(crate) caller: Option<Caller>,
+    /// What the steps of the last turn were told of the agent.
+    pub(crate) definition: Option<Definition>,
+    pub(crate) metadata: Map<String, Value>,
+    /// Digests of the idempotency keys of its turns.
+    pub(crate) keys: Vec<String>,
+    pub(crate) last_seq: i64,
+}
+
+impl Past {
+    pub(crate) fn new() -> Self {
+        Self {
+            progress: Progress::new(Conversation::new(), 0),
+            caller: None,
+            definition: None,
+            metadata: Map::new(),
+            keys: Vec::new(),
+            last_seq: 0,
+        }
+    }
+
+    /// Reads all of it.
+    ///
+    /// # Errors
+    /// The store's; and an event that cannot be read: erased, or not what this program writes.
+    pub(crate) async fn read(store: &TenantStore, session: SessionId) -> Result<Self, Error> {
+        let mut past = Self::new();
+        loop {
+            let events = store.events(session, past.last_seq, PAGE).await?;
+            for event in &events {
+                past.take(event)?;
+            }
+            if events.len() < PAGE as usize {
+                return Ok(past);
+            }
+        }
+    }
+
+    /// Takes in the next event.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(crate) fn take(&mut self, event: &Event) -> Result<(), Error> {
+        self.last_seq = event.seq;
+        let fact = |name: &str| event.header.facts.get(name).and_then(Value::as_str);
+        match (event.kind.as_str(), fact("effect")) {
+            ("request", _) => {
+                self.keys.extend(fact("idempotency").map(str::to_owned));
+                if !event.header.facts.contains_key("refused") {
+                    self.request(body(event)?);
+                }
+            }
+            ("checkpoint", _) => {
+                let Checkpoint { move_, state } = body(event)?;
+                self.progress.decided(Decision { move_, state });
+            }
+            ("intent", _) => {
+                self.progress.begun();
+                if fact("effect") == Some("tools") {
+                    self.count_calls(event.header.facts.contains_key("again"));
+                }
+            }
+            ("outcome", Some("model")) => match fact("code") {
+                None => {
+                    let reply: Reply = body(event)?;
+                    let finish = event.header.facts.get("finish").cloned();
+                    let finish = serde_json::from_value(finish.unwrap_or_default());
+                    let finish: FinishReason = finish.map_err(|error| unreadable(event, error))?;
+                    let usage = Usage {
+                        input_tokens: reply.usage.input_tokens,
+                        cached_tokens: reply.usage.cached_tokens,
+                        output_tokens: reply.usage.output_tokens,
+                        reasoning_tokens: reply.usage.reasoning_tokens,
+                    };
+                    let Reply {
+                        text, tool_calls, ..
+                    } = reply;
+                    // The request ended there, as its caller was told.
+                    if finish != FinishReason::ContentFilter {
+                        self.progress.replied(text, tool_calls, finish, &usage)?;
+                    }
+                }
+                Some(UNKNOWN) => self.progress.reply_unknown(),
+                Some(_) => self.progress.to_do_again(),
+            },
+            ("outcome", Some("tools")) => {
+                let returned: Vec<Returned> = body(event)?;
+                let results = returned.into_iter().map(|one| (one.ok, one.content));
+                self.progress.returned(results.collect())?;
+            }
+            ("outcome", Some("retrieve")) => {
+                self.progress.retrieved(found(event)?)?;
+            }
+            ("outcome", Some("answer")) => {
+                let Answered { text, .. } = body(event)?;
+                self.progress.answer = Some(text);
+            }
+            ("suspend" | "end", _) => {
+                let current = &self.progress.current;
+                if current.as_ref().is_some_and(|one| ends_turn(&one.move_)) {
+                    self.progress.current = None;
+                }
+            }
+            ("resume", _) => {
+                if fact("by") == Some("caller") {
+                    self.progress.refresh();
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn request(&mut self, request: Request) {
+        if self.definition.is_none() {
+            self.progress.conversation = Conversation::delimited_by(request.delimiter);
+            self.metadata = request.metadata;
+        }
+        self.caller = request.caller.or(self.caller.take());
+        self.progress.allow(request.definition.steps_left);
+        self.definition = Some(request.definition);
+        let messages = request.messages.into_iter().map(Message::from).collect();
+        self.progress.said(messages, request.options);
+    }
+
+    /// As they were counted when they were made; made again, they are counted again when that happens.
+    fn count_calls(&mut self, again: bool) {
+        use ambit_capabilities::agent::Move;
+        let current = self.progress.current.as_ref().filter(|_| !again);
+        if let Some(Move::CallTools(calls)) = current.map(|current| current.move_.clone()) {
+            for call in &calls {
+                self.progress.count_call(call);
+            }
+        }
+    }
+}
+
+/// What a retrieval came to.
+pub(crate) fn found(event: &Event) -> Result<Result<Vec<Found>, Failure>, Error> {
+    match event.header.facts.get("code").and_then(Value::as_str) {
+        Some("ok") | None => {
+            let found: Vec<Passage> = body(event)?;
+            Ok(Ok(found.into_iter().map(Found::from).collect()))
+        }
+        Some(code) => {
+            let NotFound { message, .. } = body(event)?;
+            Ok(Err(Failure {
+                move_: "retrieve".to_owned(),
+                code: code.to_owned(),
+                message,
+            }))
+        }
+    }
+}
+
+/// The body of an event.
+pub(crate) fn body<T: DeserializeOwned>(event: &Event) -> Result<T, Error> {
+    if event.schema_version < TELLING {
+        return Err(Error::new(
+            ambit_types::ErrorKind::Conflict,
+            "an earlier version wrote this session's journal, which does not say enough to go on from",
+        ));
+    }
+    let Some(content) = &event.body else {
+        return Err(Error::new(
+            ambit_types::ErrorKind::Conflict,
+            "the session's content was erased",
+        ));
+    };
+    serde_json::from_slice(content).map_err(|error| unreadable(event, error))
+}
+
+fn unreadable(event: &Event, error: serde_json::Error) -> Error {
+    let what = format!(
+        "event {} ({}) cannot be read: {error}",
+        event.seq, event.kind
+    );
+    Error::internal(what)
+}

@@ -1,0 +1,299 @@
+//! Where a session stands: what was said, what the agent decided and what came of it.
+//!
+//! The same functions are told of each thing while it happens and when the journal is read again ([`crate::past`]): so a session that is
+//! taken up elsewhere, or replayed, stands where it stood.
+
+use crate::{
+    chat::bytes,
+    conversation::{Conversation, Found, bad_move, reply_message},
+};
+use ambit_capabilities::{
+    agent::{
+        self, Audience, Decision, Event, Failure, FinishReason as AgentFinish, Move, Passage,
+        Retrieval, Role as AgentRole, ToolResult, Usage as AgentUsage,
+    },
+    tool::ToolCall as AgentCall,
+};
+use ambit_inference::{FinishReason, Message, Role, ToolCall, Usage};
+use ambit_types::Error;
+use serde_json::{Map, Value};
+use std::collections::{BTreeSet, HashMap};
+
+/// The code of what nobody knows the outcome of.
+pub(crate) const UNKNOWN: &str = "unknown";
+
+pub(crate) struct Progress {
+    pub(crate) conversation: Conversation,
+    /// The agent's own.
+    pub(crate) state: Vec<u8>,
+    /// What the agent has not been told yet.
+    pub(crate) news: Vec<Event>,
+    /// Steps taken in the session.
+    pub(crate) step: u32,
+    /// Steps left of the turn.
+    pub(crate) left: u32,
+    allowance: u32,
+    /// What was decided and is not carried out.
+    pub(crate) current: Option<Current>,
+    pub(crate) usage: Usage,
+    /// Fields for the provider, of the caller's.
+    pub(crate) options: Map<String, Value>,
+    /// Replies whose text the caller has already.
+    pub(crate) streamed: BTreeSet<u64>,
+    /// Calls the last reply asked for: only these may be made or handed back.
+    pub(crate) last_reply_calls: Vec<ToolCall>,
+    /// Of the turn.
+    pub(crate) model_calls: u32,
+    /// How often a tool was called with these arguments in the turn.
+    repeated: HashMap<(String, String), u32>,
+    /// The last answer.
+    pub(crate) answer: Option<String>,
+}
+
+/// A move that is being carried out.
+#[derive(Debug, Clone)]
+pub(crate) struct Current {
+    pub(crate) move_: Move,
+    /// Parts of it that are: retrievals.
+    pub(crate) done: usize,
+    /// Its intent is durable; of its outcome nothing is known here.
+    pub(crate) begun: bool,
+}
+
+impl Progress {
+    /// `allowance`: steps of one turn.
+    pub(crate) fn new(conversation: Conversation, allowance: u32) -> Self {
+        Self {
+            conversation,
+            state: Vec::new(),
+            news: Vec::new(),
+            step: 0,
+            left: allowance,
+            allowance,
+            current: None,
+            usage: Usage::default(),
+            options: Map::new(),
+            streamed: BTreeSet::new(),
+            last_reply_calls: Vec::new(),
+            model_calls: 0,
+            repeated: HashMap::new(),
+            answer: None,
+        }
+    }
+
+    /// The caller said something, that passed: a turn begins.
+    pub(crate) fn said(&mut self, messages: Vec<Message>, options: Map<String, Value>) {
+        self.drop_current();
+        self.options = options;
+        self.refresh();
+        for message in messages {
+            let (role, size) = (agent_role(message.role), bytes(&message.text));
+            let id = self.conversation.push(message);
+            self.news.push(Event::Message(agent::Message {
+                id,
+                role,
+                size,
+                text: None,
+            }));
+        }
+    }
+
+    /// Steps of each turn from now on.
+    pub(crate) fn allow(&mut self, steps: u32) {
+        self.allowance = steps;
+    }
+
+    /// A turn's allowance anew.
+    pub(crate) fn refresh(&mut self) {
+        self.left = self.allowance;
+        self.model_calls = 0;
+        self.repeated.clear();
+    }
+
+    /// What was decided and came to nothing is told to the agent, not tried again.
+    fn drop_current(&mut self) {
+        let current = self.current.take();
+        let Some(current) = current.filter(|current| !ends_turn(&current.move_)) else {
+            return;
+        };
+        self.news.push(Event::Failed(Failure {
+            move_: crate::chat::move_name(&current.move_).to_owned(),
+            code: "unavailable".to_owned(),
+            message: "it came to nothing before the next message".to_owned(),
+        }));
+    }
+
+    /// The agent's step was taken.
+    pub(crate) fn decided(&mut self, decision: Decision) {
+        self.news.clear();
+        self.state = decision.state;
+        self.step += 1;
+        self.left = self.left.saturating_sub(1);
+        self.current = Some(Current {
+            move_: decision.move_,
+            done: 0,
+            begun: false,
+        });
+    }
+
+    pub(crate) fn begun(&mut self) {
+        if let Some(current) = &mut self.current {
+            current.begun = true;
+        }
+    }
+
+    /// A model call ended without a reply, and may be made again.
+    pub(crate) fn to_do_again(&mut self) {
+        if let Some(current) = &mut self.current {
+            current.begun = false;
+        }
+    }
+
+    /// Nobody knows what the model answered.
+    pub(crate) fn reply_unknown(&mut self) {
+        self.current = None;
+        self.news.push(Event::Failed(Failure {
+            move_: "ask-model".to_owned(),
+            code: UNKNOWN.to_owned(),
+            message: "the process ended while the model was asked; nobody knows what it answered"
+                .to_owned(),
+        }));
+    }
+
+    pub(crate) fn replied(
+        &mut self,
+        text: String,
+        calls: Vec<ToolCall>,
+        finish: FinishReason,
+        spent: &Usage,
+    ) -> Result<(), Error> {
+        let current = self.current.take();
+        let Some(Move::AskModel(request)) = current.map(|current| current.move_) else {
+            return Err(Error::internal("a reply that nobody asked for"));
+        };
+        self.model_calls += 1;
+        self.usage.input_tokens += spent.input_tokens;
+        self.usage.cached_tokens += spent.cached_tokens;
+        self.usage.output_tokens += spent.output_tokens;
+        self.usage.reasoning_tokens += spent.reasoning_tokens;
+        self.last_reply_calls = calls.clone();
+        let reply = reply_message(text.clone(), calls.clone());
+        let id = self.conversation.push(reply);
+        if request.audience == Audience::Caller {
+            self.streamed.insert(id);
+        }
+        self.news.push(Event::Replied(agent::Reply {
+            id,
+            finish: match finish {
+                FinishReason::Stop | FinishReason::ContentFilter => AgentFinish::Stop,
+                FinishReason::Length => AgentFinish::Length,
+                FinishReason::ToolCalls => AgentFinish::ToolCalls,
+            },
+            tool_calls: calls
+                .into_iter()
+                .map(|c| AgentCall {
+                    id: c.id,
+                    name: c.name,
+                    arguments: c.arguments,
+                })
+                .collect(),
+            usage: AgentUsage {
+                input_tokens: spent.input_tokens,
+                cached_tokens: spent.cached_tokens,
+                output_tokens: spent.output_tokens,
+                reasoning_tokens: spent.reasoning_tokens,
+            },
+            size: bytes(&text),
+            text: Some(text),
+        }));
+        Ok(())
+    }
+
+    /// How often the turn has called a tool with these arguments, this time included.
+    pub(crate) fn count_call(&mut self, call: &AgentCall) -> u32 {
+        let of_call = (call.name.clone(), call.arguments.clone());
+        let count = self.repeated.entry(of_call).or_default();
+        *count += 1;
+        *count
+    }
+
+    /// What came back of the calls of the current move, in their order.
+    pub(crate) fn returned(&mut self, results: Vec<(bool, String)>) -> Result<(), Error> {
+        let current = self.current.take();
+        let Some(Move::CallTools(calls)) = current.map(|current| current.move_) else {
+            return Err(Error::internal("results of tools that nobody called"));
+        };
+        for (call, (ok, text)) in calls.into_iter().zip(results) {
+            let size = bytes(&text);
+            let message = Message {
+                tool_call_id: Some(call.id.clone()),
+                ..Message::new(Role::Tool, text)
+            };
+            let id = self.conversation.push(message);
+            self.news.push(Event::ToolReturned(ToolResult {
+                id,
+                call_id: call.id,
+                name: call.name,
+                ok,
+                size,
+            }));
+        }
+        Ok(())
+    }
+
+    /// The current move's next retrieval came to this.
+    pub(crate) fn retrieved(&mut self, found: Result<Vec<Found>, Failure>) -> Result<(), Error> {
+        let Some(current) = &mut self.current else {
+            return Err(Error::internal("passages that nobody asked for"));
+        };
+        let Move::Retrieve(requests) = &current.move_ else {
+            return Err(Error::internal("passages that nobody asked for"));
+        };
+        let Some(request) = requests.get(current.done) else {
+            return Err(bad_move("more was found than was asked for".into()));
+        };
+        let collection = request.collection.clone();
+        current.done += 1;
+        if current.done == requests.len() {
+            self.current = None;
+        }
+        let event = match found {
+            Err(failure) => Event::Failed(failure),
+            Ok(found) => {
+                let passages = found
+                    .iter()
+                    .map(|f| Passage {
+                        number: f.citation.number,
+                        document: f.citation.document.clone(),
+                        title: f.citation.title.clone(),
+                        anchor: f.citation.anchor.clone(),
+                        score: f.score,
+                        size: bytes(&f.text),
+                    })
+                    .collect();
+                Event::Retrieved(Retrieval {
+                    id: self.conversation.push_passages(found),
+                    collection,
+                    passages,
+                })
+            }
+        };
+        self.news.push(event);
+        Ok(())
+    }
+}
+
+/// Whether nothing follows it in its turn.
+pub(crate) fn ends_turn(move_: &Move) -> bool {
+    matches!(move_, Move::Finish(_) | Move::HandBack(_))
+}
+
+fn agent_role(role: Role) -> AgentRole {
+    match role {
+        Role::System => AgentRole::System,
+        Role::Developer => AgentRole::Developer,
+        Role::User => AgentRole::User,
+        Role::Assistant => AgentRole::Assistant,
+        Role::Tool => AgentRole::Tool,
+    }
+}
