@@ -13,7 +13,9 @@ use ambit_index::{Index, IndexConfig};
 use ambit_inference::{Extractive, OpenAi, OpenAiConfig, Providers};
 use ambit_policy::token::Mode;
 use ambit_runtime::{Runtime, RuntimeConfig};
-use ambit_session::{Library, Platform, Settings, Tenants, Tokens, close_abandoned, key_sets};
+use ambit_session::{
+    Library, Platform, Settings, Tenants, Tokens, close_abandoned, finish_idle, key_sets,
+};
 use ambit_store::{Database, Store, key_file};
 use anyhow::Context as _;
 use std::{path::Path, sync::Arc, time::Duration};
@@ -35,6 +37,7 @@ pub(crate) struct Host {
     anchors: Anchors,
     anchor_every: Duration,
     retention: Duration,
+    idle: Duration,
     /// No other process works on the data.
     alone: bool,
 }
@@ -130,6 +133,7 @@ pub(crate) async fn host(config: &Config, components: Option<&Path>) -> anyhow::
         anchors,
         anchor_every: config.anchors.interval,
         retention: config.store.journal.retention,
+        idle: config.store.journal.idle,
         alone,
     })
 }
@@ -139,16 +143,17 @@ impl Host {
     pub(crate) async fn background(&self) {
         let prune = async {
             loop {
-                let before = std::time::SystemTime::now() - self.retention;
-                let before_ms = before
-                    .duration_since(std::time::UNIX_EPOCH)
-                    .unwrap_or_default()
-                    .as_millis();
+                if let Err(error) = finish_idle(&self.platform.store, before(self.idle)).await {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "sessions that have waited for too long could not be finished"
+                    );
+                }
                 match self
                     .platform
                     .store
                     .operator()
-                    .prune_sessions(i64::try_from(before_ms).unwrap_or(0))
+                    .prune_sessions(before(self.retention))
                     .await
                 {
                     Ok(0) => {}
@@ -203,6 +208,13 @@ impl Host {
         }
         self.platform.store.close().await;
     }
+}
+
+/// So long ago, in milliseconds since the Unix epoch.
+fn before(age: Duration) -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let then = now.unwrap_or_default().saturating_sub(age);
+    i64::try_from(then.as_millis()).unwrap_or(0)
 }
 
 /// None: nodes share the database, and no key is configured.

@@ -167,12 +167,15 @@ impl Config {
         if let Some(days) = journal.count("retention_days", "whole days, at least 1") {
             journal_config.retention = Duration::from_secs(u64::from(days) * 24 * 3600);
         }
+        if let Some(days) = journal.count("idle_days", "whole days, at least 1") {
+            journal_config.idle = Duration::from_secs(u64::from(days) * 24 * 3600);
+        }
         let given = journal.names().iter().any(|name| name == "master_key");
         let master_key = secrets.read(&mut journal, "master_key");
         if matches!(store.database, Database::Postgres(_)) && !given {
             journal.missing("master_key", "the key that all nodes seal with, 64 hexadecimal digits: `{ env = \"NAME\" }` or `{ file = \"path\" }`");
         }
-        journal.finish("retention_days, master_key");
+        journal.finish("retention_days, idle_days, master_key");
         let shared = matches!(store.database, Database::Postgres(_));
         let anchors = signing::anchors(
             root.table("anchors"),

@@ -33,7 +33,7 @@ use serde_json::{Map, Value, json};
 use std::{
     collections::VecDeque,
     convert::Infallible,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// Sessions of one page at most.
@@ -283,7 +283,10 @@ pub(crate) async fn events(
             return Ok(sse(stream::iter([Ok::<_, Infallible>(gone)])));
         }
     };
+    let sessions = call.gateway.sessions.clone();
+    let heartbeat = call.gateway.config.heartbeat;
     let tail = Tail {
+        call,
         store,
         session,
         after: if first.is_empty() {
@@ -295,10 +298,10 @@ pub(crate) async fn events(
         ready: first.into(),
         poll: POLL.0,
         told: Instant::now(),
-        heartbeat: call.gateway.config.heartbeat,
+        heartbeat,
         ended: false,
     };
-    let stream = until_stopped(&call.gateway.sessions, Box::pin(tail.stream()));
+    let stream = until_stopped(&sessions, Box::pin(tail.stream()));
     Ok(sse(stream.map(|event| {
         Ok::<_, Infallible>(event.unwrap_or_else(|error| failed(&error)))
     })))
@@ -306,6 +309,7 @@ pub(crate) async fn events(
 
 /// A listener of a journal.
 struct Tail {
+    call: Call,
     store: TenantStore,
     session: SessionId,
     after: i64,
@@ -334,6 +338,10 @@ impl Tail {
             }
             if self.ended {
                 return Ok(None);
+            }
+            if !still_good(&self.call) {
+                let why = "the credential is no longer valid";
+                return Err(Error::new(ErrorKind::Unauthenticated, why));
             }
             // Before the events: what closes it comes with its last one.
             let Some(known) = self.store.session(self.session).await? else {
@@ -381,10 +389,9 @@ fn sent(event: &Event) -> Bytes {
     if let Some(usage) = &event.header.usage {
         data["usage"] = json!(usage);
     }
-    let fact = |name: &str| event.header.facts.get(name).and_then(Value::as_str);
-    let of_caller = match (event.kind.as_str(), fact("effect")) {
-        ("request", _) => &["messages", "metadata"][..],
-        ("outcome", Some("answer")) => &["text", "citations"],
+    let of_caller = match event.kind.as_str() {
+        "request" => &["messages", "metadata"][..],
+        "answer" => &["text", "citations"],
         _ => &[],
     };
     if !of_caller.is_empty() {
@@ -412,6 +419,21 @@ fn gap(after: i64, why: &str) -> Bytes {
 fn failed(error: &Error) -> Bytes {
     let data = json!({"code": error.code(), "message": error.message()});
     format!("event: error\ndata: {data}\n\n").into()
+}
+
+/// Whether who listens may still: his key, his issuer and his capability token as they are known now.
+fn still_good(call: &Call) -> bool {
+    let Some(tenant) = call.gateway.tenants.by_id(call.tenant.id) else {
+        return false;
+    };
+    let (principal, by) = (&call.context.principal, &tenant.authenticator);
+    let token = Credential::token_of(principal);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.unwrap_or_default().as_secs();
+    principal.key.as_deref().is_none_or(|key| by.has_key(key))
+        && principal.issuer.as_deref().is_none_or(|one| by.trusts(one))
+        && principal.expires_at.is_none_or(|end| now < end)
+        && token.is_none_or(|token| token.check_standing(now, &tenant.revoked.load()).is_ok())
 }
 
 async fn last_seq(store: &TenantStore, known: &Session) -> Result<i64, Error> {

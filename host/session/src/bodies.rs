@@ -79,7 +79,7 @@ pub(crate) struct NotFound {
     pub(crate) message: String,
 }
 
-/// Of `outcome` of an answer, which ends a turn.
+/// Of `answer`, which ends a turn.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Answered {
     pub(crate) text: String,

@@ -329,12 +329,10 @@ impl Run {
         // Nobody was told as it came: the journal tells whoever asks.
         if self.events.is_none() {
             let body = Answered {
-                text: said.clone(),
+                text: said,
                 citations: citations.clone(),
             };
-            self.recorder
-                .note("outcome", &[("effect", json!("answer"))], &body)?;
-            self.progress.answer = Some(said);
+            self.recorder.note("answer", &[], &body)?;
         }
         if !citations.is_empty() {
             self.say(SessionEvent::Citations(citations)).await;

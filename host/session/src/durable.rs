@@ -5,10 +5,11 @@
 //! everything it did is in the journal, and `resume` goes on from there.
 
 use crate::{
+    bodies::{Answered, Request},
     chat::{Run, Sessions},
     ending::Tasks,
     event::ChatTurn,
-    past::Past,
+    past::{Past, body},
     progress::UNKNOWN,
     record::{INTERRUPTED, header},
     tenants::{LiveAgent, Tenant, Tenants},
@@ -16,7 +17,7 @@ use crate::{
 };
 use ambit_capabilities::agent::Move;
 use ambit_ledger::Money;
-use ambit_store::{Append, NewEvent, Session, SessionState};
+use ambit_store::{Append, Event, NewEvent, Session, SessionState};
 use ambit_types::{
     AgentName, CallContext, Error, ErrorKind, RequestId, ReservationId, SessionId, TraceContext,
 };
@@ -58,6 +59,12 @@ impl AtWork {
     }
 }
 
+impl AtWork {
+    pub(crate) fn has(&self, session: SessionId) -> bool {
+        self.lock().contains_key(&session)
+    }
+}
+
 /// Forgets that a session is worked on.
 struct Working(AtWork, SessionId);
 
@@ -81,7 +88,10 @@ enum Start {
     /// With the turn's message, in a session of its own.
     New,
     /// With the turn's message.
-    Message,
+    Message {
+        /// What it waits for, should the message be refused.
+        waits_for: String,
+    },
     /// From its last event.
     Again,
 }
@@ -123,7 +133,9 @@ impl Sessions {
         }
         at_rest(known)?;
         run.run.recorder = run.run.recorder.going_on(Some(run.last_seq));
-        self.work(run.run, Start::Message).await
+        let waits_for = known.reason.clone();
+        let waits_for = waits_for.unwrap_or_else(|| ANSWERED.to_owned());
+        self.work(run.run, Start::Message { waits_for }).await
     }
 
     /// Goes on with a suspended session from its last event.
@@ -184,14 +196,20 @@ impl Sessions {
     /// The store's.
     pub async fn view(&self, session: Session) -> Result<View, Error> {
         let store = self.platform.store.tenant(session.tenant);
-        let past = match session.erased_ms {
-            None if session.durable => Past::read(&store, session.id).await?,
-            _ => Past::new(),
-        };
+        let (mut metadata, mut answer) = (Map::new(), None);
+        if session.erased_ms.is_none() && session.durable {
+            let first = store.events(session.id, 0, 1).await?;
+            if let Some(request) = first.iter().find(|event| is_request(event)) {
+                metadata = body::<Request>(request)?.metadata;
+            }
+            if let Some(last) = store.latest(session.id, "answer").await? {
+                answer = Some(body::<Answered>(&last)?.text);
+            }
+        }
         Ok(View {
             session,
-            metadata: past.metadata,
-            answer: past.progress.answer,
+            metadata,
+            answer,
         })
     }
 
@@ -343,9 +361,9 @@ impl Run {
 
     /// Makes durable what the turn begins with.
     async fn start(&mut self, start: Start) -> Result<(), Error> {
-        let begun = match start {
+        let begun = match &start {
             Start::Again => Ok(()),
-            Start::New | Start::Message => {
+            Start::New | Start::Message { .. } => {
                 self.within_deadline(async |run| run.begin().await).await
             }
         };
@@ -353,12 +371,18 @@ impl Run {
             Ok(()) => return self.recorder.flush().await,
             Err(error) => error,
         };
-        // A session whose first message is refused is none; one that has a past waits for another.
-        let (state, reason) = match start {
-            Start::New => (SessionState::Failed, begun.code()),
-            Start::Message | Start::Again => (SessionState::Suspended, ANSWERED),
-        };
-        self.close(state, reason, INTERRUPTED).await;
+        // A session whose first message is refused is none; one that has a past waits as it did before.
+        match &start {
+            Start::New => {
+                let reason = begun.code();
+                self.close(SessionState::Failed, reason, INTERRUPTED).await;
+            }
+            Start::Message { waits_for } => {
+                self.close(SessionState::Suspended, waits_for, INTERRUPTED)
+                    .await;
+            }
+            Start::Again => {}
+        }
         Err(begun)
     }
 
@@ -405,6 +429,11 @@ async fn stopping(tasks: &Tasks, outside: &AtomicBool) {
     while outside.load(Relaxed) {
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// What was said and passed.
+pub(crate) fn is_request(event: &Event) -> bool {
+    event.kind == "request" && !event.header.facts.contains_key("refused")
 }
 
 /// Whether a session waits.

@@ -57,7 +57,7 @@ pub use library::{Installed, Library};
 pub use observer::{ModelCall, Observer, Unobserved};
 pub use pass_through::{PassReply, PassThrough, agent as agent_of_pass_through};
 pub use platform::{Platform, Settings};
-pub use recovery::close_abandoned;
+pub use recovery::{close_abandoned, finish_idle};
 pub use replay::{Compared, Difference, Replayed, Trial, Tried};
 pub use tenants::{BoundTool, Budgeted, LiveAgent, Problem, Tenant, Tenants};
 pub use tokens::{Issued, LONGEST, NewToken, Tokens, revoke_token};

@@ -1,7 +1,7 @@
 //! Reading a session's journal: where it stood when its last event was written.
 
 use crate::{
-    bodies::{Answered, Checkpoint, NotFound, Passage, Reply, Request, Returned},
+    bodies::{Checkpoint, NotFound, Passage, Reply, Request, Returned},
     caller::Caller,
     conversation::{Conversation, Found},
     progress::{Progress, UNKNOWN, ends_turn},
@@ -11,7 +11,7 @@ use ambit_inference::{FinishReason, Message, Usage};
 use ambit_store::{Event, TenantStore};
 use ambit_types::{Error, SessionId};
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// Events read at a time.
 const PAGE: u32 = 256;
@@ -26,7 +26,6 @@ pub(crate) struct Past {
     pub(crate) caller: Option<Caller>,
     /// What the steps of the last turn were told of the agent.
     pub(crate) definition: Option<Definition>,
-    pub(crate) metadata: Map<String, Value>,
     /// Digests of the idempotency keys of its turns.
     pub(crate) keys: Vec<String>,
     pub(crate) last_seq: i64,
@@ -38,7 +37,6 @@ impl Past {
             progress: Progress::new(Conversation::new(), 0),
             caller: None,
             definition: None,
-            metadata: Map::new(),
             keys: Vec::new(),
             last_seq: 0,
         }
@@ -100,13 +98,14 @@ impl Past {
                     let Reply {
                         text, tool_calls, ..
                     } = reply;
-                    // The request ended there, as its caller was told.
-                    if finish != FinishReason::ContentFilter {
-                        self.progress.replied(text, tool_calls, finish, &usage)?;
+                    match finish {
+                        // The turn ended there, as its caller was told.
+                        FinishReason::ContentFilter => self.progress.do_again(),
+                        _ => self.progress.replied(text, tool_calls, finish, &usage)?,
                     }
                 }
                 Some(UNKNOWN) => self.progress.reply_unknown(),
-                Some(_) => self.progress.to_do_again(),
+                Some(_) => self.progress.do_again(),
             },
             ("outcome", Some("tools")) => {
                 let returned: Vec<Returned> = body(event)?;
@@ -116,21 +115,13 @@ impl Past {
             ("outcome", Some("retrieve")) => {
                 self.progress.retrieved(found(event)?)?;
             }
-            ("outcome", Some("answer")) => {
-                let Answered { text, .. } = body(event)?;
-                self.progress.answer = Some(text);
-            }
             ("suspend" | "end", _) => {
                 let current = &self.progress.current;
                 if current.as_ref().is_some_and(|one| ends_turn(&one.move_)) {
                     self.progress.current = None;
                 }
             }
-            ("resume", _) => {
-                if fact("by") == Some("caller") {
-                    self.progress.refresh();
-                }
-            }
+            ("resume", _) if fact("by") == Some("caller") => self.progress.refresh(),
             _ => {}
         }
         Ok(())
@@ -139,7 +130,6 @@ impl Past {
     fn request(&mut self, request: Request) {
         if self.definition.is_none() {
             self.progress.conversation = Conversation::delimited_by(request.delimiter);
-            self.metadata = request.metadata;
         }
         self.caller = request.caller.or(self.caller.take());
         self.progress.allow(request.definition.steps_left);

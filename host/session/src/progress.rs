@@ -46,8 +46,6 @@ pub(crate) struct Progress {
     pub(crate) model_calls: u32,
     /// How often a tool was called with these arguments in the turn.
     repeated: HashMap<(String, String), u32>,
-    /// The last answer.
-    pub(crate) answer: Option<String>,
 }
 
 /// A move that is being carried out.
@@ -77,7 +75,6 @@ impl Progress {
             last_reply_calls: Vec::new(),
             model_calls: 0,
             repeated: HashMap::new(),
-            answer: None,
         }
     }
 
@@ -116,10 +113,17 @@ impl Progress {
         let Some(current) = current.filter(|current| !ends_turn(&current.move_)) else {
             return;
         };
+        let (code, message) = match current.begun {
+            false => ("unavailable", "it was not begun before the next message"),
+            true => (
+                UNKNOWN,
+                "it was begun and broke off; nobody knows what it did",
+            ),
+        };
         self.news.push(Event::Failed(Failure {
             move_: crate::chat::move_name(&current.move_).to_owned(),
-            code: "unavailable".to_owned(),
-            message: "it came to nothing before the next message".to_owned(),
+            code: code.to_owned(),
+            message: message.to_owned(),
         }));
     }
 
@@ -143,7 +147,7 @@ impl Progress {
     }
 
     /// A model call ended without a reply, and may be made again.
-    pub(crate) fn to_do_again(&mut self) {
+    pub(crate) fn do_again(&mut self) {
         if let Some(current) = &mut self.current {
             current.begun = false;
         }

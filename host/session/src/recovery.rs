@@ -11,11 +11,11 @@
 use crate::{chat::Sessions, library::now_ms, record::header, tenants::Tenants};
 use ambit_ledger::{LedgerOp, Usage};
 use ambit_store::{Append, EventFacts, NewEvent, Session, SessionState, Store, StoreError};
-use ambit_types::Error;
+use ambit_types::{Error, SessionId};
 use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -32,22 +32,26 @@ const LEASE: Duration = Duration::from_secs(15);
 
 /// What is known of the other processes.
 #[derive(Debug, Default)]
-struct Others(HashMap<String, (i64, Instant)>);
+struct Others {
+    beats: HashMap<String, (i64, Instant)>,
+    /// This process's own sessions that it did not work on.
+    idle: HashSet<SessionId>,
+}
 
 impl Others {
     /// Those at work of which no sign of life came for a lease.
     fn dead(&mut self, at_work: Vec<String>, beats: Vec<(String, i64)>) -> Vec<String> {
         let now = Instant::now();
         let beats: HashMap<_, _> = beats.into_iter().collect();
-        self.0.retain(|node, _| beats.contains_key(node));
+        self.beats.retain(|node, _| beats.contains_key(node));
         for (node, beat) in &beats {
-            let known = self.0.entry(node.clone()).or_insert((*beat, now));
+            let known = self.beats.entry(node.clone()).or_insert((*beat, now));
             if known.0 != *beat {
                 *known = (*beat, now);
             }
         }
         let is_dead = |node: &String| {
-            self.0
+            self.beats
                 .get(node)
                 .is_none_or(|(_, since)| since.elapsed() > LEASE)
         };
@@ -94,6 +98,7 @@ impl Sessions {
         for (_, session) in operator.sessions_to_cancel(me).await? {
             self.at_work.cancel(session);
         }
+        self.go_on_with_own(tenants, &mut others.idle).await?;
         // In this order: who is at work has said that he lives before.
         let at_work = operator.nodes_at_work().await?;
         if alone && at_work.contains(&None) {
@@ -106,6 +111,40 @@ impl Sessions {
             tracing::warn!(node, sessions = taken, "a process left sessions open");
             operator.forget_node(&node).await?;
         }
+        Ok(())
+    }
+
+    /// Goes on with sessions that are this process's and that it does not work on: their end could not be written, or they could not be
+    /// taken up. Only those of which that was so the last time too: others are just being opened.
+    async fn go_on_with_own(
+        &self,
+        tenants: &Tenants,
+        idle: &mut HashSet<SessionId>,
+    ) -> Result<(), StoreError> {
+        let store = &self.platform.store;
+        let (mut after, mut found) = (None, HashSet::new());
+        loop {
+            let page = store.operator();
+            let page = page
+                .sessions_of_node(Some(store.node()), after, PAGE)
+                .await?;
+            for session in page.iter().filter(|one| one.durable) {
+                if self.at_work.has(session.id) {
+                    continue;
+                }
+                if !idle.contains(&session.id) {
+                    found.insert(session.id);
+                } else if let Err(error) = self.recover(tenants, session).await {
+                    tracing::warn!(session = %session.id, error = &error as &dyn std::error::Error, "a session could not be taken up again");
+                    found.insert(session.id);
+                }
+            }
+            match page.last() {
+                Some(last) if page.len() == PAGE as usize => after = Some(last.id),
+                _ => break,
+            }
+        }
+        *idle = found;
         Ok(())
     }
 
@@ -127,6 +166,37 @@ impl Sessions {
         let taken = taken.await?;
         store.release_abandoned(0).await?;
         Ok(taken)
+    }
+}
+
+/// Finishes sessions that have waited since before then; the number of them.
+///
+/// # Errors
+/// They cannot be listed. One that goes on just now is left alone.
+pub async fn finish_idle(store: &Store, before_ms: i64) -> Result<usize, StoreError> {
+    let mut finished = 0;
+    loop {
+        let page = store.operator().idle_sessions(before_ms, PAGE).await?;
+        let mut done = 0;
+        for session in &page {
+            let append = Append::new(session.tenant, session.id)
+                .after(session.head_seq)
+                .event(NewEvent::new(
+                    "end",
+                    header(&[("reason", json!("idle"))]),
+                    Vec::new(),
+                ))
+                .state_because(SessionState::Finished, "idle");
+            match store.journal().append(append).await {
+                Ok(_) => done += 1,
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        finished += done;
+        if page.len() < PAGE as usize || done == 0 {
+            return Ok(finished);
+        }
     }
 }
 
@@ -260,6 +330,33 @@ mod tests {
         let append = Append::new(tenant, id).open(session).events(events);
         store.journal().append(append).await.unwrap();
         id
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_too_long_is_over() {
+        let test = TestStore::sqlite().await.unwrap();
+        let store = &test.store;
+        let slug = "acme".parse().unwrap();
+        let tenant = store.operator().create_tenant(slug, "Acme").await.unwrap();
+        let rows = store.tenant(tenant.id);
+        let waits = begin(store, tenant.id, &[("intent", "model")]).await;
+        let works = begin(store, tenant.id, &[("intent", "model")]).await;
+        let append = Append::new(tenant.id, waits)
+            .event(NewEvent::new("suspend", Header::default(), Vec::new()))
+            .state_because(SessionState::Suspended, "message");
+        store.journal().append(append).await.unwrap();
+        let since = rows.session(waits).await.unwrap().unwrap().updated_ms;
+        assert_eq!(finish_idle(store, since).await.unwrap(), 0);
+        assert_eq!(finish_idle(store, since + 1).await.unwrap(), 1);
+        assert_eq!(finish_idle(store, i64::MAX).await.unwrap(), 0);
+        let row = async |id| rows.session(id).await.unwrap().unwrap();
+        let ended = row(waits).await;
+        assert_eq!(
+            (ended.state, ended.reason.as_deref()),
+            (SessionState::Finished, Some("idle"))
+        );
+        assert_eq!(row(works).await.state, SessionState::Open);
+        assert!(rows.verify_chain(waits).await.is_ok());
     }
 
     #[tokio::test]

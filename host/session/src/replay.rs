@@ -10,7 +10,7 @@ use crate::{
     chat::{Sessions, clock},
     conversation::{Conversation, Found},
     definition::ModelName,
-    durable::live_agent,
+    durable::{is_request, live_agent},
     event::ChatTurn,
     past::{Past, body, found},
     progress::Current,
@@ -228,7 +228,7 @@ impl Sessions {
         let mut delimiter = None;
         let mut events = Events::new(&store, known.id);
         while let Some(event) = events.next().await? {
-            if event.kind == "request" && !event.header.facts.contains_key("refused") {
+            if is_request(&event) {
                 let request: Request = body(&event)?;
                 delimiter.get_or_insert(request.delimiter);
                 turns.push((request.messages, request.options));

@@ -66,6 +66,8 @@ pub struct JournalConfig {
     pub batch: usize,
     /// Closed sessions older than this are removed by [`crate::Operator::prune_sessions`].
     pub retention: Duration,
+    /// Sessions that waited for longer are over.
+    pub idle: Duration,
 }
 
 impl Default for JournalConfig {
@@ -76,6 +78,7 @@ impl Default for JournalConfig {
             queue_bytes: 64 << 20,
             batch: 512,
             retention: Duration::from_secs(30 * 24 * 3600),
+            idle: Duration::from_secs(90 * 24 * 3600),
         }
     }
 }

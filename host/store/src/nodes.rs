@@ -47,6 +47,13 @@ impl Operator {
         rows.iter().map(session_from).collect()
     }
 
+    /// Suspended sessions that nothing has happened in since then, longest first.
+    pub async fn idle_sessions(&self, before_ms: i64, limit: u32) -> Result<Vec<Session>> {
+        let query = SESSIONS_IDLE.query().bind(before_ms).bind(i64::from(limit));
+        let rows = query.all(&mut self.read().await?).await?;
+        rows.iter().map(session_from).collect()
+    }
+
     /// Sessions that a process works on and somebody wants ended.
     pub async fn sessions_to_cancel(&self, node: &str) -> Result<Vec<(TenantId, SessionId)>> {
         let query = SESSIONS_TO_CANCEL.query().bind(node);
@@ -64,5 +71,7 @@ statements! {
     NODES_AT_WORK = "SELECT DISTINCT node FROM sessions WHERE state = 'open'";
     SESSIONS_OF_NODE = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms, node, durable, reason, cancel_ms \
         FROM sessions WHERE state = 'open' AND COALESCE(node, '') = $1 AND session > $2 ORDER BY session LIMIT $3";
+    SESSIONS_IDLE = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms, node, durable, reason, cancel_ms \
+        FROM sessions WHERE state = 'suspended' AND updated_ms < $1 ORDER BY updated_ms LIMIT $2";
     SESSIONS_TO_CANCEL = "SELECT tenant, session FROM sessions WHERE state = 'open' AND node = $1 AND cancel_ms IS NOT NULL";
 }

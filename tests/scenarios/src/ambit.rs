@@ -306,7 +306,6 @@ impl Ambit {
     }
 
     /// A request to a tenant's data plane, to be sent.
-    #[must_use]
     pub fn request(&self, method: Method, tenant: &Tenant, path: &str) -> RequestBuilder {
         let request = self
             .client

@@ -137,7 +137,11 @@ impl Token {
         Ok(())
     }
 
-    fn check_standing(&self, now: u64, revoked: &Revocations) -> Result<(), TokenError> {
+    /// Whether the token is good now, wherever it is used.
+    ///
+    /// # Errors
+    /// It is not yet or no more good, or was revoked.
+    pub fn check_standing(&self, now: u64, revoked: &Revocations) -> Result<(), TokenError> {
         self.check_time(now)?;
         if self.lineage().any(|id| revoked.contains(id)) {
             return Err(TokenError::Revoked);

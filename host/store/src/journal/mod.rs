@@ -165,7 +165,7 @@ impl Journal {
             .map_err(|_| closed())?;
         let opens = append.open.is_some();
         let (done, outcome) = oneshot::channel();
-        let waiting = Waiting {
+        let waiting = Box::new(Waiting {
             key: (append.tenant, append.session),
             tenant: append.tenant.to_string().into(),
             session: append.session.to_string().into(),
@@ -178,7 +178,7 @@ impl Journal {
             events,
             done,
             _share: share,
-        };
+        });
         self.queue
             .send(Message::Append(waiting))
             .await

@@ -65,7 +65,7 @@ pub(super) struct WaitingEvent {
 
 #[derive(Debug)]
 pub(super) enum Message {
-    Append(Waiting),
+    Append(Box<Waiting>),
     Stop,
 }
 
@@ -117,7 +117,7 @@ impl Writer {
             let mut batch = Vec::with_capacity(messages.len());
             for message in messages.drain(..) {
                 match message {
-                    Message::Append(waiting) => batch.push(waiting),
+                    Message::Append(waiting) => batch.push(*waiting),
                     Message::Stop => stopping = true,
                 }
             }

@@ -43,6 +43,20 @@ impl TenantStore {
         limit: u32,
     ) -> Result<Vec<Event>> {
         let stored = self.stored(session, after_seq, limit).await?;
+        self.opened(session, stored).await
+    }
+
+    /// The last event of a kind.
+    pub async fn latest(&self, session: SessionId, kind: &str) -> Result<Option<Event>> {
+        let query = self.query(EVENT_LATEST).bind(session.to_string());
+        let row = query.bind(kind).optional(&mut self.read().await?).await?;
+        let stored = row.as_ref().map(Stored::from_row).transpose()?;
+        let opened = self.opened(session, stored.into_iter().collect()).await?;
+        Ok(opened.into_iter().next())
+    }
+
+    /// Events with their bodies opened.
+    async fn opened(&self, session: SessionId, stored: Vec<Stored>) -> Result<Vec<Event>> {
         let row = {
             let query = self.query(SESSION_SEAL).bind(session.to_string());
             query.optional(&mut self.read().await?).await?
@@ -202,6 +216,8 @@ statements! {
     SESSION_PAGE = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms, node, durable, reason, cancel_ms FROM sessions \
         WHERE tenant = $1 AND session < $2 ORDER BY session DESC LIMIT $3";
     EVENT_FACTS_PAGE = "SELECT seq, kind, header FROM events WHERE tenant = $1 AND session = $2 AND seq > $3 ORDER BY seq LIMIT $4";
+    EVENT_LATEST = "SELECT seq, schema_version, kind, time_ms, header, body, content_hash, previous_hash FROM events \
+        WHERE tenant = $1 AND session = $2 AND kind = $3 ORDER BY seq DESC LIMIT 1";
     SESSION_UNERASED = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms, node, durable, reason, cancel_ms FROM sessions \
         WHERE tenant = $1 AND principal = $2 AND session > $3 AND sealed_key IS NOT NULL ORDER BY session LIMIT $4";
     SESSION_SEAL = "SELECT sealed_key FROM sessions WHERE tenant = $1 AND session = $2";

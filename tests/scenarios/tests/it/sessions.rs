@@ -124,7 +124,7 @@ async fn a_session_waits_and_goes_on() {
         "intent",
         "outcome",
         "checkpoint",
-        "outcome",
+        "answer",
         "suspend",
     ];
     assert_eq!(kinds, turn.repeat(2));
@@ -388,7 +388,7 @@ async fn events_are_heard_as_they_come_and_from_where_one_left_off() {
             ("3", "intent"),
             ("4", "outcome"),
             ("5", "checkpoint"),
-            ("6", "outcome"),
+            ("6", "answer"),
             ("7", "suspend")
         ]
     );
@@ -474,7 +474,7 @@ async fn a_turn_that_fails_is_gone_on_with() {
             "intent",
             "outcome",
             "checkpoint",
-            "outcome",
+            "answer",
             "suspend"
         ]
     );
@@ -545,6 +545,35 @@ async fn the_next_process_goes_on_with_what_was_begun() {
         assert_eq!(resumed["header"]["facts"]["by"], "recovery");
         ambit.session(&acme, &id).await.unwrap();
     }
+}
+
+/// A database that takes nothing for a while, as a full disk does: the turn cannot end, and goes on by itself when it can.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_whose_end_could_not_be_written_is_gone_on_with() {
+    let mut slow = Script::text("At last.");
+    slow.latency_ms = 1000;
+    let mock = Mock::start(slow).await.unwrap();
+    let Some((ambit, acme)) = serving(&mock, "").await else {
+        return;
+    };
+    let id = open(&ambit, &acme, "Hello?").await;
+    until("the model is asked", async || mock.stats().requests == 1).await;
+    let database = ambit.data().join("ambit.db");
+    tokio::task::spawn_blocking(move || {
+        let other = rusqlite::Connection::open(database).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        // Longer than anybody waits for the database.
+        std::thread::sleep(Duration::from_secs(20));
+        other.execute_batch("ROLLBACK").unwrap();
+    })
+    .await
+    .unwrap();
+    let session = wait(&ambit, &acme, &id, "suspended").await;
+    assert_eq!(
+        (&session["answer"], &session["reason"]),
+        (&json!("At last."), &json!("message"))
+    );
+    ambit.session(&acme, &id).await.unwrap();
 }
 
 /// What nobody works on is rows: a server with a hundred thousand waiting sessions holds no more than one without.
