@@ -177,7 +177,21 @@ impl Host {
         };
         let anchor = self.anchors.run(self.anchor_every);
         let sessions = self.gateway.look_after_sessions(self.alone);
-        futures::join!(self.tenants.follow(), anchor, prune, sessions);
+        futures::join!(
+            self.tenants.follow(),
+            anchor,
+            prune,
+            sessions,
+            self.stay_alive()
+        );
+    }
+
+    /// Says to other nodes that this one lives, as long as it is waited for.
+    pub(crate) async fn stay_alive(&self) {
+        match self.alone {
+            true => std::future::pending().await,
+            false => self.gateway.stay_alive().await,
+        }
     }
 
     /// Waits for the end of every session, writes what is accepted, then lets go of the database.

@@ -198,11 +198,21 @@ pub(crate) async fn beside<T>(
 ) -> T {
     let stop = CancellationToken::new();
     let serving = host.gateway.serve(listening.listeners, stop.clone());
-    let (_, done) = futures::join!(serving, async {
-        let done = task.await;
-        stop.cancel();
-        done
-    });
+    let working = async {
+        futures::join!(serving, async {
+            let done = task.await;
+            stop.cancel();
+            done
+        })
+    };
+    let alive = async {
+        host.stay_alive().await;
+        std::future::pending().await
+    };
+    let (_, done) = tokio::select! {
+        ended = working => ended,
+        ended = alive => ended,
+    };
     host.close().await;
     done
 }

@@ -106,6 +106,11 @@ impl Gateway {
         self.0.sessions.look_after(&self.0.tenants, alone).await;
     }
 
+    /// Goes on saying to other processes on the same data that this one lives, for ever: ends when dropped.
+    pub async fn stay_alive(&self) {
+        self.0.sessions.stay_alive().await;
+    }
+
     /// Says to other processes on the same data that this one lives.
     ///
     /// # Errors

@@ -14,9 +14,9 @@ use crate::{
     },
     trace,
 };
-use ambit_ledger::{Budget, BudgetScope, Money, Period, ScopeKind};
+use ambit_ledger::Money;
 use ambit_policy::token::Credential;
-use ambit_session::{ChatMessage, ChatTurn, View};
+use ambit_session::{ChatMessage, ChatTurn, Key, View};
 use ambit_store::{Event, Requested, Session, SessionState, TenantStore, digest_of};
 use ambit_types::{AgentName, Error, ErrorKind, Scope, SessionId};
 use axum::{
@@ -43,7 +43,10 @@ const MAX_PAGE: u32 = 100;
 const METADATA: (usize, usize, usize) = (16, 64, 512);
 
 /// Events read at a time.
-const EVENTS: u32 = 64;
+const EVENTS: u32 = 16;
+
+/// The longest that one answer goes on; who listens comes back with `Last-Event-ID`, as clients of server-sent events do by themselves.
+const LISTENING: Duration = Duration::from_secs(600);
 
 /// How often a listener looks for more, at first and in the end.
 const POLL: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -128,19 +131,10 @@ pub(crate) async fn create(
             return shown(&call, known, StatusCode::OK).await;
         }
     }
-    if let Some(limit) = asked.budget {
-        let scope = BudgetScope::new(ScopeKind::Session, id.to_string());
-        let budget = Budget {
-            scope: scope.ok_or_else(|| Error::internal("a session's id is no scope"))?,
-            period: Period::None,
-            limit,
-        };
-        store.set_budget(&budget).await.map_err(Error::from)?;
-        call.gateway.tenants.renew_budgets(call.tenant.id).await?;
-    }
     let turn = ChatTurn {
         messages: asked.messages,
         metadata: asked.metadata,
+        budget: asked.budget,
         ..ChatTurn::default()
     };
     let sessions = &call.gateway.sessions;
@@ -210,7 +204,10 @@ pub(crate) async fn message(
     let key = key(&headers, None)?;
     let turn = ChatTurn {
         messages,
-        key: key.map(|key| digest_of(key.as_bytes()).to_string()),
+        key: key.map(|key| Key {
+            key: digest_of(key.as_bytes()).to_string(),
+            request: digest_of(&read.bytes).to_string(),
+        }),
         ..ChatTurn::default()
     };
     let known = find(&call, &id).await?;
@@ -297,6 +294,7 @@ pub(crate) async fn events(
         kind: which.kind.unwrap_or_default(),
         ready: first.into(),
         poll: POLL.0,
+        since: Instant::now(),
         told: Instant::now(),
         heartbeat,
         ended: false,
@@ -316,6 +314,7 @@ struct Tail {
     kind: String,
     ready: VecDeque<Bytes>,
     poll: Duration,
+    since: Instant,
     /// When something was sent last.
     told: Instant,
     heartbeat: Duration,
@@ -350,7 +349,12 @@ impl Tail {
                     .push_back(gap(self.after, "the session was removed"));
                 continue;
             };
-            let page = self.store.events(self.session, self.after, EVENTS).await?;
+            // While nobody works on it, its row says whether there is more.
+            let at_rest = known.state != SessionState::Open;
+            let page = match at_rest && self.after >= known.head_seq {
+                true => Vec::new(),
+                false => self.store.events(self.session, self.after, EVENTS).await?,
+            };
             for event in &page {
                 self.after = event.seq;
                 if event.kind.starts_with(&self.kind) {
@@ -362,6 +366,10 @@ impl Tail {
                 continue;
             }
             if known.state.is_closed() && self.after >= known.head_seq {
+                self.ended = true;
+                continue;
+            }
+            if self.since.elapsed() >= LISTENING {
                 self.ended = true;
                 continue;
             }

@@ -27,9 +27,29 @@ pub(crate) struct Request {
     /// Whom the turn acts for; of durable sessions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) caller: Option<Caller>,
+    /// The most that may be spent in the session, in nano-units; with its first message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) budget_nanos: Option<i64>,
     /// The caller's own words about the session.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub(crate) metadata: Map<String, Value>,
+}
+
+/// Of `resume`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Resume {
+    /// What each step is told of the agent from here on.
+    pub(crate) definition: Definition,
+    /// Whom the turn acts for from here on, where that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) caller: Option<Caller>,
+}
+
+/// Of a message: the digests of its idempotency key and of its request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    pub key: String,
+    pub request: String,
 }
 
 /// Of `checkpoint`.

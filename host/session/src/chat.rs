@@ -6,7 +6,6 @@
 use crate::{
     bodies::{Answered, Checkpoint},
     conversation::Conversation,
-    durable::AtWork,
     ending::{Tasks, stopping},
     event::{ChatEvents, ChatTurn, SessionEvent},
     guard::Guard,
@@ -18,6 +17,7 @@ use crate::{
     reply::Underway,
     tenants::{LiveAgent, Tenant},
     tools::Offer,
+    turn::AtWork,
 };
 use ambit_capabilities::agent::{Answer, Decision, Definition, Finish, Move, Turn, TurnClock};
 use ambit_inference::FinishReason;

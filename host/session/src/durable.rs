@@ -5,74 +5,27 @@
 //! everything it did is in the journal, and `resume` goes on from there.
 
 use crate::{
-    bodies::{Answered, Request},
+    bodies::{Answered, Key, Request},
     chat::{Run, Sessions},
-    ending::Tasks,
     event::ChatTurn,
     past::{Past, body},
-    progress::UNKNOWN,
-    record::{INTERRUPTED, header},
+    record::header,
     tenants::{LiveAgent, Tenant, Tenants},
-    tools::Offer,
+    turn::Start,
 };
-use ambit_capabilities::agent::Move;
-use ambit_ledger::Money;
-use ambit_store::{Append, Event, NewEvent, Session, SessionState};
-use ambit_types::{
-    AgentName, CallContext, Error, ErrorKind, RequestId, ReservationId, SessionId, TraceContext,
-};
+use ambit_store::{Append, Event, NewEvent, Session, SessionState, TenantStore};
+use ambit_types::{AgentName, CallContext, Error, ErrorKind, RequestId, SessionId, TraceContext};
 use serde_json::{Map, Value, json};
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::{Duration, Instant},
-};
-use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
+use std::{sync::Arc, time::Instant};
 
 /// The reason of a session that has answered.
-const ANSWERED: &str = "message";
+pub(crate) const ANSWERED: &str = "message";
 
-/// How often a server that stops looks whether tools are at work.
-const LOOK: Duration = Duration::from_millis(20);
+/// The reason of one that somebody ended.
+pub(crate) const CANCELLED: &str = "cancelled";
 
-/// The sessions this process works on, and how each is told to end.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct AtWork(Arc<Mutex<HashMap<SessionId, CancellationToken>>>);
-
-impl AtWork {
-    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, CancellationToken>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether it is worked on here.
-    pub(crate) fn cancel(&self, session: SessionId) -> bool {
-        let known = self.lock().get(&session).cloned();
-        known.is_some_and(|token| {
-            token.cancel();
-            true
-        })
-    }
-}
-
-impl AtWork {
-    pub(crate) fn has(&self, session: SessionId) -> bool {
-        self.lock().contains_key(&session)
-    }
-}
-
-/// Forgets that a session is worked on.
-struct Working(AtWork, SessionId);
-
-impl Drop for Working {
-    fn drop(&mut self) {
-        self.0.lock().remove(&self.1);
-    }
-}
+/// Times a session is gone on with after its process ended without anything having come of it.
+const RECOVERIES: u32 = 8;
 
 /// A durable session as its principal sees it.
 #[derive(Debug)]
@@ -81,19 +34,6 @@ pub struct View {
     pub metadata: Map<String, Value>,
     /// The last answer.
     pub answer: Option<String>,
-}
-
-/// How a session is to go on.
-enum Start {
-    /// With the turn's message, in a session of its own.
-    New,
-    /// With the turn's message.
-    Message {
-        /// What it waits for, should the message be refused.
-        waits_for: String,
-    },
-    /// From its last event.
-    Again,
 }
 
 impl Sessions {
@@ -105,20 +45,22 @@ impl Sessions {
     pub async fn open(
         &self,
         session: SessionId,
-        context: CallContext,
+        mut context: CallContext,
         tenant: Arc<Tenant>,
         agent: Arc<LiveAgent>,
         turn: ChatTurn,
     ) -> Result<(), Error> {
+        context.deadline = Instant::now() + agent.definition.limits.deadline();
         let mut run = self.run(session, context, tenant, agent, turn);
         run.recorder = run.recorder.durable();
         self.work(run, Start::New).await
     }
 
-    /// Gives a suspended session a message; it is durable when this returns. A message whose idempotency key the session has seen is none.
+    /// Gives a suspended session a message; it is durable when this returns. A message that came with its idempotency key before is none.
     ///
     /// # Errors
-    /// As [`Sessions::open`]; [`ErrorKind::Conflict`] while the session is worked on, and of one that is closed.
+    /// As [`Sessions::open`]; [`ErrorKind::Conflict`] while the session is worked on, of one that is closed, and of a key that came with
+    /// another message.
     pub async fn message(
         &self,
         known: &Session,
@@ -126,16 +68,23 @@ impl Sessions {
         tenant: Arc<Tenant>,
         turn: ChatTurn,
     ) -> Result<(), Error> {
-        let key = turn.key.clone();
-        let mut run = self.taken_up(known, context, tenant, turn).await?;
-        if key.is_some_and(|key| run.keys.contains(&key)) {
-            return Ok(());
-        }
         at_rest(known)?;
-        run.run.recorder = run.run.recorder.going_on(Some(run.last_seq));
+        let key = turn.key.clone();
+        let (run, keys) = self.taken_up(known, context, tenant, turn).await?;
+        if let Some(key) = key
+            && let Some(seen) = keys.iter().find(|seen| seen.key == key.key)
+        {
+            return match seen.request == key.request {
+                true => Ok(()),
+                false => Err(Error::new(
+                    ErrorKind::Conflict,
+                    "this idempotency key came with another message before",
+                )),
+            };
+        }
         let waits_for = known.reason.clone();
         let waits_for = waits_for.unwrap_or_else(|| ANSWERED.to_owned());
-        self.work(run.run, Start::Message { waits_for }).await
+        self.work(run, Start::Message { waits_for }).await
     }
 
     /// Goes on with a suspended session from its last event.
@@ -149,45 +98,53 @@ impl Sessions {
         tenant: Arc<Tenant>,
     ) -> Result<(), Error> {
         at_rest(known)?;
-        let mut run = self
-            .taken_up(known, context, tenant, ChatTurn::default())
-            .await?;
-        let progress = &mut run.run.progress;
-        if progress.current.is_none() && progress.news.is_empty() {
+        let turn = ChatTurn::default();
+        let (mut run, _) = self.taken_up(known, context, tenant, turn).await?;
+        if !run.progress.has_more() {
             return Err(Error::new(
                 ErrorKind::Conflict,
                 "the session has answered and waits for a message",
             ));
         }
-        progress.refresh();
-        run.run.recorder = run.run.recorder.going_on(Some(run.last_seq));
-        run.run.note_resume("caller");
-        self.work(run.run, Start::Again).await
+        run.note_resume("caller")?;
+        self.work(run, Start::Again).await
     }
 
     /// Ends a session. One that is worked on, here or elsewhere, ends soon; one that is closed already stays as it is.
     ///
     /// # Errors
-    /// The store's; [`ErrorKind::Conflict`] when it went on meanwhile.
+    /// The store's; [`ErrorKind::Conflict`] when it went on meanwhile, and of a chat completion.
     pub async fn cancel(&self, known: &Session) -> Result<(), Error> {
         let store = self.platform.store.tenant(known.tenant);
         match known.state {
+            SessionState::Open if !known.durable => Err(Error::new(
+                ErrorKind::Conflict,
+                "this session is a chat completion's; close its connection to end it",
+            )),
             SessionState::Open if self.at_work.cancel(known.id) => Ok(()),
-            SessionState::Open => {
-                store.ask_to_cancel(known.id).await?;
-                Ok(())
-            }
-            SessionState::Suspended => {
-                let facts = header(&[("reason", json!("cancelled"))]);
-                let append = Append::new(known.tenant, known.id)
-                    .after(known.head_seq)
-                    .event(NewEvent::new("end", facts, Vec::new()))
-                    .state_because(SessionState::Cancelled, "cancelled");
-                self.platform.store.journal().append(append).await?;
-                Ok(())
-            }
+            SessionState::Open if store.ask_to_cancel(known.id).await? => Ok(()),
+            SessionState::Open => match store.session(known.id).await? {
+                Some(now) if now.state == SessionState::Suspended => self.end(&now).await,
+                Some(now) if now.state == SessionState::Open => Err(Error::new(
+                    ErrorKind::Conflict,
+                    "the session is just being gone on with; try again",
+                )),
+                _ => Ok(()),
+            },
+            SessionState::Suspended => self.end(known).await,
             _ => Ok(()),
         }
+    }
+
+    /// Ends a session that waits.
+    pub(crate) async fn end(&self, known: &Session) -> Result<(), Error> {
+        let facts = header(&[("reason", json!(CANCELLED))]);
+        let append = Append::new(known.tenant, known.id)
+            .after(known.head_seq)
+            .event(NewEvent::new("end", facts, Vec::new()))
+            .state_because(SessionState::Cancelled, CANCELLED);
+        self.platform.store.journal().append(append).await?;
+        Ok(())
     }
 
     /// A session with what its journal says of it.
@@ -198,9 +155,9 @@ impl Sessions {
         let store = self.platform.store.tenant(session.tenant);
         let (mut metadata, mut answer) = (Map::new(), None);
         if session.erased_ms.is_none() && session.durable {
-            let first = store.events(session.id, 0, 1).await?;
-            if let Some(request) = first.iter().find(|event| is_request(event)) {
-                metadata = body::<Request>(request)?.metadata;
+            let first = store.first(session.id, "request").await?;
+            if let Some(request) = first.filter(is_request) {
+                metadata = body::<Request>(&request)?.metadata;
             }
             if let Some(last) = store.latest(session.id, "answer").await? {
                 answer = Some(body::<Answered>(&last)?.text);
@@ -213,49 +170,49 @@ impl Sessions {
         })
     }
 
-    /// Goes on with a session that a process left open which is no more. Only after the session was claimed.
+    /// Goes on with a session that a process left open which is no more. Only after the session was claimed: it is left alone when it is not
+    /// this process's, or not open, any more.
+    ///
+    /// # Errors
+    /// What may be otherwise the next time: then it stays open.
     pub(crate) async fn recover(&self, tenants: &Tenants, known: &Session) -> Result<(), Error> {
-        // In the journal before it is read: whoever worked on it can add nothing more, should he be alive.
-        let facts = header(&[("by", json!("recovery"))]);
-        let append = Append::new(known.tenant, known.id)
-            .event(NewEvent::new("resume", facts, Vec::new()))
-            .state(SessionState::Open);
-        self.platform.store.journal().append(append).await?;
-        let taken_up = async {
-            let gone = |what: &str| {
-                let message = format!("the {what} of this session is not there any more");
-                Error::not_found(message)
-            };
-            let tenant = tenants.by_id(known.tenant).ok_or_else(|| gone("tenant"))?;
-            let store = self.platform.store.tenant(known.tenant);
-            let agent = live_agent(&tenant, known)?;
-            let past = Past::read(&store, known.id).await?;
-            let caller = past.caller.clone().ok_or_else(|| gone("caller"))?;
-            let deadline = Instant::now() + agent.definition.limits.deadline();
-            let context = CallContext {
-                tenant: tenant.id,
-                tenant_slug: tenant.slug.clone(),
-                principal: caller.principal(&tenant, self.platform.tokens.as_ref())?,
-                request: RequestId::new(),
-                session: Some(known.id),
-                agent: None,
-                cpu: None,
-                trace: TraceContext::new(),
-                deadline,
-            };
-            let mut run = self.run(known.id, context, tenant, agent, ChatTurn::default());
-            run.recorder = run.recorder.going_on(None);
-            run.take_over(past)?;
-            let held = store.held_back(known.id).await?;
-            run.settle_unknown(held);
-            Ok::<_, Error>(run)
+        let store = self.platform.store.tenant(known.tenant);
+        let now = store.session(known.id).await?;
+        let mine = now.is_some_and(|now| {
+            now.state == SessionState::Open
+                && now.node.as_deref() == Some(self.platform.store.node())
+        });
+        if !mine || self.at_work.has(known.id) {
+            return Ok(());
+        }
+        let Some(tenant) = tenants.by_id(known.tenant) else {
+            return Err(Error::not_found("its tenant is not served at present"));
         };
-        match taken_up.await {
-            Ok(run) => self.work(run, Start::Again).await,
+        let past = Past::read(&store, known.id).await;
+        let held = store.held_back(known.id).await?;
+        let last_seq = match &past {
+            Ok(past) => past.last_seq,
+            Err(error) if matches!(error.kind(), ErrorKind::Unavailable { .. }) => {
+                return past.map(drop);
+            }
+            Err(_) => last_seq(&store, known).await?,
+        };
+        match past.and_then(|past| self.recovered(known, tenant, past)) {
+            Ok(mut run) => {
+                run.note_resume("recovery")?;
+                run.settle_unknown(held);
+                if run.progress.has_more() {
+                    return self.work(run, Start::Again).await;
+                }
+                let waits = SessionState::Suspended;
+                run.close(waits, ANSWERED, ANSWERED).await;
+                Ok(())
+            }
             Err(error) => {
                 tracing::warn!(session = %known.id, error = &error as &dyn std::error::Error, "a session cannot be gone on with; it is suspended");
                 let facts = header(&[("reason", json!(error.code()))]);
-                let append = Append::new(known.tenant, known.id)
+                let append = Append::new(known.tenant, known.id).after(last_seq);
+                let append = crate::recovery::unknown(append, held)
                     .event(NewEvent::new("suspend", facts, Vec::new()))
                     .state_because(SessionState::Suspended, error.code());
                 self.platform.store.journal().append(append).await?;
@@ -264,14 +221,43 @@ impl Sessions {
         }
     }
 
-    /// A turn of a session that has a past.
+    /// The turn of a session that a process left open.
+    fn recovered(&self, known: &Session, tenant: Arc<Tenant>, past: Past) -> Result<Run, Error> {
+        if past.recoveries >= RECOVERIES {
+            return Err(Error::new(
+                ErrorKind::LimitExceeded {
+                    limit: "recoveries",
+                },
+                "its process ended each time it was gone on with",
+            ));
+        }
+        let agent = live_agent(&tenant, known)?;
+        let caller = past.caller.clone();
+        let caller = caller.ok_or_else(|| Error::not_found("the session has no caller"))?;
+        let context = CallContext {
+            tenant: tenant.id,
+            tenant_slug: tenant.slug.clone(),
+            principal: caller.principal(&tenant, self.platform.tokens.as_ref())?,
+            request: RequestId::new(),
+            session: Some(known.id),
+            agent: None,
+            cpu: None,
+            trace: TraceContext::new(),
+            deadline: Instant::now() + agent.definition.limits.deadline(),
+        };
+        let mut run = self.run(known.id, context, tenant, agent, ChatTurn::default());
+        run.take_over(past)?;
+        Ok(run)
+    }
+
+    /// A turn of a session that waits, and the idempotency keys it has seen.
     async fn taken_up(
         &self,
         known: &Session,
-        context: CallContext,
+        mut context: CallContext,
         tenant: Arc<Tenant>,
         turn: ChatTurn,
-    ) -> Result<TakenUp, Error> {
+    ) -> Result<(Run, Vec<Key>), Error> {
         if !known.durable {
             return Err(Error::new(
                 ErrorKind::Conflict,
@@ -281,153 +267,11 @@ impl Sessions {
         let store = self.platform.store.tenant(known.tenant);
         let agent = live_agent(&tenant, known)?;
         let mut past = Past::read(&store, known.id).await?;
-        let (keys, last_seq) = (std::mem::take(&mut past.keys), past.last_seq);
+        let keys = std::mem::take(&mut past.keys);
+        context.deadline = Instant::now() + agent.definition.limits.deadline();
         let mut run = self.run(known.id, context, tenant, agent, turn);
         run.take_over(past)?;
-        Ok(TakenUp {
-            run,
-            keys,
-            last_seq,
-        })
-    }
-
-    /// Works on a turn in a task of its own. Returns when what it begins with is durable.
-    async fn work(&self, mut run: Run, start: Start) -> Result<(), Error> {
-        let cancel = CancellationToken::new();
-        let session = run.session;
-        match self.at_work.lock().entry(session) {
-            Entry::Vacant(place) => drop(place.insert(cancel.clone())),
-            Entry::Occupied(_) => {
-                return Err(Error::new(
-                    ErrorKind::Conflict,
-                    "the session is being worked on",
-                ));
-            }
-        }
-        let working = Working(self.at_work.clone(), session);
-        let (tell, begun) = oneshot::channel();
-        let span = tracing::info_span!("session", %session, agent = %run.agent.definition.name);
-        let task = async move {
-            let _working = working;
-            match run.start(start).await {
-                Ok(()) => {
-                    // Whoever asked may have gone: the session stays.
-                    let _ = tell.send(Ok(()));
-                    run.turn_to_end(cancel).await;
-                }
-                Err(error) => {
-                    let _ = tell.send(Err(error));
-                }
-            }
-        };
-        self.tasks.spawn(task.instrument(span));
-        begun
-            .await
-            .unwrap_or_else(|gone| Err(Error::internal(gone)))
-    }
-}
-
-/// A turn of a session with a past, and what of it is asked once.
-struct TakenUp {
-    run: Run,
-    keys: Vec<String>,
-    last_seq: i64,
-}
-
-impl Run {
-    fn take_over(&mut self, past: Past) -> Result<(), Error> {
-        self.progress = past.progress;
-        self.offer = Offer::new(&self.agent, Vec::new())?;
-        Ok(())
-    }
-
-    /// Of a model that was asked by a process that is no more: nobody knows what it answered, so it is taken to have cost what was held back.
-    fn settle_unknown(&mut self, held: Vec<(ReservationId, Money)>) {
-        let current = self.progress.current.as_ref();
-        let asked = current
-            .is_some_and(|current| current.begun && matches!(current.move_, Move::AskModel(_)));
-        if asked {
-            let facts = [("effect", json!("model")), ("code", json!(UNKNOWN))];
-            self.recorder.unknown(header(&facts), held);
-            self.progress.reply_unknown();
-        }
-    }
-
-    fn note_resume(&mut self, by: &str) {
-        let facts = [("by", json!(by))];
-        self.recorder
-            .note_bytes("resume", header(&facts), Vec::new());
-    }
-
-    /// Makes durable what the turn begins with.
-    async fn start(&mut self, start: Start) -> Result<(), Error> {
-        let begun = match &start {
-            Start::Again => Ok(()),
-            Start::New | Start::Message { .. } => {
-                self.within_deadline(async |run| run.begin().await).await
-            }
-        };
-        let begun = match begun {
-            Ok(()) => return self.recorder.flush().await,
-            Err(error) => error,
-        };
-        // A session whose first message is refused is none; one that has a past waits as it did before.
-        match &start {
-            Start::New => {
-                let reason = begun.code();
-                self.close(SessionState::Failed, reason, INTERRUPTED).await;
-            }
-            Start::Message { waits_for } => {
-                self.close(SessionState::Suspended, waits_for, INTERRUPTED)
-                    .await;
-            }
-            Start::Again => {}
-        }
-        Err(begun)
-    }
-
-    /// Goes through the turn, whoever asked for it.
-    async fn turn_to_end(mut self, cancel: CancellationToken) {
-        let (tasks, outside) = (self.sessions.tasks.clone(), self.outside.clone());
-        let ended = tokio::select! {
-            biased;
-            () = cancel.cancelled() => {
-                return self.close(SessionState::Cancelled, "cancelled", "cancelled").await;
-            }
-            () = stopping(&tasks, &outside) => return self.leave().await,
-            ended = self.within_deadline(async |run| run.go().await) => ended,
-        };
-        match ended {
-            Ok(_) => {
-                self.close(SessionState::Suspended, ANSWERED, INTERRUPTED)
-                    .await
-            }
-            Err(error) => {
-                tracing::info!(
-                    code = error.code(),
-                    error = &error as &dyn std::error::Error,
-                    "a turn failed; its session is suspended"
-                );
-                self.close(SessionState::Suspended, error.code(), error.code())
-                    .await;
-            }
-        }
-    }
-
-    /// Leaves the session to the next process, with what is known.
-    async fn leave(&mut self) {
-        self.settle(INTERRUPTED);
-        if let Err(error) = self.recorder.flush().await {
-            crate::record::unwritten(&error);
-        }
-    }
-}
-
-/// Once the server stops and no tool is at work: of one that is cut nobody would know what it did.
-async fn stopping(tasks: &Tasks, outside: &AtomicBool) {
-    tasks.stopping().await;
-    while outside.load(Relaxed) {
-        tokio::time::sleep(LOOK).await;
+        Ok((run, keys))
     }
 }
 
@@ -444,6 +288,18 @@ fn at_rest(known: &Session) -> Result<(), Error> {
         _ => "the session is closed",
     };
     Err(Error::new(ErrorKind::Conflict, why))
+}
+
+/// The last event of a session whose journal cannot be read.
+async fn last_seq(store: &TenantStore, known: &Session) -> Result<i64, Error> {
+    let mut last = 0;
+    loop {
+        let page = store.event_facts(known.id, last, 256).await?;
+        match page.last() {
+            Some(event) => last = event.seq,
+            None => return Ok(last),
+        }
+    }
 }
 
 /// The agent of a session as it is now.

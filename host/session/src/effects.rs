@@ -5,11 +5,12 @@ use crate::{
     bodies::{self, Returned},
     chat::Run,
     conversation::bad_move,
+    definition::ModelName,
     guard::arguments,
     progress::UNKNOWN,
     replay::Tape,
     reply::{CALLS_AT_MOST, Reply, Underway},
-    spending::{Extent, Over},
+    spending::{Extent, Over, Priced},
     tools::Source,
 };
 use ambit_capabilities::{
@@ -22,9 +23,12 @@ use ambit_policy::Ambit;
 use ambit_types::{Error, ErrorKind};
 use futures::future::join_all;
 use serde_json::json;
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 /// Options that speak of tools: they hold for the caller's question, not for what follows a tool's answer.
@@ -73,6 +77,7 @@ impl Run {
         let platform = &self.sessions.platform;
         let agent = &self.agent.definition.name;
         let priced = platform.priced(&self.tenant, &self.context, agent, &model, extent)?;
+        self.within_budget(&model, priced.as_ref())?;
         self.recorder.note(
             "intent",
             &[("effect", json!("model")), ("model", json!(model))],
@@ -135,6 +140,29 @@ impl Run {
         }
     }
 
+    /// Whether the session may spend what a call can cost. It makes one call at a time, so what its events say is all of it.
+    fn within_budget(&self, model: &ModelName, priced: Option<&Priced>) -> Result<(), Error> {
+        let Some(budget) = self.progress.budget else {
+            return Ok(());
+        };
+        let Some(priced) = priced else {
+            let message = format!("`{model}` has no price, so the session's budget cannot be kept");
+            return Err(Error::forbidden(message));
+        };
+        let (spent, most) = (self.progress.spent, priced.most());
+        if spent.nanos().saturating_add(most.nanos()) <= budget.nanos() {
+            return Ok(());
+        }
+        let message = format!(
+            "the session's budget is {budget}, {spent} of it is spent, and this call may cost {most}"
+        );
+        let retry_after = Duration::from_secs(24 * 3600);
+        Err(Error::new(
+            ErrorKind::InsufficientQuota { retry_after },
+            message,
+        ))
+    }
+
     /// Notes the outcome of the reply that was read, and keeps it.
     fn replied(&mut self) -> Result<(), Error> {
         let Some(Underway::Model(reply)) = self.underway.take() else {
@@ -195,12 +223,18 @@ impl Run {
         self.recorder.flush().await?;
         self.progress.begun();
         self.underway = Some(Underway::Tools);
-        let outside = Outside::new(&self.outside);
+        let _outside = Outside::new(&self.outside);
 
+        // What was begun is counted already.
+        let times: Vec<_> = match begun {
+            true => vec![0; calls.len()],
+            false => calls.iter().map(|c| self.progress.count_call(c)).collect(),
+        };
         let refused: Vec<_> = calls
             .iter()
+            .zip(times)
             .enumerate()
-            .map(|(place, call)| self.refused(place, call, begun))
+            .map(|(place, (call, times))| self.refused(place, call, times, begun))
             .collect();
         let results = match &mut self.tape {
             Some((_, tape)) => calls.iter().map(|call| played(tape, call)).collect(),
@@ -209,7 +243,6 @@ impl Run {
                 join_all(each.map(|(call, refused)| self.call_tool(call, refused))).await
             }
         };
-        drop(outside);
         let texts = results
             .iter()
             .map(|result| {
@@ -258,7 +291,13 @@ impl Run {
     }
 
     /// Why a call is not made, before anybody asks whether it may be.
-    fn refused(&mut self, place: usize, call: &AgentCall, begun: bool) -> Option<ToolFailure> {
+    fn refused(
+        &self,
+        place: usize,
+        call: &AgentCall,
+        times: u32,
+        begun: bool,
+    ) -> Option<ToolFailure> {
         let limits = &self.agent.definition.limits;
         let (at_once, same) = (limits.parallel_tools, limits.same_call);
         if place >= at_once as usize {
@@ -269,7 +308,7 @@ impl Run {
                 ),
             });
         }
-        if self.progress.count_call(call) > same {
+        if times > same {
             return Some(ToolFailure {
                 code: "repeated",
                 message: format!(

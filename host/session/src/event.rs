@@ -1,6 +1,8 @@
 //! What a caller sends for one request of an agent, and what comes back.
 
+use crate::bodies::Key;
 use ambit_inference::{FinishReason, Message, Role, ToolCall, Usage};
+use ambit_ledger::Money;
 use ambit_types::{Error, SessionId};
 use futures::Stream;
 use serde::{Deserialize, Serialize};
@@ -22,8 +24,10 @@ pub struct ChatTurn {
     pub options: Map<String, Value>,
     /// The caller's own words about the session.
     pub metadata: Map<String, Value>,
-    /// The digest of the caller's idempotency key.
-    pub key: Option<String>,
+    /// What the caller's idempotency key says of the message.
+    pub key: Option<Key>,
+    /// The most that may be spent in the session; with its first message.
+    pub budget: Option<Money>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

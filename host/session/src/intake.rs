@@ -9,6 +9,7 @@ use crate::{
 };
 use ambit_capabilities::guardrail::Stage;
 use ambit_inference::{Message, Role};
+use ambit_ledger::Money;
 use ambit_types::Error;
 use serde_json::json;
 
@@ -24,7 +25,8 @@ impl Run {
         let mut messages = std::mem::take(&mut self.turn.messages);
         let mut facts = vec![("agent", json!(self.agent.definition.name))];
         if let Some(key) = &self.turn.key {
-            facts.push(("idempotency", json!(key)));
+            facts.push(("idempotency", json!(key.key)));
+            facts.push(("idempotency_of", json!(key.request)));
         }
         if let Some((of, _)) = &self.tape {
             facts.push(("replay_of", json!(of)));
@@ -42,11 +44,13 @@ impl Run {
             definition: self.definition(self.agent.definition.limits.steps),
             delimiter: self.progress.conversation.delimiter().clone(),
             caller: (self.events.is_none()).then(|| Caller::of(&self.context.principal)),
+            budget_nanos: self.turn.budget.map(Money::nanos),
             metadata: std::mem::take(&mut self.turn.metadata),
         };
         self.recorder.note("request", &facts, &request)?;
         let messages = std::mem::take(&mut request.messages);
         let messages = messages.into_iter().map(Message::from).collect();
+        self.progress.budget = self.turn.budget.or(self.progress.budget);
         self.progress.allow(self.agent.definition.limits.steps);
         self.progress.said(messages, request.options);
         Ok(())

@@ -43,9 +43,11 @@ mod spending;
 mod tenants;
 mod tokens;
 mod tools;
+mod turn;
 mod untrusted;
 
 pub use bind::{PASS_THROUGH, default_rules};
+pub use bodies::Key;
 pub use chat::Sessions;
 pub use definition::{AgentDefinition, AgentLimits, ModelName};
 pub use durable::View;

@@ -1,20 +1,26 @@
 //! Reading a session's journal: where it stood when its last event was written.
 
 use crate::{
-    bodies::{Checkpoint, NotFound, Passage, Reply, Request, Returned},
+    bodies::{Checkpoint, Key, NotFound, Passage, Reply, Request, Resume, Returned},
     caller::Caller,
     conversation::{Conversation, Found},
+    durable::is_request,
     progress::{Progress, UNKNOWN, ends_turn},
+    turn::BY_CALLER,
 };
 use ambit_capabilities::agent::{Decision, Definition, Failure};
 use ambit_inference::{FinishReason, Message, Usage};
+use ambit_ledger::Money;
 use ambit_store::{Event, TenantStore};
-use ambit_types::{Error, SessionId};
+use ambit_types::{Error, ErrorKind, SessionId};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// Events read at a time.
-const PAGE: u32 = 256;
+const PAGE: u32 = 16;
+
+/// The longest journal that is read into memory, in bytes of bodies. A session that has become longer is over.
+const LONGEST: usize = 64 << 20;
 
 /// From this version on events say enough to go on from.
 const TELLING: i64 = 3;
@@ -26,8 +32,11 @@ pub(crate) struct Past {
     pub(crate) caller: Option<Caller>,
     /// What the steps of the last turn were told of the agent.
     pub(crate) definition: Option<Definition>,
-    /// Digests of the idempotency keys of its turns.
-    pub(crate) keys: Vec<String>,
+    /// Idempotency keys of its messages.
+    pub(crate) keys: Vec<Key>,
+    /// Times it was gone on with after a process had ended, since anything came of that.
+    pub(crate) recoveries: u32,
+    bytes: usize,
     pub(crate) last_seq: i64,
 }
 
@@ -38,6 +47,8 @@ impl Past {
             caller: None,
             definition: None,
             keys: Vec::new(),
+            recoveries: 0,
+            bytes: 0,
             last_seq: 0,
         }
     }
@@ -65,25 +76,64 @@ impl Past {
     /// It cannot be read.
     pub(crate) fn take(&mut self, event: &Event) -> Result<(), Error> {
         self.last_seq = event.seq;
+        self.bytes += event.body.as_ref().map_or(0, Vec::len);
+        if self.bytes > LONGEST {
+            let what = format!("the session has become longer than {} MiB", LONGEST >> 20);
+            return Err(Error::new(ErrorKind::Conflict, what));
+        }
+        self.progress.spend(event.header.cost);
         let fact = |name: &str| event.header.facts.get(name).and_then(Value::as_str);
-        match (event.kind.as_str(), fact("effect")) {
-            ("request", _) => {
-                self.keys.extend(fact("idempotency").map(str::to_owned));
-                if !event.header.facts.contains_key("refused") {
+        match event.kind.as_str() {
+            "request" => {
+                self.recoveries = 0;
+                if is_request(event) {
+                    let seen = fact("idempotency").zip(fact("idempotency_of"));
+                    self.keys.extend(seen.map(|(key, request)| Key {
+                        key: key.to_owned(),
+                        request: request.to_owned(),
+                    }));
                     self.request(body(event)?);
                 }
             }
-            ("checkpoint", _) => {
+            "checkpoint" => {
                 let Checkpoint { move_, state } = body(event)?;
                 self.progress.decided(Decision { move_, state });
             }
-            ("intent", _) => {
+            "intent" => {
                 self.progress.begun();
                 if fact("effect") == Some("tools") {
                     self.count_calls(event.header.facts.contains_key("again"));
                 }
             }
-            ("outcome", Some("model")) => match fact("code") {
+            "outcome" if fact("code") != Some(UNKNOWN) => {
+                self.recoveries = 0;
+                self.outcome(event)?;
+            }
+            "outcome" => self.outcome(event)?,
+            "answer" => self.progress.answered(),
+            "end" => {
+                let current = &self.progress.current;
+                if current.as_ref().is_some_and(|one| ends_turn(&one.move_)) {
+                    self.progress.answered();
+                }
+            }
+            "resume" => {
+                let Resume { definition, caller } = body(event)?;
+                let by_caller = fact("by") == Some(BY_CALLER);
+                self.recoveries += u32::from(!by_caller);
+                self.progress.resumed(definition.steps_left, by_caller);
+                self.definition = Some(definition);
+                self.caller = caller.or(self.caller.take());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn outcome(&mut self, event: &Event) -> Result<(), Error> {
+        let fact = |name: &str| event.header.facts.get(name).and_then(Value::as_str);
+        match fact("effect") {
+            Some("model") => match fact("code") {
                 None => {
                     let reply: Reply = body(event)?;
                     let finish = event.header.facts.get("finish").cloned();
@@ -107,21 +157,14 @@ impl Past {
                 Some(UNKNOWN) => self.progress.reply_unknown(),
                 Some(_) => self.progress.do_again(),
             },
-            ("outcome", Some("tools")) => {
+            Some("tools") => {
                 let returned: Vec<Returned> = body(event)?;
                 let results = returned.into_iter().map(|one| (one.ok, one.content));
                 self.progress.returned(results.collect())?;
             }
-            ("outcome", Some("retrieve")) => {
+            Some("retrieve") => {
                 self.progress.retrieved(found(event)?)?;
             }
-            ("suspend" | "end", _) => {
-                let current = &self.progress.current;
-                if current.as_ref().is_some_and(|one| ends_turn(&one.move_)) {
-                    self.progress.current = None;
-                }
-            }
-            ("resume", _) if fact("by") == Some("caller") => self.progress.refresh(),
             _ => {}
         }
         Ok(())
@@ -129,6 +172,7 @@ impl Past {
 
     fn request(&mut self, request: Request) {
         if self.definition.is_none() {
+            self.progress.budget = request.budget_nanos.and_then(Money::from_nanos);
             self.progress.conversation = Conversation::delimited_by(request.delimiter);
         }
         self.caller = request.caller.or(self.caller.take());
@@ -172,13 +216,13 @@ pub(crate) fn found(event: &Event) -> Result<Result<Vec<Found>, Failure>, Error>
 pub(crate) fn body<T: DeserializeOwned>(event: &Event) -> Result<T, Error> {
     if event.schema_version < TELLING {
         return Err(Error::new(
-            ambit_types::ErrorKind::Conflict,
+            ErrorKind::Conflict,
             "an earlier version wrote this session's journal, which does not say enough to go on from",
         ));
     }
     let Some(content) = &event.body else {
         return Err(Error::new(
-            ambit_types::ErrorKind::Conflict,
+            ErrorKind::Conflict,
             "the session's content was erased",
         ));
     };

@@ -15,6 +15,7 @@ use ambit_capabilities::{
     tool::ToolCall as AgentCall,
 };
 use ambit_inference::{FinishReason, Message, Role, ToolCall, Usage};
+use ambit_ledger::Money;
 use ambit_types::Error;
 use serde_json::{Map, Value};
 use std::collections::{BTreeSet, HashMap};
@@ -36,6 +37,10 @@ pub(crate) struct Progress {
     /// What was decided and is not carried out.
     pub(crate) current: Option<Current>,
     pub(crate) usage: Usage,
+    /// What was spent in the session, as its events say.
+    pub(crate) spent: Money,
+    /// The most that may be, where its caller bounded it.
+    pub(crate) budget: Option<Money>,
     /// Fields for the provider, of the caller's.
     pub(crate) options: Map<String, Value>,
     /// Replies whose text the caller has already.
@@ -70,6 +75,8 @@ impl Progress {
             allowance,
             current: None,
             usage: Usage::default(),
+            spent: Money::ZERO,
+            budget: None,
             options: Map::new(),
             streamed: BTreeSet::new(),
             last_reply_calls: Vec::new(),
@@ -98,6 +105,30 @@ impl Progress {
     /// Steps of each turn from now on.
     pub(crate) fn allow(&mut self, steps: u32) {
         self.allowance = steps;
+    }
+
+    pub(crate) fn spend(&mut self, cost: Option<Money>) {
+        let nanos = cost.map_or(0, Money::nanos);
+        let spent = self.spent.nanos().saturating_add(nanos);
+        self.spent = Money::from_nanos(spent).unwrap_or(self.spent);
+    }
+
+    /// Whether there is something to go on with.
+    pub(crate) fn has_more(&self) -> bool {
+        self.current.is_some() || !self.news.is_empty()
+    }
+
+    /// Somebody goes on with the session.
+    pub(crate) fn resumed(&mut self, steps: u32, by_caller: bool) {
+        self.allow(steps);
+        if by_caller {
+            self.refresh();
+        }
+    }
+
+    /// The turn was answered.
+    pub(crate) fn answered(&mut self) {
+        self.current = None;
     }
 
     /// A turn's allowance anew.

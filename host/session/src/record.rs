@@ -42,8 +42,10 @@ pub(crate) struct Recorder {
     open: Option<NewSession>,
     /// Another process goes on with it, should this one die.
     durable: bool,
-    /// Of a session that was at rest: its last event, until this goes on with it.
-    goes_on: Option<i64>,
+    /// Its last event, of a durable session: nothing is written unless it still is the last. So whoever lost the session writes nothing more.
+    last: Option<i64>,
+    /// It was at rest, or another process's, until this goes on with it.
+    reopens: bool,
     pending: Vec<NewEvent>,
     /// What goes to the ledger with them.
     ledger: Vec<LedgerOp>,
@@ -84,7 +86,8 @@ impl Recorder {
             session,
             open: Some(open),
             durable: false,
-            goes_on: None,
+            last: None,
+            reopens: false,
             pending: Vec::with_capacity(4),
             ledger: Vec::new(),
             priced: None,
@@ -106,12 +109,12 @@ impl Recorder {
         self
     }
 
-    /// Of a session that is in the journal already; `at_rest`: its last event, where nobody works on it. Nothing is written then unless it
-    /// still is the last.
-    pub(crate) fn going_on(mut self, at_rest: Option<i64>) -> Self {
+    /// Goes on with a durable session that is in the journal already, after this event.
+    pub(crate) fn go_on(&mut self, last: i64) {
         self.open = None;
-        self.goes_on = at_rest;
-        self
+        self.durable = true;
+        self.last = Some(last);
+        self.reopens = true;
     }
 
     /// Takes over what is noted and the right to end the session, for an owner that is being dropped.
@@ -122,7 +125,8 @@ impl Recorder {
             session: self.session,
             open: self.open.take(),
             durable: self.durable,
-            goes_on: self.goes_on.take(),
+            last: self.last,
+            reopens: self.reopens,
             pending: std::mem::take(&mut self.pending),
             ledger: std::mem::take(&mut self.ledger),
             priced: self.priced.take(),
@@ -177,10 +181,17 @@ impl Recorder {
     }
 
     /// Notes that nobody knows what became of a call that another process made, with what it is taken to have cost.
-    pub(crate) fn unknown(&mut self, mut header: Header, held: Vec<(ReservationId, Money)>) {
-        if !held.is_empty() {
-            let cost = held.iter().map(|(_, cost)| cost.nanos()).sum();
-            header.cost = Money::from_nanos(cost);
+    pub(crate) fn unknown(
+        &mut self,
+        mut header: Header,
+        held: Vec<(ReservationId, Money)>,
+    ) -> Option<Money> {
+        let cost = (!held.is_empty()).then(|| {
+            let nanos = held.iter().map(|(_, cost)| cost.nanos()).sum();
+            Money::from_nanos(nanos).unwrap_or(Money::ZERO)
+        });
+        if cost.is_some() {
+            header.cost = cost;
             header.facts.insert("estimated".into(), json!(true));
         }
         let settled = held.into_iter().map(|(id, cost)| LedgerOp::Settle {
@@ -190,6 +201,7 @@ impl Recorder {
         });
         self.ledger.extend(settled);
         self.note_bytes("outcome", header, Vec::new());
+        cost
     }
 
     /// Makes everything noted durable, the last of which is a call's intent, with what is held back for the call.
@@ -248,7 +260,7 @@ impl Recorder {
             .map(str::to_owned);
         match self.append(Some((state, reason.clone())), None).await {
             // The append that was to open it failed without anybody knowing how far it had come: it had come to its end.
-            Err(StoreError::Conflict { .. }) if opens => {
+            Err(StoreError::Conflict { .. }) if opens && !self.durable => {
                 self.open = None;
                 self.note_bytes(kind, end, Vec::new());
                 self.ledger.extend(computed);
@@ -294,8 +306,11 @@ impl Recorder {
                 append = append.durable();
             }
         }
-        if let Some(last) = self.goes_on.take() {
-            append = append.after(last).state(SessionState::Open);
+        if let Some(last) = self.last {
+            append = append.after(last);
+        }
+        if self.reopens {
+            append = append.state(SessionState::Open);
         }
         append = match state {
             Some((state, Some(reason))) => append.state_because(state, reason),
@@ -325,7 +340,11 @@ impl Recorder {
             self.priced = None;
         }
         match (&written, of_call) {
-            (Ok(_), _) => self.open = None,
+            (Ok(appended), _) => {
+                self.open = None;
+                self.reopens = false;
+                self.last = self.durable.then_some(appended.last_seq);
+            }
             (Err(StoreError::OverBudget(_)), Some((events, ops))) => {
                 self.pending.splice(..0, events);
                 self.ledger.splice(..0, ops);

@@ -8,10 +8,10 @@
 //! at it, is taken for dead. Should he be alive after all, he can write nothing more to what was taken over: an append of his finds another's
 //! node at the session, or another's event in its place.
 
-use crate::{chat::Sessions, library::now_ms, record::header, tenants::Tenants};
-use ambit_ledger::{LedgerOp, Usage};
+use crate::{chat::Sessions, library::now_ms, progress::UNKNOWN, record::header, tenants::Tenants};
+use ambit_ledger::{LedgerOp, Money, Usage};
 use ambit_store::{Append, EventFacts, NewEvent, Session, SessionState, Store, StoreError};
-use ambit_types::{Error, SessionId};
+use ambit_types::{Error, ReservationId, SessionId};
 use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use std::{
@@ -69,12 +69,27 @@ impl Sessions {
         store.operator().beat(store.node(), now_ms()).await
     }
 
+    /// Goes on saying so, for ever: ends when dropped. Apart from everything that may take its time.
+    pub async fn stay_alive(&self) {
+        loop {
+            tokio::time::sleep(EVERY).await;
+            if let Err(error) = self.say_alive().await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "other processes cannot be told that this one lives"
+                );
+            }
+        }
+    }
+
     /// Looks after sessions that nobody works on any more, for ever: ends when dropped. `alone`: no other process works on the data, so whatever
     /// is open and not this one's was left.
     pub async fn look_after(&self, tenants: &Tenants, alone: bool) {
         let mut others = Others::default();
         loop {
             if let Err(error) = self.look_once(tenants, &mut others, alone).await {
+                // Nobody could say that he lives while the database did not answer.
+                others.beats.clear();
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "sessions that nobody works on could not be looked after"
@@ -92,9 +107,6 @@ impl Sessions {
     ) -> Result<(), StoreError> {
         let operator = self.platform.store.operator();
         let me = self.platform.store.node();
-        if !alone {
-            self.say_alive().await?;
-        }
         for (_, session) in operator.sessions_to_cancel(me).await? {
             self.at_work.cancel(session);
         }
@@ -260,26 +272,30 @@ async fn close(store: &Store, session: &Session) -> Result<(), StoreError> {
             .await?
             .map(|effect| ("unknown", effect)),
     );
-    let mut append = Append::new(session.tenant, session.id);
     let rows = store.tenant(session.tenant);
-    // Nobody knows what came of a call that was under way: it is taken to have cost what was held back for it.
-    for (id, cost) in rows.held_back(session.id).await? {
-        let usage = Usage::default();
-        let known = [
-            ("effect", json!("model")),
-            ("code", json!("unknown")),
-            ("estimated", json!(true)),
-        ];
-        let mut known = header(&known);
-        known.cost = Some(cost);
-        append = append
-            .event(NewEvent::new("outcome", known, Vec::new()))
-            .ledger([LedgerOp::Settle { id, cost, usage }]);
-    }
+    let append = Append::new(session.tenant, session.id);
+    let append = unknown(append, rows.held_back(session.id).await?);
     let append = append
         .event(NewEvent::new("end", header(&facts), Vec::new()))
         .state_because(SessionState::Interrupted, "process-ended");
     store.journal().append(append).await.map(drop)
+}
+
+/// Of calls that were under way nobody knows what came: they are taken to have cost what was held back for them.
+pub(crate) fn unknown(append: Append, held: Vec<(ReservationId, Money)>) -> Append {
+    held.into_iter().fold(append, |append, (id, cost)| {
+        let usage = Usage::default();
+        let known = [
+            ("effect", json!("model")),
+            ("code", json!(UNKNOWN)),
+            ("estimated", json!(true)),
+        ];
+        let mut known = header(&known);
+        known.cost = Some(cost);
+        append
+            .event(NewEvent::new("outcome", known, Vec::new()))
+            .ledger([LedgerOp::Settle { id, cost, usage }])
+    })
 }
 
 /// The effect that was begun last, if its outcome is not known.

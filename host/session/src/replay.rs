@@ -7,13 +7,15 @@
 
 use crate::{
     bodies::{Checkpoint, Reply, Request, Returned},
-    chat::{Sessions, clock},
+    chat::{Run, Sessions, clock},
     conversation::{Conversation, Found},
     definition::ModelName,
     durable::{is_request, live_agent},
-    event::ChatTurn,
+    ending::stopping,
+    event::{ChatMessage, ChatTurn},
     past::{Past, body, found},
     progress::Current,
+    record::INTERRUPTED,
     tenants::{LiveAgent, Tenant},
 };
 use ambit_capabilities::{
@@ -23,8 +25,9 @@ use ambit_capabilities::{
 use ambit_store::{Event, Session, SessionState, TenantStore};
 use ambit_types::{CallContext, Error, ErrorKind, SessionId};
 use serde::Serialize;
-use serde_json::{Value, json};
-use std::{collections::VecDeque, sync::Arc};
+use serde_json::{Map, Value, json};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
+use tokio::sync::oneshot;
 
 /// Events read at a time.
 const PAGE: u32 = 256;
@@ -222,6 +225,23 @@ impl Sessions {
         known: &Session,
         trial: Trial,
     ) -> Result<Tried, Error> {
+        // Whoever asked may go away: the session it is has its end all the same.
+        let (tell, told) = oneshot::channel();
+        let (sessions, known) = (self.clone(), known.clone());
+        self.tasks.spawn(async move {
+            let tried = sessions.tried(context, tenant, &known, trial).await;
+            let _ = tell.send(tried);
+        });
+        told.await.unwrap_or_else(|gone| Err(Error::internal(gone)))
+    }
+
+    async fn tried(
+        &self,
+        context: CallContext,
+        tenant: Arc<Tenant>,
+        known: &Session,
+        trial: Trial,
+    ) -> Result<Tried, Error> {
         let agent = Arc::new(other(&*live_agent(&tenant, known)?, trial)?);
         let store = self.platform.store.tenant(known.tenant);
         let (mut past, mut tape, mut turns) = (Past::new(), Tape::default(), Vec::new());
@@ -243,27 +263,17 @@ impl Sessions {
         if let Some(delimiter) = delimiter {
             run.progress.conversation = Conversation::delimited_by(delimiter);
         }
-        let mut error = None;
-        for (messages, options) in turns {
-            run.turn.messages = messages;
-            run.turn.options = options;
-            let turn = run
-                .within_deadline(async |run| {
-                    run.begin().await?;
-                    run.go().await
-                })
-                .await;
-            run.progress.current = None;
-            if let Err(failed) = turn {
-                error = Some(failed);
-                break;
-            }
-        }
+        let all = tokio::select! {
+            biased;
+            () = self.tasks.stopping() => Err(stopping()),
+            all = run.through(turns) => all,
+        };
+        let error = all.err();
         let (state, reason) = match &error {
             None => (SessionState::Finished, "stop"),
             Some(error) => (SessionState::Failed, error.code()),
         };
-        let code = error.as_ref().map_or("interrupted", Error::code);
+        let code = error.as_ref().map_or(INTERRUPTED, Error::code);
         run.close(state, reason, code).await;
         let (recorded, tried) = (
             replies(&store, known.id).await?,
@@ -283,6 +293,29 @@ impl Sessions {
             error: error.map(|error| error.message().to_owned()),
             replies: replies.collect(),
         })
+    }
+}
+
+impl Run {
+    /// Goes through turns one after another, each with its own time.
+    async fn through(
+        &mut self,
+        turns: Vec<(Vec<ChatMessage>, Map<String, Value>)>,
+    ) -> Result<(), Error> {
+        for (messages, options) in turns {
+            let deadline = Instant::now() + self.agent.definition.limits.deadline();
+            self.context.deadline = deadline;
+            self.guard.context.deadline = deadline;
+            self.turn.messages = messages;
+            self.turn.options = options;
+            self.within_deadline(async |run| {
+                run.begin().await?;
+                run.go().await
+            })
+            .await?;
+            self.progress.answered();
+        }
+        Ok(())
     }
 }
 

@@ -88,6 +88,7 @@ impl Run {
         ];
         let spent = spent(&reply.usage, reply.heard, reply.over);
         let settled = self.recorder.outcome(header(&facts), spent, body);
+        self.progress.spend(settled.map(|settled| settled.cost));
         let call = ModelCall {
             provider: &reply.model.provider,
             usage: &reply.usage,

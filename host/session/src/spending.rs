@@ -177,6 +177,11 @@ impl Platform {
 }
 
 impl Priced {
+    /// The most it can cost.
+    pub(crate) fn most(&self) -> Money {
+        self.call.amount
+    }
+
     /// What goes with its intent.
     pub(crate) fn reservation(&self) -> Option<LedgerOp> {
         self.holds.then(|| LedgerOp::Reserve(self.call.clone()))

@@ -250,6 +250,15 @@ impl Writer {
         books: &mut Books,
         events: &mut Vec<InsertRow>,
     ) -> Result<Result<Appended>> {
+        // What is remembered may be another node's past: who says where he goes on is held against the database, not against that.
+        let stale = self.heads.get(&waiting.key).is_some_and(|head| {
+            waiting
+                .expected
+                .is_some_and(|expected| expected != head.seq)
+        });
+        if stale {
+            self.heads.remove(&waiting.key);
+        }
         let head = match self.heads.entry(waiting.key) {
             Entry::Occupied(_) if waiting.open.is_some() => {
                 return Ok(Err(StoreError::Conflict { what: "session" }));
@@ -267,15 +276,13 @@ impl Writer {
                     return Ok(Err(StoreError::NotFound { what: "session" }));
                 };
                 // A process that was taken for dead wakes up: what it worked on is another's now.
-                if node.is_some_and(|node| node != *self.node) {
+                let moved = waiting.expected.is_some_and(|seq| seq != head.seq);
+                if moved || node.is_some_and(|node| node != *self.node) {
                     return Ok(Err(StoreError::Conflict { what: "session" }));
                 }
                 place.insert(head)
             }
         };
-        if waiting.expected.is_some_and(|seq| seq != head.seq) {
-            return Ok(Err(StoreError::Conflict { what: "session" }));
-        }
         let (tenant, session) = waiting.key;
         if let Err(refusal) = books.apply(tenant, session, &waiting.ledger) {
             if waiting.open.is_some() {

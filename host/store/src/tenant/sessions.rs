@@ -3,7 +3,7 @@
 use super::TenantStore;
 use crate::{
     Digest, Event, EventFacts, Result, Session, StoreError, VerifiedChain,
-    db::{Row, statements},
+    db::{Row, Statement, statements},
     journal::{Stored, session_from},
     now_ms,
 };
@@ -46,9 +46,23 @@ impl TenantStore {
         self.opened(session, stored).await
     }
 
+    /// The first event of a kind.
+    pub async fn first(&self, session: SessionId, kind: &str) -> Result<Option<Event>> {
+        self.one_event(EVENT_FIRST, session, kind).await
+    }
+
     /// The last event of a kind.
     pub async fn latest(&self, session: SessionId, kind: &str) -> Result<Option<Event>> {
-        let query = self.query(EVENT_LATEST).bind(session.to_string());
+        self.one_event(EVENT_LATEST, session, kind).await
+    }
+
+    async fn one_event(
+        &self,
+        statement: Statement,
+        session: SessionId,
+        kind: &str,
+    ) -> Result<Option<Event>> {
+        let query = self.query(statement).bind(session.to_string());
         let row = query.bind(kind).optional(&mut self.read().await?).await?;
         let stored = row.as_ref().map(Stored::from_row).transpose()?;
         let opened = self.opened(session, stored.into_iter().collect()).await?;
@@ -216,6 +230,8 @@ statements! {
     SESSION_PAGE = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms, node, durable, reason, cancel_ms FROM sessions \
         WHERE tenant = $1 AND session < $2 ORDER BY session DESC LIMIT $3";
     EVENT_FACTS_PAGE = "SELECT seq, kind, header FROM events WHERE tenant = $1 AND session = $2 AND seq > $3 ORDER BY seq LIMIT $4";
+    EVENT_FIRST = "SELECT seq, schema_version, kind, time_ms, header, body, content_hash, previous_hash FROM events \
+        WHERE tenant = $1 AND session = $2 AND kind = $3 ORDER BY seq LIMIT 1";
     EVENT_LATEST = "SELECT seq, schema_version, kind, time_ms, header, body, content_hash, previous_hash FROM events \
         WHERE tenant = $1 AND session = $2 AND kind = $3 ORDER BY seq DESC LIMIT 1";
     SESSION_UNERASED = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms, node, durable, reason, cancel_ms FROM sessions \

@@ -369,7 +369,7 @@ async fn killed_at_random_under_load_nothing_happens_twice_and_nothing_is_lost()
         until("the server is gone", async || ambit.is_gone()).await;
         ambit = world.serve(folder.path(), &[]).await;
     }
-    let (mut unknown, mut first) = (0, 0);
+    let (mut unknown, mut first, mut recovered) = (0, 0, 0);
     for round in 0..ROUNDS {
         for n in 0..SESSIONS {
             let key = format!("{round}-{n}");
@@ -382,12 +382,14 @@ async fn killed_at_random_under_load_nothing_happens_twice_and_nothing_is_lost()
             first += usize::from(known.is_some());
             let session = world.answered(&mut ambit, &id).await.unwrap();
             unknown += usize::from(world.check(&ambit, &session, &key).await);
+            let (.., kinds) = ambit.session(&world.tenant, &id).await.unwrap();
+            recovered += usize::from(kinds.iter().any(|kind| kind == "resume"));
         }
     }
     world.check_budget(&ambit, "at the end").await;
     say(&format!(
-        "killed {ROUNDS} times under load: {first} of {} sessions were accepted before, all have answered, no effect twice; {unknown} times an outcome was unknown",
+        "killed {ROUNDS} times under load: {first} of {} sessions were accepted before, {recovered} were gone on with, all have answered, no effect twice; {unknown} times an outcome was unknown",
         ROUNDS * SESSIONS
     ));
-    assert!(first > 0);
+    assert!(first > 0 && recovered > 0, "{first}, {recovered}");
 }

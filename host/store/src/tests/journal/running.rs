@@ -98,6 +98,35 @@ async fn of_two_who_go_on_at_once_one_does() {
     .await;
 }
 
+/// Who was late once is in time the next time: what he remembers of the session is not held against him.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_late_once_may_go_on_later() {
+    on_both(async |store| {
+        let (acme, rows) = tenant(store, "acme").await;
+        let (first, second) = (&store.store, another(store).await);
+        let session = SessionId::new();
+        let rest = |append: Append| append.state_because(SessionState::Suspended, "message");
+        let open = rest(opening(&rows, session).durable());
+        let mut last = first.journal().append(open).await.unwrap().last_seq;
+        for _ in 0..3 {
+            let turn = |after| {
+                rest(
+                    Append::new(acme.id, session)
+                        .after(after)
+                        .event(event("request")),
+                )
+            };
+            let late = second.journal().append(turn(last - 1)).await.unwrap_err();
+            assert!(matches!(late, StoreError::Conflict { .. }), "{late}");
+            last = first.journal().append(turn(last)).await.unwrap().last_seq;
+            last = second.journal().append(turn(last)).await.unwrap().last_seq;
+        }
+        assert!(rows.verify_chain(session).await.is_ok());
+        second.close().await;
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_is_about_the_session_it_was_about_first() {
     on_both(async |store| {
