@@ -15,7 +15,7 @@ mod row_security;
 mod schema;
 
 use crate::{
-    Append, Header, NewEvent, NewSession, PostgresConfig, Tenant, TenantStore,
+    Append, Header, NewEvent, NewSession, PostgresConfig, Store, Tenant, TenantStore,
     db::Db,
     testing::{TestStore, server},
 };
@@ -48,6 +48,12 @@ fn opening(tenant: &TenantStore, session: SessionId) -> Append {
             principal: "alice".into(),
         })
         .event(event("request"))
+}
+
+/// Has another process go on with a session.
+async fn hand_over(rows: &TenantStore, session: SessionId, from: &Store, to: &Store) {
+    let claimed = rows.claim(session, Some(from.node()), to.node()).await;
+    assert!(claimed.unwrap(), "it is not {}'s", from.node());
 }
 
 fn event(kind: &'static str) -> NewEvent {

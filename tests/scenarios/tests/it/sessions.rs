@@ -373,7 +373,7 @@ async fn a_session_keeps_to_its_budget() {
     // Not enough for what one call can cost; enough for one, but not for another one after what that did cost; enough.
     assert_eq!(open("plain", "1").await.1, "insufficient_quota");
     assert_eq!(mock.stats().requests, 0);
-    let (once, reason) = open("plain", "2097.1521").await;
+    let (once, reason) = open("plain", "1048.5761").await;
     assert_eq!(reason, "message");
     assert_eq!(say(&once).await, "insufficient_quota");
     let (often, reason) = open("plain", "5000").await;

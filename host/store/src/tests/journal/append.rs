@@ -5,7 +5,7 @@ use crate::{
     Append, Header, NewEvent, NewSession, Store, StoreError,
     db::{Access, Db, Statement},
     testing::TestStore,
-    tests::{event, on_both, opening, tenant},
+    tests::{event, hand_over, on_both, opening, tenant},
 };
 use ambit_types::{SessionId, TenantId};
 use std::time::Duration;
@@ -169,6 +169,12 @@ async fn a_session_continued_elsewhere_conflicts_once_and_goes_on() {
         let Opened { acme, session } = Opened::new(store).await;
         let append = || Append::new(acme.id(), session).event(event("x"));
         let elsewhere = Store::open(&store.config).await.unwrap();
+        let unasked = elsewhere.journal().append(append()).await;
+        assert!(
+            matches!(unasked, Err(StoreError::Conflict { what: "session" })),
+            "{unasked:?}"
+        );
+        hand_over(&acme, session, &store.store, &elsewhere).await;
         assert_eq!(
             elsewhere.journal().append(append()).await.unwrap().last_seq,
             2
@@ -184,6 +190,7 @@ async fn a_session_continued_elsewhere_conflicts_once_and_goes_on() {
             "{stale:?}"
         );
         assert_eq!(fine.unwrap().last_seq, 1);
+        hand_over(&acme, session, &elsewhere, &store.store).await;
         assert_eq!(
             store
                 .store

@@ -104,7 +104,7 @@ async fn the_hash_is_the_documented_one() {
             .head;
         let time = acme.events(session, 0, 1).await.unwrap()[0].time_ms;
         let stored = &acme.stored(session, 0, 1).await.unwrap()[0].body;
-        let mut bytes = b"ambit-event-1\0\0\0\x02\0\0\0\x24".to_vec();
+        let mut bytes = b"ambit-event-1\0\0\0\x03\0\0\0\x24".to_vec();
         bytes.extend(acme.id().to_string().bytes());
         bytes.extend([0, 0, 0, 36]);
         bytes.extend(session.to_string().bytes());

@@ -40,22 +40,20 @@ async fn leave(shop: &Spending, left: i64) {
 async fn sixty_four_callers_neither_overspend_nor_are_refused_wrongly() {
     on_both(async |test| {
         let shop = Spending::limited(test, 0).await;
-        let sessions: Vec<_> = join_all((0..CALLERS).map(async |_| {
+        let elsewhere = Store::open(&test.config).await.unwrap();
+        let stores = [&test.store, &elsewhere];
+        let sessions: Vec<_> = join_all((0..CALLERS).map(async |n| {
             let session = ambit_types::SessionId::new();
             let append = super::opening(&shop.acme, session);
-            test.store.journal().append(append).await.unwrap();
+            stores[n % 2].journal().append(append).await.unwrap();
             Spending {
                 acme: shop.acme.clone(),
                 session,
             }
         }))
         .await;
-        let elsewhere = Store::open(&test.config).await.unwrap();
         // A caller stays with its process: a session is one process's.
-        let of = |n: usize| {
-            let stores = [&test.store, &elsewhere];
-            (stores[n % 2], &sessions[n])
-        };
+        let of = |n: usize| (stores[n % 2], &sessions[n]);
         let mut dice = Dice(0x2545_f491_4f6c_dd1d);
         for round in 0..ROUNDS {
             let amounts: Vec<i64> = (0..CALLERS).map(|_| 1 + dice.roll(1000)).collect();

@@ -4,7 +4,7 @@ use super::{NOON, Spending, conflicts, event, over};
 use crate::{
     SessionState, Store, StoreConfig,
     testing::TestStore,
-    tests::{on_both, opening},
+    tests::{hand_over, on_both, opening},
 };
 use ambit_types::SessionId;
 
@@ -31,6 +31,7 @@ async fn what_a_dead_process_had_reserved_is_released_with_its_session() {
         // Its session is open yet: somebody may be at work.
         assert_eq!(store.release_abandoned(0).await.unwrap(), 0);
         over(shop.reserve(store, 21).await);
+        hand_over(&shop.acme, session, &dead, store).await;
         let end = its.append().event(event("end"));
         let end = end.state(SessionState::Interrupted);
         store.journal().append(end).await.unwrap();
@@ -107,6 +108,7 @@ async fn a_reservation_survives_a_kill_with_its_intent() {
         let events = its.acme.event_facts(shop.session, 0, 100).await.unwrap();
         assert_eq!(events.len() as i64, n + 1);
         its.adds_up().await;
+        hand_over(&its.acme, its.session, &test.store, &revived).await;
         its.settle(&revived, held, 1).await.unwrap();
         assert_eq!(
             its.tenant_stands().await,

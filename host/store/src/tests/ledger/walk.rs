@@ -2,7 +2,10 @@
 //! goes through and whenever one of them is opened anew.
 
 use super::{DAY, NOON, Spending, budget, concurrency::Dice, money, scope};
-use crate::{Result, Store, StoreError, tests::on_both};
+use crate::{
+    Result, Store, StoreError,
+    tests::{hand_over, on_both},
+};
 use ambit_ledger::{Books, BudgetScope, Period, Refusal, Reserve, ScopeKind, Spender, Usage};
 use ambit_types::{ReservationId, SessionId};
 
@@ -100,8 +103,12 @@ async fn walk_once(test: &crate::testing::TestStore, walk: u64) {
             }
             2 if dice.roll(5) == 0 => {
                 let which = dice.roll(2) as usize;
-                stores[which].close().await;
+                let old = stores[which].clone();
+                old.close().await;
                 stores[which] = Store::open(&test.config).await.unwrap();
+                for shop in sessions.iter().skip(which).step_by(2) {
+                    hand_over(&shop.acme, shop.session, &old, &stores[which]).await;
+                }
                 continue;
             }
             2..=5 => {
