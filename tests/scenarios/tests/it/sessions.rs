@@ -343,7 +343,7 @@ async fn bad_requests_are_told_what_is_wrong() {
 /// A session's budget is its own: it bounds this session, and neither another one nor what the operator set.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_keeps_to_its_budget() {
-    const PRICES: &str = r#"price = [{ provider = "paid", model = "mock-1", effective_from = 2020-01-01, input = "0", output = "1000" }]"#;
+    const PRICES: &str = r#"price = [{ provider = "paid", model = "mock-1", effective_from = 2020-01-01, input = "0", output = "1000", max_output = 100 }]"#;
     let mock = Mock::start(Script {
         models: ["mock-1", "unheard-of"].map(Into::into).into(),
         ..Script::text("Paid.")
@@ -371,12 +371,12 @@ async fn a_session_keeps_to_its_budget() {
         wait(&ambit, &acme, id, "suspended").await["reason"].take()
     };
     // Not enough for what one call can cost; enough for one, but not for another one after what that did cost; enough.
-    assert_eq!(open("plain", "1").await.1, "insufficient_quota");
+    assert_eq!(open("plain", "0.09").await.1, "insufficient_quota");
     assert_eq!(mock.stats().requests, 0);
-    let (once, reason) = open("plain", "1048.5761").await;
+    let (once, reason) = open("plain", "0.1").await;
     assert_eq!(reason, "message");
     assert_eq!(say(&once).await, "insufficient_quota");
-    let (often, reason) = open("plain", "5000").await;
+    let (often, reason) = open("plain", "0.2").await;
     assert_eq!(reason, "message");
     assert_eq!(say(&often).await, "message");
     // Where no price says what is spent, no budget can be kept; who has none is none the worse.
