@@ -356,10 +356,18 @@ async fn killed_at_random_under_load_nothing_happens_twice_and_nothing_is_lost()
     let mut ambit = world.serve(folder.path(), &[]).await;
     for round in 0..ROUNDS {
         let keys: Vec<_> = (0..SESSIONS).map(|n| format!("{round}-{n}")).collect();
-        let opened = join_all(keys.iter().map(|key| world.open(&ambit, key)));
-        // Different moments of their lives, whatever the machine.
+        let heard = AtomicUsize::new(0);
+        let opened = join_all(keys.iter().map(async |key| {
+            let id = world.open(&ambit, key).await;
+            heard.fetch_add(usize::from(id.is_some()), Ordering::SeqCst);
+            id
+        }));
+        // When some are accepted, and each time more of them: different moments of their lives, whatever the machine.
         let kill = async {
-            tokio::time::sleep(Duration::from_millis(15 + 35 * round as u64)).await;
+            until("some are accepted", async || {
+                heard.load(Ordering::SeqCst) > 3 * round
+            })
+            .await;
             ambit.signal(Signal::Kill).await.unwrap();
         };
         let (opened, ()) = tokio::join!(opened, kill);

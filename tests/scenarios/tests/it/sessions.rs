@@ -732,7 +732,7 @@ async fn waiting_sessions_cost_rows_and_nothing_else() {
     ambit_scenarios::say(&format!(
         "{WAITING} waiting sessions: {before} KiB of memory before, {after} KiB after"
     ));
-    // What differs from start to start is more than that.
+    // Starts differ by some hundreds. What is kept for each would be several times this.
     assert!(after < before + 4096, "{before} KiB, {after} KiB");
 }
 
