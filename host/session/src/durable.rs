@@ -121,8 +121,11 @@ impl Sessions {
                 ErrorKind::Conflict,
                 "this session is a chat completion's; close its connection to end it",
             )),
-            SessionState::Open if self.at_work.cancel(known.id) => Ok(()),
-            SessionState::Open if store.ask_to_cancel(known.id).await? => Ok(()),
+            // First where it lasts, should this process die before it has ended.
+            SessionState::Open if store.ask_to_cancel(known.id).await? => {
+                self.at_work.cancel(known.id);
+                Ok(())
+            }
             SessionState::Open => match store.session(known.id).await? {
                 Some(now) if now.state == SessionState::Suspended => self.end(&now).await,
                 Some(now) if now.state == SessionState::Open => Err(Error::new(
@@ -178,11 +181,21 @@ impl Sessions {
     pub(crate) async fn recover(&self, tenants: &Tenants, known: &Session) -> Result<(), Error> {
         let store = self.platform.store.tenant(known.tenant);
         let now = store.session(known.id).await?;
-        let mine = now.is_some_and(|now| {
+        let mine = now.filter(|now| {
             now.state == SessionState::Open
                 && now.node.as_deref() == Some(self.platform.store.node())
         });
-        if !mine || self.at_work.has(known.id) {
+        let Some(now) = mine.filter(|_| !self.at_work.has(known.id)) else {
+            return Ok(());
+        };
+        if now.cancel_ms.is_some() {
+            let held = store.held_back(known.id).await?;
+            let append = Append::new(known.tenant, known.id).after(last_seq(&store, known).await?);
+            let facts = header(&[("reason", json!(CANCELLED))]);
+            let append = crate::recovery::unknown(append, held)
+                .event(NewEvent::new("end", facts, Vec::new()))
+                .state_because(SessionState::Cancelled, CANCELLED);
+            self.platform.store.journal().append(append).await?;
             return Ok(());
         }
         let Some(tenant) = tenants.by_id(known.tenant) else {
@@ -267,6 +280,12 @@ impl Sessions {
         let store = self.platform.store.tenant(known.tenant);
         let agent = live_agent(&tenant, known)?;
         let mut past = Past::read(&store, known.id).await?;
+        if past.last_seq != known.head_seq {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                "somebody else went on with this session just now; look at it and try again",
+            ));
+        }
         let keys = std::mem::take(&mut past.keys);
         context.deadline = Instant::now() + agent.definition.limits.deadline();
         let mut run = self.run(known.id, context, tenant, agent, turn);

@@ -76,7 +76,14 @@ impl Run {
         };
         let platform = &self.sessions.platform;
         let agent = &self.agent.definition.name;
-        let priced = platform.priced(&self.tenant, &self.context, agent, &model, extent)?;
+        let priced = platform.priced(
+            &self.tenant,
+            &self.context,
+            agent,
+            &model,
+            extent,
+            self.progress.budget.is_some(),
+        )?;
         self.within_budget(&model, priced.as_ref())?;
         self.recorder.note(
             "intent",
@@ -215,21 +222,28 @@ impl Run {
             .iter()
             .map(|c| json!({ "id": c.id, "name": c.name, "arguments": c.arguments }))
             .collect();
-        let mut facts = vec![("effect", json!("tools"))];
-        if begun {
-            facts.push(("again", json!(true)));
-        }
+        // Those beyond what may be called at once are for another time; what was begun is counted already.
+        let counted = match begun {
+            true => 0,
+            false => calls
+                .len()
+                .min(self.agent.definition.limits.parallel_tools as usize),
+        };
+        let facts = [("effect", json!("tools")), ("counted", json!(counted))];
         self.recorder.note("intent", &facts, &body)?;
         self.recorder.flush().await?;
         self.progress.begun();
         self.underway = Some(Underway::Tools);
         let _outside = Outside::new(&self.outside);
 
-        // What was begun is counted already.
-        let times: Vec<_> = match begun {
-            true => vec![0; calls.len()],
-            false => calls.iter().map(|c| self.progress.count_call(c)).collect(),
-        };
+        let times: Vec<_> = calls
+            .iter()
+            .enumerate()
+            .map(|(place, call)| match place < counted {
+                true => self.progress.count_call(call),
+                false => 0,
+            })
+            .collect();
         let refused: Vec<_> = calls
             .iter()
             .zip(times)

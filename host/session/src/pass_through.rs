@@ -100,7 +100,7 @@ impl Sessions {
             // To no agent: the model is told apart by itself.
             let priced = self
                 .platform
-                .priced(&tenant, &context, "", &model, extent)?;
+                .priced(&tenant, &context, "", &model, extent, false)?;
             let facts = [("effect", json!("model")), ("model", json!(call.name))];
             call.recorder.note("intent", &facts, &json!({}))?;
             call.recorder.flush_call(priced).await?;

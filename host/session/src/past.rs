@@ -8,7 +8,7 @@ use crate::{
     progress::{Progress, UNKNOWN, ends_turn},
     turn::BY_CALLER,
 };
-use ambit_capabilities::agent::{Decision, Definition, Failure};
+use ambit_capabilities::agent::{Decision, Definition, Failure, Move};
 use ambit_inference::{FinishReason, Message, Usage};
 use ambit_ledger::Money;
 use ambit_store::{Event, TenantStore};
@@ -101,9 +101,8 @@ impl Past {
             }
             "intent" => {
                 self.progress.begun();
-                if fact("effect") == Some("tools") {
-                    self.count_calls(event.header.facts.contains_key("again"));
-                }
+                let counted = event.header.facts.get("counted").and_then(Value::as_u64);
+                self.count_calls(usize::try_from(counted.unwrap_or(0)).unwrap_or(0));
             }
             "outcome" if fact("code") != Some(UNKNOWN) => {
                 self.recoveries = 0;
@@ -182,12 +181,11 @@ impl Past {
         self.progress.said(messages, request.options);
     }
 
-    /// As they were counted when they were made; made again, they are counted again when that happens.
-    fn count_calls(&mut self, again: bool) {
-        use ambit_capabilities::agent::Move;
-        let current = self.progress.current.as_ref().filter(|_| !again);
+    /// As they were counted when they were made.
+    fn count_calls(&mut self, counted: usize) {
+        let current = self.progress.current.as_ref();
         if let Some(Move::CallTools(calls)) = current.map(|current| current.move_.clone()) {
-            for call in &calls {
+            for call in calls.iter().take(counted) {
                 self.progress.count_call(call);
             }
         }

@@ -186,7 +186,11 @@ impl Progress {
 
     /// Nobody knows what the model answered.
     pub(crate) fn reply_unknown(&mut self) {
-        self.current = None;
+        let asked =
+            |current: &mut Current| current.begun && matches!(current.move_, Move::AskModel(_));
+        if self.current.take_if(asked).is_none() {
+            return;
+        }
         self.news.push(Event::Failed(Failure {
             move_: "ask-model".to_owned(),
             code: UNKNOWN.to_owned(),

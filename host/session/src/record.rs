@@ -236,7 +236,14 @@ impl Recorder {
         facts: &[(&str, Value)],
     ) -> Result<(), Error> {
         // Whoever waited for it heard of its failure; the end says it too.
-        let _ = self.written().await;
+        let written = self.written().await;
+        if self.durable && self.unwritten > 0 {
+            // Something is missing that the session cannot go on without: it stays open, and is taken up again as the journal has it.
+            return written.map_err(unavailable).and_then(|()| {
+                let what = "events of this session could not be written";
+                Err(Error::internal(what))
+            });
+        }
         let mut end = header(facts);
         if self.unwritten > 0 {
             end.facts.insert("unwritten".into(), json!(self.unwritten));

@@ -119,7 +119,7 @@ impl Platform {
         })
     }
 
-    /// What a call can cost, to be held back before it is made. None: its model has no price, and nobody set a budget.
+    /// What a call can cost, to be held back before it is made. `bounded`: its session has a budget of its own. None: its model has no price, and nobody set a budget.
     ///
     /// # Errors
     /// Its model has no price, so that no budget of the tenant could be kept.
@@ -130,11 +130,13 @@ impl Platform {
         agent: &str,
         model: &ModelName,
         extent: Extent,
+        bounded: bool,
     ) -> Result<Option<Priced>, Error> {
         let at_ms = now_ms();
         let token = Credential::token_of(&context.principal);
-        let holds =
-            tenant.budgeted.any() || token.is_some_and(|token| token.budget_micros.is_some());
+        let holds = bounded
+            || tenant.budgeted.any()
+            || token.is_some_and(|token| token.budget_micros.is_some());
         let found = self
             .prices
             .price(&model.provider, &model.model, Day::from_ms(at_ms));

@@ -134,8 +134,6 @@ impl Run {
             let facts = [("effect", json!("model")), ("code", json!(UNKNOWN))];
             let cost = self.recorder.unknown(header(&facts), held);
             self.progress.spend(cost);
-        }
-        if asked {
             self.progress.reply_unknown();
         }
     }

@@ -80,6 +80,9 @@ pub(crate) async fn create(
         }
         id = requested.session;
         if let Some(known) = store.session(id).await.map_err(Error::from)? {
+            if !may_see(&call, &known) {
+                return Err(unknown().into());
+            }
             return shown(&call, known, StatusCode::OK).await;
         }
     }

@@ -283,6 +283,12 @@ impl Writer {
                 place.insert(head)
             }
         };
+        // What is over stays so, whoever went on with it at the same moment.
+        let reopens = matches!(waiting.state, Some((SessionState::Open, _)));
+        if reopens && head.state.is_closed() {
+            self.heads.remove(&waiting.key);
+            return Ok(Err(StoreError::Conflict { what: "session" }));
+        }
         let (tenant, session) = waiting.key;
         if let Err(refusal) = books.apply(tenant, session, &waiting.ledger) {
             if waiting.open.is_some() {

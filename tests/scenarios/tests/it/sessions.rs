@@ -637,6 +637,41 @@ async fn the_next_process_goes_on_with_what_was_begun() {
     }
 }
 
+/// Who was told that a session ends is not to see it go on because a process died in between.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_to_be_cancelled_is_not_gone_on_with() {
+    let Some(binary) = binary() else { return };
+    let mock = Mock::start(Script::default().with_fault(Fault::HangAfter(0)))
+        .await
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let configuration = format!("[providers.paid]\nurl = \"{}\"\n", mock.url());
+    let serve = async || {
+        Ambit::serve_in(&binary, &data, &configuration, &[])
+            .await
+            .unwrap()
+    };
+    let mut ambit = serve().await;
+    let acme = with_agent(&ambit).await;
+    let id = open(&ambit, &acme, "Hello?").await;
+    until("the model is asked", async || mock.stats().requests == 1).await;
+    ambit.signal(Signal::Kill).await.unwrap();
+    ambit.ended().await.unwrap();
+    // As a cancel leaves it whose process died before it had ended the session.
+    let asked = rusqlite::Connection::open(data.join("ambit.db"))
+        .unwrap()
+        .execute(
+            "UPDATE sessions SET cancel_ms = 1 WHERE session = ?1",
+            [&id],
+        );
+    assert_eq!(asked.unwrap(), 1);
+    let ambit = serve().await;
+    wait(&ambit, &acme, &id, "cancelled").await;
+    assert_eq!(mock.stats().requests, 1);
+    ambit.session(&acme, &id).await.unwrap();
+}
+
 /// A database that takes nothing for a while, as a full disk does: the turn cannot end, and goes on by itself when it can.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_whose_end_could_not_be_written_is_gone_on_with() {

@@ -172,6 +172,11 @@ async fn whoever_works_on_a_session_is_told_to_end_it() {
         let end = end.state(SessionState::Cancelled);
         store.store.journal().append(end).await.unwrap();
         assert!(!rows.ask_to_cancel(session).await.unwrap());
+        // What is over stays so, also for who knows its last event.
+        let reopen = Append::new(acme.id, session).event(event("request"));
+        let reopen = reopen.after(2).state(SessionState::Open);
+        let refused = store.store.journal().append(reopen).await.unwrap_err();
+        assert!(matches!(refused, StoreError::Conflict { .. }), "{refused}");
         assert_eq!(operator.sessions_to_cancel(node).await.unwrap(), []);
 
         operator.beat(node, 1).await.unwrap();
