@@ -23,6 +23,7 @@ mod restart;
 mod routes;
 mod sessions;
 mod shipped;
+mod taken_over;
 mod telemetry;
 mod tokens;
 mod tools;
