@@ -11,7 +11,7 @@ use crate::{
     past::{Past, body},
     record::header,
     tenants::{LiveAgent, Tenant, Tenants},
-    turn::Start,
+    turn::{BY_CALLER, Start},
 };
 use ambit_store::{Append, Event, NewEvent, Session, SessionState, TenantStore};
 use ambit_types::{AgentName, CallContext, Error, ErrorKind, RequestId, SessionId, TraceContext};
@@ -106,7 +106,7 @@ impl Sessions {
                 "the session has answered and waits for a message",
             ));
         }
-        run.note_resume("caller")?;
+        run.note_resume(BY_CALLER)?;
         self.work(run, Start::Again).await
     }
 

@@ -8,11 +8,12 @@
 //! |---|---|---|
 //! | `request` | agent or model; the component's digest; the idempotency key, hashed | JSON: messages, options, what the agent is told of itself, delimiters; of a durable session whom it acts for, and metadata |
 //! | `verdict` | stage, action, categories | JSON: findings by message, no text |
-//! | `intent` | effect, and provider, model or tools | JSON: what is about to be done |
+//! | `intent` | effect, and provider and model; of tools how many calls count against `same_call` | JSON: what is about to be done |
 //! | `outcome` | effect, code; what it cost, as far as it is known | JSON: the reply (what was released of it, if it was cut), results or passages |
 //! | `checkpoint` | step, move, time | JSON: the move, and the agent's state in base64 |
+//! | `answer` | of a durable session's turn | JSON: text, citations |
 //! | `suspend` | as `end`, with what the session waits for | empty |
-//! | `resume` | by whom it is gone on with | empty |
+//! | `resume` | by whom it is gone on with; the component's digest | JSON: what the agent is told of itself from here on, whom it acts for where that is another one |
 //! | `erasure` | by whom; after the end | empty |
 //! | `end` | what its components cost, where that has a price; reason or error code; `unknown`: an effect whose outcome nobody saw; `unwritten`: how many events the journal refused | empty |
 

@@ -5,36 +5,61 @@ use ambit_mock_provider::{Fault, Mock, Reply, Script};
 use ambit_scenarios::{Ambit, Signal, binary, until};
 use futures::StreamExt as _;
 use serde_json::json;
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
+use tempfile::TempDir;
+
+/// An installation that is served by one process after another.
+struct Installation {
+    binary: PathBuf,
+    folder: TempDir,
+    configuration: String,
+}
+
+impl Installation {
+    /// Whose provider is this one.
+    fn new(mock: &Mock) -> Option<Self> {
+        let provider = format!("[providers.paid]\nurl = \"{}\"\n", mock.url());
+        Some(Self {
+            binary: binary()?,
+            folder: tempfile::tempdir().unwrap(),
+            configuration: format!("limits.drain_seconds = 1\n{provider}"),
+        })
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    async fn serve(&self) -> Ambit {
+        Ambit::serve_in(&self.binary, &self.data(), &self.configuration, &[])
+            .await
+            .unwrap()
+    }
+}
+
+async fn end(ambit: &mut Ambit, signal: Signal) {
+    ambit.signal(signal).await.unwrap();
+    ambit.ended().await.unwrap();
+}
 
 /// Stopped or killed in the middle of a model call, the next process goes on: nobody has to ask.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_process_goes_on_with_what_was_begun() {
-    let Some(binary) = binary() else { return };
     for signal in [Signal::Terminate, Signal::Kill] {
         let mock = Mock::start(Script::default().with_fault(Fault::HangAfter(0)))
             .await
             .unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let data = folder.path().join("data");
-        let configuration = format!(
-            "limits.drain_seconds = 1\n[providers.paid]\nurl = \"{}\"\n",
-            mock.url()
-        );
-        let serve = async || {
-            Ambit::serve_in(&binary, &data, &configuration, &[])
-                .await
-                .unwrap()
+        let Some(installation) = Installation::new(&mock) else {
+            return;
         };
-        let mut ambit = serve().await;
+        let mut ambit = installation.serve().await;
         let acme = with_agent(&ambit).await;
         let id = open(&ambit, &acme, "Hello?").await;
         until("the model is asked", async || mock.stats().requests == 1).await;
         let killed = matches!(signal, Signal::Kill);
-        ambit.signal(signal).await.unwrap();
-        ambit.ended().await.unwrap();
+        end(&mut ambit, signal).await;
         mock.follow(Script::text("I am back."));
-        let ambit = serve().await;
+        let ambit = installation.serve().await;
         let session = wait(&ambit, &acme, &id, "suspended").await;
         assert_eq!(session["answer"], "I am back.", "{session}");
         let events = ambit.events(&acme, &id).await.unwrap();
@@ -54,33 +79,26 @@ async fn the_next_process_goes_on_with_what_was_begun() {
 /// Who was told that a session ends is not to see it go on because a process died in between.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_to_be_cancelled_is_not_gone_on_with() {
-    let Some(binary) = binary() else { return };
     let mock = Mock::start(Script::default().with_fault(Fault::HangAfter(0)))
         .await
         .unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().join("data");
-    let configuration = format!("[providers.paid]\nurl = \"{}\"\n", mock.url());
-    let serve = async || {
-        Ambit::serve_in(&binary, &data, &configuration, &[])
-            .await
-            .unwrap()
+    let Some(installation) = Installation::new(&mock) else {
+        return;
     };
-    let mut ambit = serve().await;
+    let mut ambit = installation.serve().await;
     let acme = with_agent(&ambit).await;
     let id = open(&ambit, &acme, "Hello?").await;
     until("the model is asked", async || mock.stats().requests == 1).await;
-    ambit.signal(Signal::Kill).await.unwrap();
-    ambit.ended().await.unwrap();
+    end(&mut ambit, Signal::Kill).await;
     // As a cancel leaves it whose process died before it had ended the session.
-    let asked = rusqlite::Connection::open(data.join("ambit.db"))
+    let asked = rusqlite::Connection::open(installation.data().join("ambit.db"))
         .unwrap()
         .execute(
             "UPDATE sessions SET cancel_ms = 1 WHERE session = ?1",
             [&id],
         );
     assert_eq!(asked.unwrap(), 1);
-    let ambit = serve().await;
+    let ambit = installation.serve().await;
     wait(&ambit, &acme, &id, "cancelled").await;
     assert_eq!(mock.stats().requests, 1);
     ambit.session(&acme, &id).await.unwrap();
@@ -120,35 +138,25 @@ async fn a_session_whose_end_could_not_be_written_is_gone_on_with() {
 async fn waiting_sessions_cost_rows_and_nothing_else() {
     use ambit_store::{Append, Header, NewEvent, NewSession, SessionState, Store, StoreConfig};
     const WAITING: usize = 100_000;
-    let Some(binary) = binary() else { return };
     let mock = Mock::start(Script::models([("mock-1", Reply::Text("Hello.".into()))]))
         .await
         .unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().join("data");
-    let configuration = format!("[providers.paid]\nurl = \"{}\"\n", mock.url());
-    let serve = async || {
-        Ambit::serve_in(&binary, &data, &configuration, &[])
-            .await
-            .unwrap()
+    let Some(installation) = Installation::new(&mock) else {
+        return;
     };
-    let mut ambit = serve().await;
+    let mut ambit = installation.serve().await;
     let acme = with_agent(&ambit).await;
-    let rest = async |ambit: &mut Ambit| {
-        ambit.signal(Signal::Terminate).await.unwrap();
-        ambit.ended().await.unwrap();
-    };
-    rest(&mut ambit).await;
+    end(&mut ambit, Signal::Terminate).await;
     let measure = async |ambit: &Ambit| {
         let id = open(ambit, &acme, "Hello?").await;
         wait(ambit, &acme, &id, "suspended").await;
         ambit.memory().unwrap() / 1024
     };
-    let mut ambit = serve().await;
+    let mut ambit = installation.serve().await;
     let before = measure(&ambit).await;
-    rest(&mut ambit).await;
+    end(&mut ambit, Signal::Terminate).await;
 
-    let store = Store::open(&StoreConfig::sqlite(data.join("ambit.db")))
+    let store = Store::open(&StoreConfig::sqlite(installation.data().join("ambit.db")))
         .await
         .unwrap();
     let tenants = store.operator().tenants().await.unwrap();
@@ -176,7 +184,7 @@ async fn waiting_sessions_cost_rows_and_nothing_else() {
         .await;
     store.close().await;
 
-    let ambit = serve().await;
+    let ambit = installation.serve().await;
     let after = measure(&ambit).await;
     ambit_scenarios::say(&format!(
         "{WAITING} waiting sessions: {before} KiB of memory before, {after} KiB after"
