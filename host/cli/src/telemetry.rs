@@ -1,6 +1,9 @@
 //! Logs as JSON lines on stderr, and spans to an OpenTelemetry collector where one is configured. No prompt text and no secret is logged.
 
+mod causes;
+
 use anyhow::Context as _;
+use causes::Causes;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{SpanExporter as Otlp, WithExportConfig as _};
 use opentelemetry_sdk::{
@@ -30,6 +33,7 @@ pub(crate) fn start(filter: &str, otlp: Option<&Url>) -> anyhow::Result<Telemetr
     let logs = tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)
+        .map_event_format(Causes)
         .with_writer(std::io::stderr)
         .with_filter(filter);
     let provider = otlp.map(exporter).transpose()?;
