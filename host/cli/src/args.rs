@@ -424,7 +424,8 @@ pub(crate) enum Audit {
         /// A file that `ambit audit export` wrote: nothing but it, the key and the anchors is needed then.
         #[arg(long, requires = "key", group = "which")]
         export: Option<PathBuf>,
-        /// Where anchors are kept: the folder, or a copy of the bucket. By default the installation's own folder, where there is one.
+        /// Where anchors are kept: the folder, or `s3://BUCKET/PREFIX`, read with the AWS credentials and region of whoever asks. By default
+        /// the installation's own folder, where there is one.
         #[arg(long)]
         anchors: Option<PathBuf>,
         /// An earlier export of the tenant, of which the first line is enough: what is verified must go on from it, with nothing that was

@@ -1,10 +1,11 @@
 //! The composition root: from a configuration to a running host.
 
 use crate::{
-    config::{AnchorConfig, Config, TokenConfig, seed},
+    config::{AnchorConfig, Config, Kept, TokenConfig, seed},
     shipped, telemetry,
 };
-use ambit_anchor::{Anchors, Folder, Signer};
+use ambit_anchor::{Anchors, Folder, Place, Signer};
+use ambit_anchor_s3::Bucket;
 use ambit_audit::Anchor;
 use ambit_capabilities::tool::{Outbound, Reach};
 use ambit_egress::Egress;
@@ -278,8 +279,11 @@ async fn anchors(config: &AnchorConfig, data: &Path, store: Store) -> anyhow::Re
             format!("the journal was anchored with another key, or under another name than `{}`: set `[anchors] key` and `name` to those", config.name)
         })?;
     }
-    let place = Folder::new(&config.folder);
-    Ok(Anchors::new(store, signer, Box::new(place)))
+    let place: Box<dyn Place> = match &config.kept {
+        Kept::Folder(path) => Box::new(Folder::new(path)),
+        Kept::S3(bucket) => Box::new(Bucket::new((**bucket).clone()).await),
+    };
+    Ok(Anchors::new(store, signer, place))
 }
 
 fn providers(config: &Config) -> anyhow::Result<Providers> {

@@ -2,11 +2,13 @@
 //!
 //! Only this file and the command line read the environment. docs/configuration.md is the reference; a test parses its example.
 
+mod bucket;
 mod secrets;
 mod signing;
 mod values;
 
-pub(crate) use signing::{AnchorConfig, TokenConfig, seed};
+pub(crate) use bucket::named;
+pub(crate) use signing::{AnchorConfig, Kept, TokenConfig, seed};
 
 use ambit_capabilities::tool::Values;
 use ambit_gateway::GatewayConfig;

@@ -1,13 +1,16 @@
 //! `ambit audit`: proving what was recorded.
 
+mod kept;
+
 use super::{print, show};
 use crate::{
     args::{Audit, Format, Target},
     client::{Client, segment},
     installation::Installation,
 };
-use ambit_audit::{Anchor, Fault, Report, Verifier, follow, verify_export};
+use ambit_audit::{Fault, Report, Verifier, verify_export};
 use anyhow::{Context as _, bail};
+use kept::Kept;
 use serde_json::json;
 use std::{
     fs::File,
@@ -37,7 +40,10 @@ pub(crate) async fn run(command: Audit) -> anyhow::Result<ExitCode> {
             // What a running server answers must lead up to what is there now, or later.
             let own = || own_anchors(&target).filter(|_| export.is_none());
             let there = anchors.clone().or_else(own).filter(|_| export.is_none());
-            let newest = there.map_or(Ok(0), |folder| newest_anchor(&folder))?;
+            let there = match there {
+                Some(place) => Some(Kept::read(&place).await?),
+                None => None,
+            };
             let (mut reports, key) = match (&export, key) {
                 (Some(file), Some(key)) => {
                     let file = File::open(file)
@@ -54,15 +60,21 @@ pub(crate) async fn run(command: Audit) -> anyhow::Result<ExitCode> {
                 bail!("the server did not export what it was asked for");
             }
             // Now: what was asked for just then may be the first that was ever put there.
-            let anchors = anchors.or_else(own);
-            if let Some(folder) = anchors.clone() {
-                let checked = tokio::task::spawn_blocking(move || {
-                    check_anchors(&folder, &key, reports, newest)
-                });
-                reports = checked.await??;
+            let newest = there.as_ref().map_or(0, Kept::count);
+            let kept = match (there, anchors.or_else(own)) {
+                (Some(mut there), _) => {
+                    there.read_on().await?;
+                    Some(there)
+                }
+                (None, Some(place)) => Some(Kept::read(&place).await?),
+                (None, None) => None,
+            };
+            let checked = kept.is_some();
+            if let Some(kept) = kept {
+                let check = tokio::task::spawn_blocking(move || kept.check(&key, reports, newest));
+                reports = check.await??;
             }
-            let anchors = anchors.as_deref();
-            told(&target, anchors, &reports);
+            told(&target, checked, &reports);
         }
         Audit::Export {
             tenant,
@@ -195,80 +207,13 @@ fn own_anchors(target: &Target) -> Option<PathBuf> {
     folder.is_dir().then_some(folder)
 }
 
-/// The files of notes, in order of their numbers.
-fn anchor_files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let unreadable = || format!("cannot read the anchors in {}", folder.display());
-    let mut files = Vec::new();
-    for file in std::fs::read_dir(folder).with_context(unreadable)? {
-        let path = file.with_context(unreadable)?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "anchor")
-        {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-fn newest_anchor(folder: &Path) -> anyhow::Result<u64> {
-    let files = anchor_files(folder)?;
-    let number = files
-        .last()
-        .and_then(|file| file.file_stem()?.to_str()?.parse().ok());
-    Ok(number.unwrap_or(0))
-}
-
-fn read_anchors(folder: &Path) -> anyhow::Result<Vec<String>> {
-    let read = |path: PathBuf| {
-        let unreadable = || format!("cannot read {}", path.display());
-        std::fs::read_to_string(&path).with_context(unreadable)
-    };
-    anchor_files(folder)?.into_iter().map(read).collect()
-}
-
-/// That the anchors are one chain, and that what was verified leads up to one of them; of a running server, to the newest.
-fn check_anchors(
-    folder: &Path,
-    key: &Verifier,
-    reports: Vec<Verified>,
-    at_least: u64,
-) -> anyhow::Result<Vec<Verified>> {
-    let (place, notes) = (folder.display(), read_anchors(folder)?);
-    let last = follow(notes.iter().map(String::as_str), key)
-        .map_err(|fault| anyhow::anyhow!("{fault} (in {place})"))?;
-    let last = last.map_or(0, |last| last.number);
-    for (tenant, report, _) in &reports {
-        if report.anchor < at_least {
-            bail!(
-                "{tenant} leads up to anchor {}, and {place} had {at_least} before: the journal was put back to an older state",
-                report.anchor
-            );
-        }
-    }
-    for (_, report, note) in &reports {
-        let number = usize::try_from(report.anchor).unwrap_or_default();
-        match number.checked_sub(1).and_then(|at| notes.get(at)) {
-            Some(kept) if Anchor::name(kept) == Anchor::name(note) => {}
-            Some(_) => bail!(
-                "anchor {number} is not the one in {place}: the journal was put back to an older state, or another installation anchors there"
-            ),
-            None => bail!(
-                "anchor {number} is not in {place}, which ends at {last}: the anchor store does not take anchors"
-            ),
-        }
-    }
-    Ok(reports)
-}
-
-fn told(target: &Target, anchors: Option<&Path>, reports: &[Verified]) {
+fn told(target: &Target, anchors_checked: bool, reports: &[Verified]) {
     let rows: Vec<_> = reports
         .iter()
         .map(|(tenant, report, _)| {
             json!({"tenant": tenant, "sessions": report.sessions, "events": report.events, "anchor": report.anchor,
                 "anchor_time_ms": report.anchor_time_ms, "removed_days": report.removed, "complete": report.complete,
-                "anchors_checked": anchors.is_some(), "verified": true})
+                "anchors_checked": anchors_checked, "verified": true})
         })
         .collect();
     let columns = [
@@ -282,7 +227,7 @@ fn told(target: &Target, anchors: Option<&Path>, reports: &[Verified]) {
         "anchors_checked",
     ];
     print(target.format, &rows, &columns);
-    if target.format == Format::Text && anchors.is_none() {
+    if target.format == Format::Text && !anchors_checked {
         let _ = writeln!(
             std::io::stderr(),
             "note: no --anchors: that this is the newest state is the server's word"

@@ -1,6 +1,7 @@
 //! `[anchors]` and `[tokens]`: what the installation signs with, and what for.
 
-use super::secrets::Secrets;
+use super::{bucket, secrets::Secrets};
+use ambit_anchor_s3::BucketConfig;
 use ambit_gateway::GatewayConfig;
 use ambit_policy::{Reader, token::Mode};
 use ambit_types::Secret;
@@ -16,8 +17,15 @@ pub(crate) struct AnchorConfig {
     pub(crate) key: Option<Secret>,
     /// What the key is called in notes.
     pub(crate) name: String,
-    pub(crate) folder: PathBuf,
+    pub(crate) kept: Kept,
     pub(crate) interval: Duration,
+}
+
+/// Where anchors are kept.
+#[derive(Debug)]
+pub(crate) enum Kept {
+    Folder(PathBuf),
+    S3(Box<BucketConfig>),
 }
 
 /// How capability tokens are signed and taken.
@@ -53,14 +61,26 @@ pub(super) fn anchors(
             .ok_or("a name without spaces and `+`")
     });
     let folder = table.text("folder", "a folder");
+    let kept = match table.names().iter().any(|name| name == "s3") {
+        true => {
+            if let Some(folder) = &folder {
+                table.unexpected("folder", folder, "no folder beside `[anchors.s3]`");
+            }
+            Kept::S3(Box::new(bucket::read(table.table("s3"), secrets)))
+        }
+        false => Kept::Folder(match folder {
+            Some(path) => secrets.folder.join(path),
+            None => data.join("anchors"),
+        }),
+    };
     let interval = table.count("interval_seconds", "whole seconds, at least 1");
     let stop = table.count("stop_after_seconds", "whole seconds, at least 1");
     gateway.unanchored = stop.map(|seconds| Duration::from_secs(seconds.into()));
-    table.finish("key, name, folder, interval_seconds, stop_after_seconds");
+    table.finish("key, name, folder, s3, interval_seconds, stop_after_seconds");
     AnchorConfig {
         key,
         name: name.unwrap_or_else(|| domain.to_owned()),
-        folder: folder.map_or_else(|| data.join("anchors"), |path| secrets.folder.join(path)),
+        kept,
         interval: Duration::from_secs(interval.map_or(10, u64::from)),
     }
 }

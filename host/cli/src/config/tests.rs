@@ -1,4 +1,5 @@
 use super::*;
+use ambit_anchor_s3::{Lock, LockMode, Login};
 use ambit_policy::token::Mode;
 
 fn parse(text: &str) -> Result<Config, String> {
@@ -52,7 +53,11 @@ fn anchors_need_a_key_that_is_one_and_a_name_that_can_be_one() {
     };
     let good = anchors("folder = \"/mnt/anchors\"\ninterval_seconds = 3\nstop_after_seconds = 60")
         .unwrap();
-    assert_eq!(good.anchors.folder, Path::new("/mnt/anchors"));
+    let kept = &good.anchors.kept;
+    assert!(
+        matches!(kept, Kept::Folder(path) if path == Path::new("/mnt/anchors")),
+        "{kept:?}"
+    );
     assert_eq!(good.anchors.name, "localhost");
     assert_eq!(good.anchors.interval, Duration::from_secs(3));
     assert_eq!(good.gateway.unanchored, Some(Duration::from_secs(60)));
@@ -60,7 +65,7 @@ fn anchors_need_a_key_that_is_one_and_a_name_that_can_be_one() {
         ("key = { env = \"LONG\" }", "64 hexadecimal digits"),
         ("name = \"a b\"", "without spaces"),
         ("interval_seconds = 0", "at least 1"),
-        ("bucket = \"x\"", "key, name, folder"),
+        ("bucket = \"x\"", "key, name, folder, s3"),
     ] {
         let message = anchors(bad).unwrap_err();
         assert!(
@@ -69,6 +74,83 @@ fn anchors_need_a_key_that_is_one_and_a_name_that_can_be_one() {
         );
         assert!(!message.contains("a-long-value"), "{message}");
     }
+}
+
+#[test]
+fn anchors_on_s3_name_a_bucket_and_whose_it_is() {
+    let s3 = |text: &str| {
+        let head = "admin.key = { env = \"SET\" }\n[anchors.s3]";
+        match parse(&format!("{head}\n{text}"))?.anchors.kept {
+            Kept::S3(bucket) => Ok(*bucket),
+            Kept::Folder(path) => Err(path.display().to_string()),
+        }
+    };
+    let usual = s3("bucket = \"proofs\"\nregion = \"eu-central-1\"").unwrap();
+    assert_eq!(
+        (usual.bucket.as_str(), usual.prefix.as_str()),
+        ("proofs", "")
+    );
+    assert!(matches!(usual.login, Login::Found) && usual.lock.is_none());
+    let whole = s3(
+        "bucket = \"proofs\"\nprefix = \"acme/\"\nendpoint = \"https://s3.example.com\"\naccess_key_id = { env = \"SET\" }\n\
+         secret_access_key = { env = \"LONG\" }\nobject_lock = \"compliance\"\nretain_days = 400",
+    )
+    .unwrap();
+    assert_eq!(whole.region.as_deref(), Some("us-east-1"));
+    assert_eq!(whole.endpoint.as_deref(), Some("https://s3.example.com/"));
+    let mode = LockMode::Compliance;
+    assert_eq!(whole.lock, Some(Lock { mode, days: 400 }));
+    assert!(matches!(whole.login, Login::Keys { .. }));
+    assert!(!format!("{whole:?}").contains("a-long-value"));
+    let profile = s3("bucket = \"proofs\"\nregion = \"eu-west-1\"\nprofile = \"audit\"");
+    assert!(matches!(profile.unwrap().login, Login::Profile(name) if name == "audit"));
+
+    let message = parse(
+        "admin.key = { env = \"SET\" }\n[anchors]\nfolder = \"/mnt\"\n[anchors.s3]\nbucket = \"No\"\nprefix = \"a b\"\n\
+         profile = \"audit\"\naccess_key_id = { env = \"LONG\" }\nobject_lock = \"on\"\nretain_days = 0\nlock = 1",
+    )
+    .unwrap_err();
+    for part in [
+        "anchors.folder: found /mnt, expected no folder beside `[anchors.s3]`",
+        "anchors.s3.bucket: found `No`, expected a bucket's name",
+        "anchors.s3.prefix: found `a b`",
+        "anchors.s3.region: missing, expected a region",
+        "anchors.s3.secret_access_key: missing, expected a secret beside the other half",
+        "anchors.s3.profile: found audit, expected no profile beside a key",
+        "anchors.s3.object_lock: found `on`, expected `governance` or `compliance`",
+        "anchors.s3.retain_days: found `0`, expected whole days",
+        "anchors.s3.lock: found `1`, expected no such key; known here: bucket, prefix",
+    ] {
+        assert!(message.contains(part), "{part} in:\n{message}");
+    }
+    for (bad, word) in [
+        ("", "s3.bucket: missing"),
+        ("retain_days = 1", "s3.object_lock: missing"),
+        ("object_lock = \"governance\"", "s3.retain_days: missing"),
+        ("retain_days = 36501", "1 to 36500"),
+        ("endpoint = \"ftp://x\"", "s3.endpoint: found `ftp://x`"),
+        ("endpoint = \"http://me:clear@x\"", "s3.endpoint: found `x`"),
+        (
+            "secret_access_key = \"clear\"",
+            "s3.secret_access_key: found no secret",
+        ),
+    ] {
+        let message = s3(bad).unwrap_err();
+        assert!(message.contains(word), "{word} in:\n{message}");
+        assert!(!message.contains("clear"), "{message}");
+    }
+}
+
+#[test]
+fn a_bucket_may_be_named_in_one_word() {
+    let whole = named("s3://proofs/acme/anchors").unwrap().unwrap();
+    assert_eq!(
+        (whole.bucket.as_str(), whole.prefix.as_str()),
+        ("proofs", "acme/anchors")
+    );
+    assert_eq!(named("s3://proofs").unwrap().unwrap().prefix, "");
+    assert!(named("s3://").unwrap().is_err());
+    assert!(named("/mnt/anchors").is_none());
 }
 
 #[test]
