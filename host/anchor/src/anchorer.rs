@@ -262,9 +262,15 @@ impl Anchorer {
             return Ok(());
         }
         let last = self.operator.last_anchor().await?;
-        let last = last.and_then(|last| Anchor::open(&last.note, self.signer.verifier()).ok());
-        // A clock that was ahead once must not hide what came after.
-        let since = last.map_or(0, |last| last.time_ms.min(now_ms).saturating_sub(LOOK_BACK));
+        let last = last.and_then(|last| {
+            let anchor = Anchor::open(&last.note, self.signer.verifier()).ok()?;
+            // An anchor is never older than the one before, whatever the clock says. When it was published is what the clock said: one that
+            // was set back must not hide what was written by it.
+            let published = last.published_ms.unwrap_or(i64::MAX);
+            Some(anchor.time_ms.min(published))
+        });
+        // Nor must one that was ahead once hide what came after.
+        let since = last.map_or(0, |last| last.min(now_ms).saturating_sub(LOOK_BACK));
         let mut found: BTreeMap<(TenantId, Day), Vec<(SessionId, Head)>> = BTreeMap::new();
         for ((tenant, session), head) in self.operator.heads_since(since).await? {
             if let Some(day) = day_of(session) {

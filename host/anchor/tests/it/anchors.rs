@@ -335,6 +335,29 @@ async fn a_clock_that_was_set_back_makes_no_older_anchor() {
 }
 
 /// Anchors come by themselves: every interval, and sooner where much is to be anchored.
+/// Killed while its clock was two days behind; the next process finds it put right.
+#[tokio::test]
+async fn what_was_written_while_the_clock_was_behind_is_not_missed() {
+    on_both(async |store| {
+        let folder = tempfile::tempdir().unwrap();
+        let first = anchors(&store.store, folder.path());
+        let (acme, _) = tenant(&store.store, "acme", 1).await;
+        first.round().await.unwrap();
+        let unseen = SessionId::new();
+        say(&store.store, &acme, unseen, true).await;
+        // Who is killed forgets what it had to anchor.
+        drop(store.store.journal().take_heads());
+        for (table, column) in [("anchors", "published_ms"), ("sessions", "updated_ms")] {
+            let behind = format!("UPDATE {table} SET {column} = {column} - 2 * 24 * 3600 * 1000");
+            store.tamper(&behind).await.unwrap();
+        }
+        let second = anchors(&store.store, folder.path());
+        let export = exported(&second, acme.id(), None).await;
+        assert_eq!(verified(&second, &export).unwrap().sessions, 2);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn anchors_come_by_themselves() {
     on_both(async |store| {
