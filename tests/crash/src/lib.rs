@@ -3,17 +3,22 @@
 //!
 //! So the binary under test is the one that ships. `AMBIT_CRASH` names a file; from the moment it is there, with a number in it, boundaries are
 //! counted. Being killed right before a boundary is being killed right after everything before it.
+//!
+//! [`world`] has another time, and no room.
 #![cfg(target_os = "linux")]
 #![allow(
     unsafe_code,
     reason = "takes the place of functions of the C library, which it then asks the kernel for itself"
 )]
 
+pub mod world;
+
 use libc::{c_int, c_long, c_uint, c_void, iovec, off64_t, size_t, sockaddr, socklen_t, ssize_t};
 use std::sync::{
     OnceLock,
     atomic::{AtomicBool, AtomicI64, Ordering},
 };
+use world::full;
 
 /// Boundaries left; before it is armed, [`UNARMED`].
 static LEFT: AtomicI64 = AtomicI64::new(UNARMED);
@@ -64,7 +69,7 @@ fn is_outbound(fd: c_int) -> bool {
 }
 
 macro_rules! instead {
-    ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),*) -> $out:ty = $number:ident, $before:expr;)*) => {$(
+    ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),*) -> $out:ty = $number:ident, $before:expr, $full:expr;)*) => {$(
         $(#[$doc])*
         ///
         /// # Safety
@@ -72,6 +77,9 @@ macro_rules! instead {
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name($($arg: $type),*) -> $out {
             $before;
+            if $full {
+                return -1;
+            }
             // SAFETY: the caller's promise.
             let done: c_long = unsafe { libc::syscall(libc::$number, $($arg),*) };
             done as $out
@@ -81,25 +89,25 @@ macro_rules! instead {
 
 instead! {
     /// A commit.
-    fn fsync(fd: c_int) -> c_int = SYS_fsync, boundary();
+    fn fsync(fd: c_int) -> c_int = SYS_fsync, boundary(), false;
     /// A commit.
-    fn fdatasync(fd: c_int) -> c_int = SYS_fdatasync, boundary();
+    fn fdatasync(fd: c_int) -> c_int = SYS_fdatasync, boundary(), false;
     /// A write to a file.
-    fn pwrite(fd: c_int, from: *const c_void, count: size_t, at: off64_t) -> ssize_t = SYS_pwrite64, boundary();
+    fn pwrite(fd: c_int, from: *const c_void, count: size_t, at: off64_t) -> ssize_t = SYS_pwrite64, boundary(), full();
     /// A write to a file.
-    fn pwrite64(fd: c_int, from: *const c_void, count: size_t, at: off64_t) -> ssize_t = SYS_pwrite64, boundary();
+    fn pwrite64(fd: c_int, from: *const c_void, count: size_t, at: off64_t) -> ssize_t = SYS_pwrite64, boundary(), full();
     /// A write to a file; others are none of its business.
     fn write(fd: c_int, from: *const c_void, count: size_t) -> ssize_t = SYS_write,
-        if is_file(fd) || is_outbound(fd) { boundary() };
+        if is_file(fd) || is_outbound(fd) { boundary() }, is_file(fd) && full();
     /// Bytes to another server.
-    fn writev(fd: c_int, from: *const iovec, count: c_int) -> ssize_t = SYS_writev, if is_outbound(fd) { boundary() };
+    fn writev(fd: c_int, from: *const iovec, count: c_int) -> ssize_t = SYS_writev, if is_outbound(fd) { boundary() }, false;
     /// A connection to another server.
     fn connect(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int = SYS_connect, {
         boundary();
         if let Some(place) = outbound(fd) {
             place.store(true, Ordering::Relaxed);
         }
-    };
+    }, false;
 }
 
 /// Bytes to another server.

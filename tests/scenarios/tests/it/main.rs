@@ -8,6 +8,8 @@ mod crash;
 mod disconnect;
 mod documents;
 mod drain;
+#[cfg(target_os = "linux")]
+mod faults;
 mod guardrail;
 mod hosts;
 mod injection;
