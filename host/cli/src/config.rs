@@ -326,7 +326,12 @@ fn store(mut table: Reader<'_>, data: &Path, secrets: &mut Secrets<'_>) -> Store
 
 fn limits(mut table: Reader<'_>, gateway: &mut GatewayConfig) {
     const SECONDS: &str = "whole seconds, at least 1";
-    if let Some(kib) = table.count("body_kib", "KiB of a request body, at least 1") {
+    const BODY: &str = "KiB of a request body, 1 to 32768";
+    if let Some(kib) = table.count("body_kib", BODY) {
+        // A body is an event, and the journal takes no event of more than twice that.
+        if kib > 32_768 {
+            table.unexpected("body_kib", &kib.to_string(), BODY);
+        }
         gateway.max_body = (kib as usize).saturating_mul(1024);
     }
     if let Some(seconds) = table.count("deadline_seconds", SECONDS) {

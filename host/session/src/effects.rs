@@ -34,6 +34,9 @@ use std::{
 /// Options that speak of tools: they hold for the caller's question, not for what follows a tool's answer.
 const TOOL_OPTIONS: [&str; 2] = ["tool_choice", "parallel_tool_calls"];
 
+/// What tools that are called together may answer together, in bytes of the event that records it: half of what the journal takes at once.
+const ANSWERS_AT_MOST: usize = 32 << 20;
+
 impl Run {
     /// What the agent may reach for this caller.
     pub(crate) fn ambit(&self) -> Ambit {
@@ -267,10 +270,15 @@ impl Run {
         let checked = self.guard.check_all(&mut self.recorder, texts).await?;
 
         let mut outcome = Vec::with_capacity(calls.len());
+        let mut room = ANSWERS_AT_MOST;
         for ((call, result), checked) in calls.into_iter().zip(&results).zip(checked) {
-            let code = result
-                .as_ref()
-                .map_or_else(|failure| failure.code, |_| "ok");
+            let left = room.checked_sub(in_json(&checked.text));
+            room = left.unwrap_or(room);
+            let code = match result {
+                Ok(_) if left.is_none() => "limit",
+                Ok(_) => "ok",
+                Err(failure) => failure.code,
+            };
             self.sessions.observer.tool_call(
                 &self.context.tenant_slug,
                 &self.agent.definition.name,
@@ -282,6 +290,10 @@ impl Run {
                         "The result was withheld by the guardrail ({}).",
                         rejection.category
                     ),
+                    false,
+                ),
+                None if left.is_none() => (
+                    "The tool answered with more than there is room for; ask for less.".to_owned(),
                     false,
                 ),
                 None => (checked.text, result.is_ok()),
@@ -401,6 +413,16 @@ impl Run {
     }
 }
 
+/// Bytes of a text in JSON, without its quotes.
+fn in_json(text: &str) -> usize {
+    let bytes = text.bytes().map(|byte| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0x00..0x20 => 6,
+        _ => 1,
+    });
+    bytes.sum()
+}
+
 /// What the journal has of a call that is made again.
 fn played(tape: &mut Tape, call: &AgentCall) -> Result<String, ToolFailure> {
     match tape.returned(call) {
@@ -449,4 +471,18 @@ fn filtered() -> Error {
 struct ToolFailure {
     code: &'static str,
     message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_json;
+
+    #[test]
+    fn a_texts_bytes_in_json_are_counted_as_they_are_written() {
+        let controls: String = (0..0x80u8).map(char::from).collect();
+        for text in ["", "plain", "\"\\/\u{2028}", "für 日本", &controls] {
+            let written = serde_json::to_string(text).unwrap();
+            assert_eq!(in_json(text) + 2, written.len(), "{written}");
+        }
+    }
 }

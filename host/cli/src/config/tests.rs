@@ -224,7 +224,7 @@ fn an_own_price_file_goes_before_the_shipped_one_and_says_what_is_wrong_with_it(
 #[test]
 fn all_mistakes_are_reported_together() {
     let message = parse(
-        "colour = 1\nlog = \"ambit=loud\"\nbase_domains = [\"münchen.example\"]\nadmin.key = \"clear text\"\n[listen]\ndata = \"0.0.0.0:80\"\n[database]\nkind = \"oracle\"\n[rate]\nunlimited = true\nper_minute = 5\nexempt = [\"acme\"]\n\
+        "colour = 1\nlog = \"ambit=loud\"\nbase_domains = [\"münchen.example\"]\nadmin.key = \"clear text\"\n[listen]\ndata = \"0.0.0.0:80\"\n[database]\nkind = \"oracle\"\n[limits]\nbody_kib = 32769\n[rate]\nunlimited = true\nper_minute = 5\nexempt = [\"acme\"]\n\
          [providers.ftp]\nurl = \"ftp://x\"\n[providers.login]\nurl = \"http://user:word@x\"\n\
          [providers.openai]\nkey = { env = \"UNSET\" }\n[providers.\"A b\"]\nurl = \"http://x\"\n\
          [secrets]\napi-token = \"clear text\"\nshort = { env = \"SET\" }\nA_b = { env = \"SET\" }\n\
@@ -252,6 +252,7 @@ fn all_mistakes_are_reported_together() {
         "tenant.acme.secrets.own: found no secret, expected a readable file no/such",
         "log: found ambit=loud",
         "base_domains[0]: found `münchen.example`, expected a domain in A-labels",
+        "limits.body_kib: found 32769, expected KiB of a request body, 1 to 32768",
         "rate.per_minute: found 5, expected no limit beside `unlimited = true`",
         "rate.exempt[0]: found `acme`, expected `tenant/principal`",
         "providers.ftp.url: found ftp://x",

@@ -12,6 +12,7 @@ mod drain;
 mod faults;
 mod guardrail;
 mod hosts;
+mod huge;
 mod injection;
 mod inspect;
 mod issuers;

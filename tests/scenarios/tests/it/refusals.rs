@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Every path of these routes, with each parameter filled, and its methods; `GET` brings `HEAD` along.
-fn paths(routes: &[Route<()>]) -> BTreeMap<String, BTreeSet<&'static str>> {
+pub(crate) fn paths(routes: &[Route<()>]) -> BTreeMap<String, BTreeSet<&'static str>> {
     let mut paths = BTreeMap::<_, BTreeSet<_>>::new();
     for route in routes {
         let parts = route.path.split('/').map(|part| match part {
