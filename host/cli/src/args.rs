@@ -268,8 +268,8 @@ pub(crate) enum Key {
         name: String,
         #[arg(long)]
         tenant: String,
-        /// What it may do. By default everything.
-        #[arg(long, value_delimiter = ',', value_parser = ["chat", "retrieve", "moderate"])]
+        /// What it may do. By default everything but `approve`: to decide on what agents of anybody in the tenant wait for.
+        #[arg(long, value_delimiter = ',', value_parser = ["chat", "retrieve", "moderate", "approve"])]
         scopes: Option<Vec<String>>,
         /// Days until it expires. By default never.
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=3650))]

@@ -18,7 +18,7 @@ const ISSUER: &str = "https://ambit.example";
 #[derive(Debug, Clone)]
 struct Step {
     /// Which of all scopes.
-    scopes: Option<[bool; 3]>,
+    scopes: Option<[bool; 4]>,
     grants: Option<World>,
     budget: Option<u64>,
     lifetime: Option<u64>,
@@ -59,7 +59,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// The model of a token: what each step was given, in a list, and the least numbers so far.
 #[derive(Debug, Clone)]
 struct Naive {
-    scopes: [bool; 3],
+    scopes: [bool; 4],
     layers: Vec<World>,
     budget: Option<u64>,
     from: u64,
@@ -85,9 +85,9 @@ impl Naive {
             Some(self.until),
             step.lifetime.map(|lifetime| NOW + lifetime),
         )?;
-        let asked = step.scopes.unwrap_or([true; 3]);
+        let asked = step.scopes.unwrap_or([true; 4]);
         let child = Self {
-            scopes: [0, 1, 2].map(|n: usize| self.scopes[n] && asked[n]),
+            scopes: [0, 1, 2, 3].map(|n: usize| self.scopes[n] && asked[n]),
             layers,
             budget: least(self.budget, step.budget),
             from: now,
@@ -99,7 +99,7 @@ impl Naive {
     }
 }
 
-fn scopes(of: [bool; 3]) -> Vec<Scope> {
+fn scopes(of: [bool; 4]) -> Vec<Scope> {
     let all = Scope::ALL.into_iter().zip(of);
     all.filter(|(_, held)| *held)
         .map(|(scope, _)| scope)
@@ -129,7 +129,7 @@ impl Rig {
 
     fn issue(&self, step: &Step) -> (Token, Naive) {
         let naive = Naive {
-            scopes: step.scopes.unwrap_or([true; 3]),
+            scopes: step.scopes.unwrap_or([true; 4]),
             layers: step.grants.iter().cloned().collect(),
             budget: step.budget,
             from: NOW,

@@ -8,14 +8,14 @@
 //! text belongs to is bound to it as associated data, so that nothing opens in another's place.
 
 use crate::{
-    Result, StoreError,
+    Digest, Result, StoreError,
     db::{Access, Db, statements},
     now_ms,
 };
 use ambit_types::{Secret, SessionId, TenantId};
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
-    rand,
+    hmac, rand,
 };
 use std::{
     collections::HashMap,
@@ -178,13 +178,7 @@ impl Keyring {
         if let Some(key) = recall(&self.sessions, &(tenant, session)) {
             return Ok(Some(key));
         }
-        let row = {
-            let mut tx = self.db.read(Access::Tenant(tenant)).await?;
-            let query = SESSION_KEY.query().bind(tenant.to_string());
-            query.bind(session.to_string()).optional(&mut tx).await?
-        };
-        let Some(row) = row else { return Ok(None) };
-        let Some(wrapped) = row.optional_blob(0)? else {
+        let Some(wrapped) = self.wrapped(tenant, session).await? else {
             return Ok(None);
         };
         let key = Arc::new(self.unwrap(tenant, session, &wrapped).await?);
@@ -201,6 +195,35 @@ impl Keyring {
     ) -> Result<Key> {
         let own = self.tenant(tenant).await?;
         own.unwrap(&of_session(tenant, session), wrapped)
+    }
+
+    /// A text under a key derived from a session's. None: there is no such session, or its content was erased.
+    pub(crate) async fn digest(
+        &self,
+        tenant: TenantId,
+        session: SessionId,
+        text: &[u8],
+    ) -> Result<Option<Digest>> {
+        let Some(wrapped) = self.wrapped(tenant, session).await? else {
+            return Ok(None);
+        };
+        let own = self.tenant(tenant).await?;
+        let bytes = Zeroizing::new(own.open(&of_session(tenant, session), &wrapped)?);
+        // One key for one purpose (NIST SP 800-108): this one never seals.
+        let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &bytes), FOR_DIGESTS);
+        let key = hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref());
+        let digest = hmac::sign(&key, text);
+        let digest = digest.as_ref().try_into().map(Digest);
+        Ok(Some(digest.map_err(|_| {
+            StoreError::Sealed("a digest has no 32 bytes")
+        })?))
+    }
+
+    async fn wrapped(&self, tenant: TenantId, session: SessionId) -> Result<Option<Vec<u8>>> {
+        let mut tx = self.db.read(Access::Tenant(tenant)).await?;
+        let query = SESSION_KEY.query().bind(tenant.to_string());
+        let row = query.bind(session.to_string()).optional(&mut tx).await?;
+        Ok(row.map(|row| row.optional_blob(0)).transpose()?.flatten())
     }
 
     pub(crate) fn forget(&self, tenant: TenantId, session: SessionId) {
@@ -243,6 +266,9 @@ impl Keyring {
         Ok(key)
     }
 }
+
+/// What keys of digests are derived for.
+const FOR_DIGESTS: &[u8] = b"ambit-digest-1";
 
 /// What a body is bound to.
 pub(crate) fn of_body(tenant: TenantId, session: SessionId, kind: &str) -> Vec<u8> {

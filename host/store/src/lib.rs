@@ -29,6 +29,7 @@
 //! ```
 
 mod anchors;
+mod approvals;
 mod config;
 mod day;
 mod db;
@@ -55,6 +56,7 @@ mod tests;
 pub use ambit_audit::{Digest, body_hash as digest_of};
 pub use ambit_ledger::{Day, Usage};
 pub use anchors::{Anchored, Grown, Head, NewAnchor, Note, Signed};
+pub use approvals::{Approval, ApprovalOp, ApprovalState, Asked, Bound, NewApproval};
 pub use config::{Database, JournalConfig, PostgresConfig, StoreConfig};
 pub use day::day_of;
 pub use error::StoreError;

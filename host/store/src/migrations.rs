@@ -43,6 +43,7 @@ changes![
     "20261121003200_note_anchored_removals",
     "20261121004000_create_tokens",
     "20261121005000_continue_sessions",
+    "20261122001000_create_approvals",
 ];
 
 impl Change {

@@ -91,11 +91,12 @@ async fn remove(db: &Db, partition: &Row, before_ms: i64) -> Result<u64> {
 }
 
 /// What of a session is removed, after what it cost is carried over.
-const OF_SESSION: [Statement; 6] = [
+const OF_SESSION: [Statement; 7] = [
     RESERVATIONS_CARRY,
     RESERVATIONS_DELETE,
     ACCOUNTS_DELETE,
     BUDGETS_DELETE,
+    APPROVALS_DELETE,
     EVENTS_DELETE,
     SESSION_DELETE,
 ];
@@ -122,6 +123,7 @@ statements! {
     PARTITION_EMPTIED = "UPDATE partitions SET emptied_ms = $3 WHERE tenant = $1 AND day = $2";
     SESSIONS_OF_DAY = "SELECT session FROM sessions WHERE tenant = $1 AND session >= $2 AND session < $3 LIMIT $4";
     LEAVES_DELETE = "DELETE FROM leaves WHERE tenant = $1 AND day = $2";
+    APPROVALS_DELETE = "DELETE FROM approvals WHERE tenant = $1 AND session = $2";
     EVENTS_DELETE = "DELETE FROM events WHERE tenant = $1 AND session = $2";
     SESSION_DELETE = "DELETE FROM sessions WHERE tenant = $1 AND session = $2";
 }

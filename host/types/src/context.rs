@@ -19,10 +19,15 @@ pub enum Scope {
     Retrieve,
     /// Ask the guardrail for its verdict.
     Moderate,
+    /// See what agents wait for an approval of, arguments included, whoever they act for, and decide.
+    Approve,
 }
 
 impl Scope {
-    pub const ALL: [Self; 3] = [Self::Chat, Self::Retrieve, Self::Moderate];
+    pub const ALL: [Self; 4] = [Self::Chat, Self::Retrieve, Self::Moderate, Self::Approve];
+
+    /// What a credential has of which nobody said more: to decide on others' work is no part of it.
+    pub const USUAL: [Self; 3] = [Self::Chat, Self::Retrieve, Self::Moderate];
 
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -30,6 +35,7 @@ impl Scope {
             Self::Chat => "chat",
             Self::Retrieve => "retrieve",
             Self::Moderate => "moderate",
+            Self::Approve => "approve",
         }
     }
 }

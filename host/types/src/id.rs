@@ -94,6 +94,8 @@ ids! {
     DocumentId = "doc";
     /// A capability token: its `jti`.
     TokenId = "tok";
+    /// A call that somebody has to approve of.
+    ApprovalId = "apr";
 }
 
 #[cfg(test)]

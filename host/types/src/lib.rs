@@ -14,7 +14,8 @@ mod trace;
 pub use context::{CallContext, Opaque, Principal, Scope};
 pub use error::{Error, ErrorKind};
 pub use id::{
-    DocumentId, IdError, KeyId, NodeId, RequestId, ReservationId, SessionId, TenantId, TokenId,
+    ApprovalId, DocumentId, IdError, KeyId, NodeId, RequestId, ReservationId, SessionId, TenantId,
+    TokenId,
 };
 pub use labels::Labels;
 pub use name::{

@@ -105,7 +105,7 @@ fn checked(new: NewIssuer) -> Result<Issuer, Error> {
             ));
         }
     }
-    let scopes = new.scopes.unwrap_or_else(|| Scope::ALL.to_vec());
+    let scopes = new.scopes.unwrap_or_else(|| Scope::USUAL.to_vec());
     Ok(Issuer {
         issuer: new.issuer,
         audiences: new.audiences,

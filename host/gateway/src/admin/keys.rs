@@ -41,7 +41,7 @@ pub(super) async fn create(admin: Admin, At(slug): At<TenantSlug>, body: Body) -
     {
         return Err(Error::invalid("principal", "expected 1 to 200 bytes").into());
     }
-    let scopes = new.scopes.unwrap_or_else(|| Scope::ALL.to_vec());
+    let scopes = new.scopes.unwrap_or_else(|| Scope::USUAL.to_vec());
     let scopes: Vec<_> = scopes
         .iter()
         .map(|scope| scope.as_str().to_owned())

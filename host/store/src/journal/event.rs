@@ -5,7 +5,7 @@
 //! The hash is that of [`ambit_audit::Envelope`] in both, over what is stored.
 
 use crate::{
-    Digest, Result, StoreError,
+    ApprovalOp, Digest, Result, StoreError,
     db::Row,
     keys::{Key, of_body},
     records::text_enum,
@@ -35,6 +35,7 @@ pub struct Append {
     pub(crate) expected: Option<i64>,
     pub(crate) state: Option<(SessionState, Option<Cow<'static, str>>)>,
     pub(crate) ledger: Vec<LedgerOp>,
+    pub(crate) approvals: Vec<ApprovalOp>,
 }
 
 impl Append {
@@ -49,6 +50,7 @@ impl Append {
             expected: None,
             state: None,
             ledger: Vec::new(),
+            approvals: Vec::new(),
         }
     }
 
@@ -59,7 +61,7 @@ impl Append {
         self
     }
 
-    /// Another process goes on with the session that this opens, should this one die.
+    /// Another process goes on with the session from here on, should this one die.
     #[must_use]
     pub fn durable(mut self) -> Self {
         self.durable = true;
@@ -114,6 +116,14 @@ impl Append {
     #[must_use]
     pub fn ledger(mut self, ops: impl IntoIterator<Item = LedgerOp>) -> Self {
         self.ledger.extend(ops);
+        self
+    }
+
+    /// Changes approvals of the session: where the conditions of one of these do not hold, nothing of the append is written, and it is a
+    /// [`StoreError::Conflict`] about an approval. Not in the append that opens the session.
+    #[must_use]
+    pub fn approvals(mut self, ops: impl IntoIterator<Item = ApprovalOp>) -> Self {
+        self.approvals.extend(ops);
         self
     }
 

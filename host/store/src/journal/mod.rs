@@ -123,6 +123,12 @@ impl Journal {
             event::check_text("principal", &open.principal)?;
         }
         ledger::check(&append)?;
+        if append.open.is_some() && !append.approvals.is_empty() {
+            return Err(StoreError::Invalid {
+                what: "append",
+                why: "opens the session that its approvals are of",
+            });
+        }
         let (tenant, session) = (append.tenant, append.session);
         let has_content = append.events.iter().any(|event| !event.body.is_empty());
         let (key, sealed_key) = match &append.open {
@@ -175,6 +181,7 @@ impl Journal {
             expected: append.expected,
             state: append.state,
             ledger: append.ledger,
+            approvals: append.approvals,
             events,
             done,
             _share: share,

@@ -122,7 +122,8 @@ const NOTHING: &str = "";
 const SESSIONS: &str = "INSERT INTO sessions (tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, sealed_key, \
     node, durable, reason) VALUES ";
 const CHANGE: &str = " ON CONFLICT (tenant, session) DO UPDATE SET state = excluded.state, updated_ms = excluded.updated_ms, \
-    head_seq = excluded.head_seq, head_hash = excluded.head_hash, node = excluded.node, reason = excluded.reason";
+    head_seq = excluded.head_seq, head_hash = excluded.head_hash, node = excluded.node, reason = excluded.reason, \
+    durable = CASE WHEN excluded.durable = 1 THEN 1 ELSE sessions.durable END";
 
 /// By number of rows, from many to one. Not more than 16: SQLite finds the name of each `$n` by walking a list from its start, and at 64 rows
 /// that walk was nearly half of the writer's time.

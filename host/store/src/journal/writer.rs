@@ -14,7 +14,7 @@ use super::{
     session_from,
 };
 use crate::{
-    Digest, Head, Result, StoreError,
+    ApprovalOp, Digest, Head, Result, StoreError, approvals,
     db::{Access, Db, Statement, Tx, Value, statements},
     ledger::{self, Wanted},
     now_ms,
@@ -48,6 +48,7 @@ pub(super) struct Waiting {
     pub(super) expected: Option<i64>,
     pub(super) state: Option<(SessionState, Option<Cow<'static, str>>)>,
     pub(super) ledger: Vec<LedgerOp>,
+    pub(super) approvals: Vec<ApprovalOp>,
     pub(super) events: Vec<WaitingEvent>,
     pub(super) done: oneshot::Sender<Result<Appended>>,
     /// Its share of the queue's bytes.
@@ -139,11 +140,14 @@ impl Writer {
         match self.commit(&batch).await {
             Ok(outcomes) => answer(batch, outcomes),
             Err(error) if batch.len() == 1 || error.is_of_database() => {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    appends = batch.len(),
-                    "the journal could not be written"
-                );
+                // Somebody else was first: no fault of the journal.
+                if !matches!(error, StoreError::Conflict { .. }) {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        appends = batch.len(),
+                        "the journal could not be written"
+                    );
+                }
                 // What the database really holds is read again when the session goes on.
                 for waiting in &batch {
                     self.heads.remove(&waiting.key);
@@ -296,6 +300,8 @@ impl Writer {
             }
             return Ok(Err(StoreError::refused(refusal)));
         }
+        // Refused, it takes the batch along; then each of it is tried alone.
+        approvals::apply(tx, &waiting.tenant, &waiting.session, &waiting.approvals).await?;
         let first_seq = head.seq + 1;
         for event in &waiting.events {
             let seq = head.seq + 1;

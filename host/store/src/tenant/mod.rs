@@ -5,6 +5,7 @@
 
 mod access;
 mod agents;
+mod approvals;
 mod documents;
 mod key_values;
 mod ledger;
@@ -23,9 +24,9 @@ use std::sync::Arc;
 
 #[cfg(test)]
 pub(crate) use self::{
-    access::ALL as ACCESS, agents::ALL as AGENTS, documents::ALL as DOCUMENTS,
-    key_values::ALL as KEY_VALUES, ledger::ALL as LEDGER, running::ALL as RUNNING,
-    sessions::ALL as SESSIONS, tokens::ALL as TOKENS,
+    access::ALL as ACCESS, agents::ALL as AGENTS, approvals::ALL as APPROVALS,
+    documents::ALL as DOCUMENTS, key_values::ALL as KEY_VALUES, ledger::ALL as LEDGER,
+    running::ALL as RUNNING, sessions::ALL as SESSIONS, tokens::ALL as TOKENS,
 };
 pub use self::{
     key_values::{KEY_CAP, TENANT_CAP, VALUE_CAP},

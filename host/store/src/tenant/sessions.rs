@@ -70,7 +70,11 @@ impl TenantStore {
     }
 
     /// Events with their bodies opened.
-    async fn opened(&self, session: SessionId, stored: Vec<Stored>) -> Result<Vec<Event>> {
+    pub(super) async fn opened(
+        &self,
+        session: SessionId,
+        stored: Vec<Stored>,
+    ) -> Result<Vec<Event>> {
         let row = {
             let query = self.query(SESSION_SEAL).bind(session.to_string());
             query.optional(&mut self.read().await?).await?

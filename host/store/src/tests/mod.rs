@@ -5,6 +5,7 @@
 )]
 
 mod access;
+mod approvals;
 mod documents;
 mod fail_over;
 mod hostile;

@@ -14,7 +14,7 @@ use ambit_types::{ReservationId, SessionId, TokenId};
 use serde_json::json;
 
 /// Every table with a tenant in it.
-const TABLES: [(&str, &str); 24] = [
+const TABLES: [(&str, &str); 25] = [
     ("tenants", "SELECT tenant FROM tenants"),
     ("host_names", "SELECT tenant FROM host_names"),
     ("api_keys", "SELECT tenant FROM api_keys"),
@@ -39,6 +39,7 @@ const TABLES: [(&str, &str); 24] = [
     ("leaves", "SELECT tenant FROM leaves"),
     ("tokens", "SELECT tenant FROM tokens"),
     ("session_requests", "SELECT tenant FROM session_requests"),
+    ("approvals", "SELECT tenant FROM approvals"),
 ];
 const EVENTS: &str = "SELECT tenant FROM events";
 
@@ -179,6 +180,24 @@ async fn fill(store: &TestStore, rows: &TenantStore) {
     };
     let requested = rows.request_session("alice", "key", wanted).await;
     requested.unwrap();
+    let bound = crate::Bound {
+        arguments: Digest::default(),
+        policy: Digest::default(),
+    };
+    let ask = crate::ApprovalOp::Ask(crate::NewApproval {
+        id: ambit_types::ApprovalId::new(),
+        agent: "a".into(),
+        principal: "p".into(),
+        tool: "t".into(),
+        bound,
+        by_another: false,
+        created_ms: 0,
+        expires_ms: 0,
+    });
+    let append = Append::new(rows.id(), session)
+        .event(event("approval"))
+        .approvals([ask]);
+    store.store.journal().append(append).await.unwrap();
 }
 
 async fn tenants_seen(

@@ -15,6 +15,7 @@ use std::{collections::BTreeSet, path::Path};
 fn statements() -> Vec<Statement> {
     let lists = [
         crate::anchors::ALL,
+        crate::approvals::ALL,
         crate::operator::ALL,
         crate::keys::ALL,
         crate::retention::ALL,
@@ -22,6 +23,7 @@ fn statements() -> Vec<Statement> {
         crate::tenant::ALL,
         crate::tenant::ACCESS,
         crate::tenant::AGENTS,
+        crate::tenant::APPROVALS,
         crate::tenant::DOCUMENTS,
         crate::tenant::KEY_VALUES,
         crate::tenant::SESSIONS,
@@ -80,6 +82,21 @@ async fn every_statement_prepares_on_both_databases() {
     .await;
 }
 
+/// SQLite numbers values by where they first stand in the text, and the journal's own connection binds them by that number.
+#[test]
+fn statements_of_the_writer_name_their_values_in_order() {
+    let of_writer = crate::journal::statements();
+    for statement in of_writer.iter().chain(&crate::approvals::OF_WRITER) {
+        let mut next = 1;
+        for named in statement.sql.split('$').skip(1) {
+            let digits = named.split(|c: char| !c.is_ascii_digit()).next();
+            let number: usize = digits.unwrap().parse().unwrap();
+            assert!(number <= next, "{}: ${number}", statement.name);
+            next = next.max(number + 1);
+        }
+    }
+}
+
 #[tokio::test]
 async fn hot_statements_use_their_index() {
     let hot = [
@@ -93,6 +110,13 @@ async fn hot_statements_use_their_index() {
         "DOCUMENTS_DELETE_RANGE",
         "CHUNK_RANGE",
         "CHUNKS_DELETE",
+        "APPROVAL_GET",
+        "APPROVALS",
+        "APPROVALS_DELETE",
+        "APPROVALS_OF",
+        "APPROVALS_OF_SESSION",
+        "APPROVALS_PENDING",
+        "APPROVAL_TENANT",
         "SESSION_GET",
         "SESSION_PAGE",
         "EVENT_PAGE",
@@ -473,7 +497,8 @@ impl TestStore {
             }
             Db::Postgres { app, operator, .. } => {
                 // Tables of tests are tiny: without this the planner rightly reads them whole. Nulls stand for the values.
-                let deletes = ["EVENTS_DELETE", "RESERVATIONS_DELETE"].contains(&statement.name);
+                let deletes = ["APPROVALS_DELETE", "EVENTS_DELETE", "RESERVATIONS_DELETE"]
+                    .contains(&statement.name);
                 let mut connection = if deletes { operator } else { app }
                     .now()
                     .acquire()
