@@ -1,7 +1,9 @@
 //! The command line as clap reads it. What a command does is in `commands`.
 
+mod approvals;
 mod ledger;
 
+pub(crate) use approvals::{Approvals, Decide};
 pub(crate) use ledger::{Budget, Costs, Of, Period};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -66,6 +68,9 @@ pub(crate) enum Command {
     /// List sessions, and erase what was said in them.
     #[command(subcommand)]
     Session(Session),
+    /// Decide on what agents may do only once somebody approved of it.
+    #[command(subcommand)]
+    Approvals(Approvals),
     /// Prove what was recorded: verify it, export it.
     #[command(subcommand)]
     Audit(Audit),

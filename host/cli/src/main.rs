@@ -57,6 +57,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Costs(costs) => commands::costs::run(costs).await,
         Command::Collection(command) => commands::collection::run(command).await,
         Command::Session(command) => commands::session::run(command).await,
+        Command::Approvals(command) => commands::approvals::run(command).await,
         Command::Audit(command) => commands::audit::run(command).await,
         Command::Chat(chat) => commands::chat::run(chat).await,
     }

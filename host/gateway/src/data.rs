@@ -1,6 +1,7 @@
 //! The data plane of one tenant: who calls, at what rate, and which route.
 
 use crate::{
+    approvals,
     error::OpenAiError,
     front::{self, Begun, nobody},
     gateway::{Gateway, Inner, infallible},
@@ -95,6 +96,30 @@ pub const ROUTES: &[Route<()>] = &[
         path: "/v1/sessions/{session}/cancel",
         summary: "ends a session",
         handler: || post(sessions::cancel),
+    },
+    Route {
+        method: "GET",
+        path: "/v1/approvals",
+        summary: "what the tenant's agents wait for somebody to approve of, newest first; needs the scope `approve`: `?state=&before=&limit=`",
+        handler: || get(approvals::list),
+    },
+    Route {
+        method: "GET",
+        path: "/v1/approvals/{approval}",
+        summary: "one of them, decided ones too",
+        handler: || get(approvals::show),
+    },
+    Route {
+        method: "POST",
+        path: "/v1/approvals/{approval}/approve",
+        summary: "approves of one call: `{reason?}`; with the last decision its session goes on",
+        handler: || post(approvals::approve),
+    },
+    Route {
+        method: "POST",
+        path: "/v1/approvals/{approval}/deny",
+        summary: "refuses it: `{reason?}`, which the agent is told",
+        handler: || post(approvals::deny),
     },
     Route {
         method: "POST",
@@ -271,6 +296,7 @@ fn name_of(path: &str) -> &'static str {
         Some("chat/completions") => "chat",
         Some("moderations") => "moderations",
         Some(rest) if rest == "sessions" || rest.starts_with("sessions/") => "sessions",
+        Some(rest) if rest == "approvals" || rest.starts_with("approvals/") => "approvals",
         Some(rest) if rest == "tokens" || rest.starts_with("tokens/") => "tokens",
         Some(rest) if rest == "models" || rest.starts_with("models/") => "models",
         Some(rest) if rest.starts_with("vector_stores/") && rest.ends_with("/search") => "search",
@@ -304,6 +330,7 @@ mod tests {
                 .replace("{*id}", "a/b")
                 .replace("{token}", "tok_1")
                 .replace("{session}", "ses_1")
+                .replace("{approval}", "apr_1")
                 .replace("{collection}", "docs");
             assert_ne!(name_of(&path), "none", "{path}");
         }

@@ -17,6 +17,7 @@
 //! are only there.
 
 mod admin;
+mod approvals;
 mod body;
 mod config;
 mod data;

@@ -25,7 +25,7 @@ pub struct Ambit {
 }
 
 /// Who narrowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 pub enum Layer {
     Author,
     Operator,
@@ -171,6 +171,12 @@ impl Ambit {
             });
         }
         missing
+    }
+
+    /// What narrows, in order: whoever compares two of these sees whether anything that is allowed may have changed.
+    pub fn layers(&self) -> impl Iterator<Item = (Layer, &Permissions)> {
+        let layers = self.layers.iter();
+        layers.map(|(layer, permissions)| (*layer, &**permissions))
     }
 
     /// May anything be done for this caller, here and now? Asked for what no rule is about: an agent's step, a tool's call.

@@ -33,7 +33,7 @@ struct Step {
 fn step() -> impl Strategy<Value = Step> {
     use proptest::option::{of, weighted};
     (
-        of(proptest::array::uniform3(proptest::bool::ANY)),
+        of(proptest::array::uniform4(proptest::bool::ANY)),
         weighted(0.8, world()),
         of(0_u64..100),
         of(1_u64..200),

@@ -45,6 +45,25 @@ pub(crate) struct Resume {
     pub(crate) caller: Option<Caller>,
 }
 
+/// Of `approval`, where one is asked for.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Asked {
+    /// The call's id.
+    pub(crate) call: String,
+    /// In canonical form (RFC 8785).
+    pub(crate) arguments: String,
+    /// Whom the session acts for, where no event before says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) caller: Option<Caller>,
+}
+
+/// Of `approval`, where one is decided.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Decided {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+}
+
 /// Of a message: the digests of its idempotency key and of its request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {

@@ -4,10 +4,11 @@
 //! reader that goes away cancels the request, whatever it waits for. Either way the session's end is journalled.
 
 use crate::{
+    approvals::WAITS,
     bodies::{Answered, Checkpoint},
     conversation::Conversation,
     ending::{Tasks, stopping},
-    event::{ChatEvents, ChatTurn, SessionEvent},
+    event::{ChatEvents, ChatTurn, Citation, SessionEvent},
     guard::Guard,
     observer::Observer,
     platform::Platform,
@@ -33,7 +34,7 @@ use tokio::sync::mpsc;
 use tracing::Instrument as _;
 
 /// Events on their way to the caller: enough that a burst of tokens does not wake the task for each.
-const CHANNEL: usize = 64;
+pub(crate) const CHANNEL: usize = 64;
 
 /// Runs sessions.
 #[derive(Clone)]
@@ -140,8 +141,10 @@ pub(crate) struct Run {
 }
 
 /// How a turn ended well.
-pub(crate) struct Ended {
-    reason: FinishReason,
+pub(crate) enum Ended {
+    Answered(FinishReason),
+    /// Somebody has to approve of something first.
+    Waits,
 }
 
 impl Run {
@@ -170,15 +173,8 @@ impl Run {
                     .await;
                 SessionEvent::Failed(stopping())
             }
-            Some(Ok(ended)) => match self
-                .recorder
-                .close(SessionState::Finished, &[("reason", json!(ended.reason))])
-                .await
-            {
-                Ok(()) => SessionEvent::Finished {
-                    reason: ended.reason,
-                    usage: self.progress.usage,
-                },
+            Some(Ok(ended)) => match self.ended(ended).await {
+                Ok(last) => last,
                 Err(error) => SessionEvent::Failed(error),
             },
             Some(Err(error)) => {
@@ -189,6 +185,30 @@ impl Run {
         };
         // The caller may have gone meanwhile; then nobody needs to know.
         self.say(last).await;
+    }
+
+    /// Makes the end of a turn durable that ended well. What waits for somebody outlives its connection: it becomes a durable session.
+    async fn ended(&mut self, ended: Ended) -> Result<SessionEvent, Error> {
+        let reason = match ended {
+            Ended::Answered(reason) => {
+                let facts = [("reason", json!(reason))];
+                self.recorder.close(SessionState::Finished, &facts).await?;
+                reason
+            }
+            Ended::Waits => {
+                self.recorder.outlive_connection()?;
+                let facts = [("reason", json!(WAITS))];
+                self.recorder.close(SessionState::Suspended, &facts).await?;
+                self.say(SessionEvent::Text(self.notice())).await;
+                FinishReason::Stop
+            }
+        };
+        Ok(self.finished(reason))
+    }
+
+    pub(crate) fn finished(&self, reason: FinishReason) -> SessionEvent {
+        let usage = self.progress.usage;
+        SessionEvent::Finished { reason, usage }
     }
 
     /// Does it, but no longer than the turn may take.
@@ -243,7 +263,11 @@ impl Run {
             };
             match current.move_ {
                 Move::AskModel(request) => self.ask_model(request).await?,
-                Move::CallTools(calls) => self.call_tools(calls, current.begun).await?,
+                Move::CallTools(calls) => {
+                    if !self.call_tools(calls, current.begun).await? {
+                        return Ok(Ended::Waits);
+                    }
+                }
                 Move::Retrieve(requests) => self.retrieve(&requests[current.done..]).await?,
                 Move::Finish(finish) => return self.finish(finish).await,
                 Move::HandBack(calls) => return self.hand_back(calls).await,
@@ -306,10 +330,15 @@ impl Run {
     }
 
     async fn finish(&mut self, finish: Finish) -> Result<Ended, Error> {
+        let mut streamed = String::new();
         let mut text = match finish.answer {
             Answer::Message(id)
                 if self.events.is_some() && self.progress.streamed.contains(&id) =>
             {
+                self.progress
+                    .conversation
+                    .text(id)?
+                    .clone_into(&mut streamed);
                 String::new()
             }
             Answer::Message(id) => self.progress.conversation.text(id)?.to_owned(),
@@ -326,20 +355,21 @@ impl Run {
             self.say(SessionEvent::Text(said.clone())).await;
         }
         let citations = self.progress.conversation.citations(&finish.citations);
-        // Nobody was told as it came: the journal tells whoever asks.
-        if self.events.is_none() {
-            let body = Answered {
-                text: said,
-                citations: citations.clone(),
-            };
-            self.recorder.note("answer", &[], &body)?;
-        }
+        self.note_answer(streamed + &said, &citations)?;
         if !citations.is_empty() {
             self.say(SessionEvent::Citations(citations)).await;
         }
-        Ok(Ended {
-            reason: FinishReason::Stop,
-        })
+        Ok(Ended::Answered(FinishReason::Stop))
+    }
+
+    /// Where not only a caller is told as it comes, the journal tells whoever asks.
+    fn note_answer(&mut self, text: String, citations: &[Citation]) -> Result<(), Error> {
+        if self.events.is_some() && !self.recorder.is_durable() {
+            return Ok(());
+        }
+        let citations = citations.to_vec();
+        let body = Answered { text, citations };
+        self.recorder.note("answer", &[], &body)
     }
 
     /// Gives the caller its own tools' calls: those the model asked for, and no others.
@@ -361,13 +391,12 @@ impl Run {
                 "calls handed back are not those the model asked for".into(),
             ));
         }
+        self.note_answer(String::new(), &[])?;
         self.say(SessionEvent::ToolCalls(asked)).await;
-        Ok(Ended {
-            reason: FinishReason::ToolCalls,
-        })
+        Ok(Ended::Answered(FinishReason::ToolCalls))
     }
 
-    async fn say(&self, event: SessionEvent) {
+    pub(crate) async fn say(&self, event: SessionEvent) {
         if let Some(caller) = &self.events {
             say(caller, event).await;
         }

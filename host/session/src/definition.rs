@@ -15,9 +15,12 @@
 //! deadline = 120                                  # seconds
 //! ```
 //!
+//! with `[approvals]` as [`Approvals`] has it.
+//!
 //! The definition is also a layer of the agent's ambit: a model, collection or tool that it does not name is denied, whatever the component
 //! and the operator's grant allow.
 
+use crate::approvals::Approvals;
 use ambit_types::{AgentName, CollectionName, ComponentName, Error, ProviderName};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{fmt, str::FromStr, time::Duration};
@@ -100,6 +103,9 @@ pub struct AgentDefinition {
     pub max_passages: u32,
     #[serde(default)]
     pub limits: AgentLimits,
+    /// What somebody has to approve of, besides what cannot be undone.
+    #[serde(default)]
+    pub approvals: Approvals,
 }
 
 /// What one request of the agent may use.
@@ -235,6 +241,7 @@ impl AgentDefinition {
             &format!("{} entries", self.collections.len()),
             "at most 16",
         );
+        self.approvals.check(|problem| problems.push(problem));
         if problems.is_empty() {
             Ok(self)
         } else {

@@ -11,7 +11,7 @@ use crate::{
     past::{Past, body},
     record::header,
     tenants::{LiveAgent, Tenant, Tenants},
-    turn::{BY_CALLER, Start},
+    turn::{BY_CALLER, RECOVERY, Start},
 };
 use ambit_store::{Append, Event, NewEvent, Session, SessionState, TenantStore};
 use ambit_types::{AgentName, CallContext, Error, ErrorKind, RequestId, SessionId, TraceContext};
@@ -69,6 +69,7 @@ impl Sessions {
         turn: ChatTurn,
     ) -> Result<(), Error> {
         at_rest(known)?;
+        self.nothing_pending(known).await?;
         let key = turn.key.clone();
         let (run, keys) = self.taken_up(known, context, tenant, turn).await?;
         if let Some(key) = key
@@ -99,6 +100,7 @@ impl Sessions {
     ) -> Result<(), Error> {
         at_rest(known)?;
         let turn = ChatTurn::default();
+        self.nothing_pending(known).await?;
         let (mut run, _) = self.taken_up(known, context, tenant, turn).await?;
         if !run.progress.has_more() {
             return Err(Error::new(
@@ -212,7 +214,7 @@ impl Sessions {
         };
         match past.and_then(|past| self.recovered(known, tenant, past)) {
             Ok(mut run) => {
-                run.note_resume("recovery")?;
+                run.note_resume(RECOVERY)?;
                 run.settle_unknown(held);
                 if run.progress.has_more() {
                     return self.work(run, Start::Again).await;
@@ -244,6 +246,16 @@ impl Sessions {
                 "its process ended each time it was gone on with",
             ));
         }
+        self.taken_over(known, tenant, past)
+    }
+
+    /// A session's turn from its last event, for whom it acts for.
+    pub(crate) fn taken_over(
+        &self,
+        known: &Session,
+        tenant: Arc<Tenant>,
+        past: Past,
+    ) -> Result<Run, Error> {
         let agent = live_agent(&tenant, known)?;
         let caller = past.caller.clone();
         let caller = caller.ok_or_else(|| Error::not_found("the session has no caller"))?;
@@ -264,7 +276,7 @@ impl Sessions {
     }
 
     /// A turn of a session that waits, and the idempotency keys it has seen.
-    async fn taken_up(
+    pub(crate) async fn taken_up(
         &self,
         known: &Session,
         mut context: CallContext,
@@ -300,7 +312,7 @@ pub(crate) fn is_request(event: &Event) -> bool {
 }
 
 /// Whether a session waits.
-fn at_rest(known: &Session) -> Result<(), Error> {
+pub(crate) fn at_rest(known: &Session) -> Result<(), Error> {
     let why = match known.state {
         SessionState::Suspended => return Ok(()),
         SessionState::Open => "the session is being worked on; wait until it is suspended",

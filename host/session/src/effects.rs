@@ -2,6 +2,7 @@
 //! journalled as an intent before it starts; and what comes back passes the guardrail before anybody reads it.
 
 use crate::{
+    approvals::Passes,
     bodies::{self, Returned},
     chat::Run,
     conversation::bad_move,
@@ -204,13 +205,15 @@ impl Run {
         self.progress.replied(text, calls, finish, &usage)
     }
 
+    /// Whether they were called: not while somebody has to approve of one.
+    ///
     /// `begun`: by a process that ended before it knew what they came to. What can be made again without doing anything twice is; of the rest
     /// nobody knows, and the agent is told so.
     pub(crate) async fn call_tools(
         &mut self,
         calls: Vec<AgentCall>,
         begun: bool,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let mut seen = std::collections::BTreeSet::new();
         if calls.is_empty()
             || calls.len() > CALLS_AT_MOST
@@ -232,13 +235,6 @@ impl Run {
                 .len()
                 .min(self.agent.definition.limits.parallel_tools as usize),
         };
-        let facts = [("effect", json!("tools")), ("counted", json!(counted))];
-        self.recorder.note("intent", &facts, &body)?;
-        self.recorder.flush().await?;
-        self.progress.begun();
-        self.underway = Some(Underway::Tools);
-        let _outside = Outside::new(&self.outside);
-
         let times: Vec<_> = calls
             .iter()
             .enumerate()
@@ -247,17 +243,37 @@ impl Run {
                 false => 0,
             })
             .collect();
-        let refused: Vec<_> = calls
+        let mut refused: Vec<_> = calls
             .iter()
             .zip(times)
             .enumerate()
             .map(|(place, (call, times))| self.refused(place, call, times, begun))
             .collect();
+        let passes = match &self.tape {
+            Some(_) => Passes::new(),
+            None => match self.clear(&calls, &mut refused, begun).await? {
+                Some(passes) => passes,
+                None => return Ok(false),
+            },
+        };
+        let mut facts = vec![("effect", json!("tools")), ("counted", json!(counted))];
+        if !passes.is_empty() {
+            facts.push(("approvals", json!(passes.values().collect::<Vec<_>>())));
+        }
+        self.recorder.note("intent", &facts, &body)?;
+        self.recorder.flush().await?;
+        self.progress.begun();
+        self.underway = Some(Underway::Tools);
+        let _outside = Outside::new(&self.outside);
+
         let results = match &mut self.tape {
             Some((_, tape)) => calls.iter().map(|call| played(tape, call)).collect(),
             None => {
-                let each = calls.iter().zip(refused);
-                join_all(each.map(|(call, refused)| self.call_tool(call, refused))).await
+                let each = calls.iter().zip(refused).enumerate();
+                let each = each.map(|(place, (call, refused))| {
+                    self.call_tool(call, refused, passes.contains_key(&place))
+                });
+                join_all(each).await
             }
         };
         let texts = results
@@ -311,9 +327,17 @@ impl Run {
             facts.push(("code", json!(UNKNOWN)));
         }
         self.recorder.note("outcome", &facts, &outcome)?;
+        for (place, approval) in &passes {
+            self.note_end(*approval, &outcome[*place].code);
+        }
+        if !passes.is_empty() {
+            // What cannot be undone is on record before anything else is done.
+            self.recorder.flush().await?;
+        }
         self.underway = None;
         let results = outcome.into_iter().map(|one| (one.ok, one.content));
-        self.progress.returned(results.collect())
+        self.progress.returned(results.collect())?;
+        Ok(true)
     }
 
     /// Why a call is not made, before anybody asks whether it may be.
@@ -350,13 +374,7 @@ impl Run {
                 ..
             })
         );
-        (begun && !idempotent).then(|| ToolFailure {
-            code: UNKNOWN,
-            message: format!(
-                "The process ended while `{}` was called. It may have done its work or not; it is not called again.",
-                call.name
-            ),
-        })
+        (begun && !idempotent).then(|| unknown(call))
     }
 
     /// One call. A failure is for the model to read; it never ends the request.
@@ -364,6 +382,7 @@ impl Run {
         &self,
         call: &AgentCall,
         refused: Option<ToolFailure>,
+        approved: bool,
     ) -> Result<String, ToolFailure> {
         if let Some(refused) = refused {
             return Err(refused);
@@ -384,12 +403,9 @@ impl Run {
             }),
             Some(Source::Host {
                 reversible: false, ..
-            }) => Err(ToolFailure {
+            }) if !approved => Err(ToolFailure {
                 code: "denied",
-                message: format!(
-                    "`{}` cannot be undone, so it needs a person's approval, and nobody can be asked here",
-                    call.name
-                ),
+                message: format!("nobody approved of this call of `{}`", call.name),
             }),
             Some(Source::Host {
                 toolbox, narrowing, ..
@@ -468,9 +484,20 @@ fn filtered() -> Error {
 }
 
 /// Why a call has no result, for the model.
-struct ToolFailure {
-    code: &'static str,
-    message: String,
+pub(crate) struct ToolFailure {
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+}
+
+/// Of a call that a process made which is no more.
+pub(crate) fn unknown(call: &AgentCall) -> ToolFailure {
+    ToolFailure {
+        code: UNKNOWN,
+        message: format!(
+            "The process ended while `{}` was called. It may have done its work or not; it is not called again.",
+            call.name
+        ),
+    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 //! - A tool is called only if the model's last reply asked for exactly that call.
 
 mod ahead;
+mod approvals;
 mod bind;
 mod bodies;
 mod caller;
@@ -46,6 +47,7 @@ mod tools;
 mod turn;
 mod untrusted;
 
+pub use approvals::{ApprovalRule, ApprovalView, Approvals, Decision, Pattern, session_of};
 pub use bind::{PASS_THROUGH, default_rules};
 pub use bodies::Key;
 pub use chat::Sessions;

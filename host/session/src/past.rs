@@ -1,12 +1,15 @@
 //! Reading a session's journal: where it stood when its last event was written.
 
 use crate::{
-    bodies::{Checkpoint, Key, NotFound, Passage, Reply, Request, Resume, Returned},
+    approvals,
+    bodies::{
+        Asked, Checkpoint, Decided, Key, NotFound, Passage, Reply, Request, Resume, Returned,
+    },
     caller::Caller,
     conversation::{Conversation, Found},
     durable::is_request,
-    progress::{Progress, UNKNOWN, ends_turn},
-    turn::BY_CALLER,
+    progress::{AskedCall, Progress, UNKNOWN, ends_turn},
+    turn::{BY_CALLER, RECOVERY},
 };
 use ambit_capabilities::agent::{Decision, Definition, Failure, Move};
 use ambit_inference::{FinishReason, Message, Usage};
@@ -101,6 +104,14 @@ impl Past {
             }
             "intent" => {
                 self.progress.begun();
+                let used = event
+                    .header
+                    .facts
+                    .get("approvals")
+                    .and_then(Value::as_array);
+                for id in used.into_iter().flatten().filter_map(Value::as_str) {
+                    id.parse().into_iter().for_each(|id| self.progress.used(id));
+                }
                 let counted = event.header.facts.get("counted").and_then(Value::as_u64);
                 self.count_calls(usize::try_from(counted.unwrap_or(0)).unwrap_or(0));
             }
@@ -116,10 +127,22 @@ impl Past {
                     self.progress.answered();
                 }
             }
+            approvals::KIND => {
+                let id = fact("approval").and_then(|id| id.parse().ok());
+                let id = id.ok_or_else(|| Error::internal("an approval without its id"))?;
+                if fact("action") == Some("asked") {
+                    let Asked { call, caller, .. } = body(event)?;
+                    self.progress.asked(AskedCall::new(call, id));
+                    self.caller = caller.or(self.caller.take());
+                } else {
+                    let Decided { reason } = body(event)?;
+                    self.progress.decided_on(id, reason);
+                }
+            }
             "resume" => {
                 let Resume { definition, caller } = body(event)?;
                 let by_caller = fact("by") == Some(BY_CALLER);
-                self.recoveries += u32::from(!by_caller);
+                self.recoveries += u32::from(fact("by") == Some(RECOVERY));
                 self.progress.resumed(definition.steps_left, by_caller);
                 self.definition = Some(definition);
                 self.caller = caller.or(self.caller.take());

@@ -16,7 +16,7 @@ use ambit_capabilities::{
 };
 use ambit_inference::{FinishReason, Message, Role, ToolCall, Usage};
 use ambit_ledger::Money;
-use ambit_types::Error;
+use ambit_types::{ApprovalId, Error};
 use serde_json::{Map, Value};
 use std::collections::{BTreeSet, HashMap};
 
@@ -61,6 +61,31 @@ pub(crate) struct Current {
     pub(crate) done: usize,
     /// Its intent is durable; of its outcome nothing is known here.
     pub(crate) begun: bool,
+    /// Its calls that somebody was asked to approve of.
+    pub(crate) asked: Vec<AskedCall>,
+}
+
+/// A call that somebody was asked to approve of.
+#[derive(Debug, Clone)]
+pub(crate) struct AskedCall {
+    /// Its id.
+    pub(crate) call: String,
+    pub(crate) approval: ApprovalId,
+    /// Why it was decided as it was.
+    pub(crate) reason: Option<String>,
+    /// It was begun.
+    pub(crate) used: bool,
+}
+
+impl AskedCall {
+    pub(crate) fn new(call: String, approval: ApprovalId) -> Self {
+        Self {
+            call,
+            approval,
+            reason: None,
+            used: false,
+        }
+    }
 }
 
 impl Progress {
@@ -168,7 +193,45 @@ impl Progress {
             move_: decision.move_,
             done: 0,
             begun: false,
+            asked: Vec::new(),
         });
+    }
+
+    /// Somebody has to approve of a call of the current move.
+    pub(crate) fn asked(&mut self, asked: AskedCall) {
+        if let Some(current) = &mut self.current {
+            current.asked.push(asked);
+        }
+    }
+
+    pub(crate) fn decided_on(&mut self, approval: ApprovalId, reason: Option<String>) {
+        if let Some(asked) = self.asked_for(approval) {
+            asked.reason = reason;
+        }
+    }
+
+    /// The current move is begun with this approval.
+    pub(crate) fn used(&mut self, approval: ApprovalId) {
+        if let Some(asked) = self.asked_for(approval) {
+            asked.used = true;
+        }
+    }
+
+    fn asked_for(&mut self, approval: ApprovalId) -> Option<&mut AskedCall> {
+        let current = self.current.as_mut()?;
+        let mut asked = current.asked.iter_mut();
+        asked.find(|asked| asked.approval == approval)
+    }
+
+    /// The call that an approval was asked for.
+    pub(crate) fn call_of(&self, approval: ApprovalId) -> Option<AgentCall> {
+        let current = self.current.as_ref()?;
+        let mut asked = current.asked.iter();
+        let asked = asked.find(|asked| asked.approval == approval)?;
+        match &current.move_ {
+            Move::CallTools(calls) => calls.iter().find(|call| call.id == asked.call).cloned(),
+            _ => None,
+        }
     }
 
     pub(crate) fn begun(&mut self) {

@@ -8,10 +8,11 @@
 //! |---|---|---|
 //! | `request` | agent or model; the component's digest; the idempotency key, hashed | JSON: messages, options, what the agent is told of itself, delimiters; of a durable session whom it acts for, and metadata |
 //! | `verdict` | stage, action, categories | JSON: findings by message, no text |
-//! | `intent` | effect, and provider and model; of tools how many calls count against `same_call` | JSON: what is about to be done |
+//! | `intent` | effect, and provider and model; of tools how many calls count against `same_call`, and the approvals they are made with | JSON: what is about to be done |
 //! | `outcome` | effect, code; what it cost, as far as it is known | JSON: the reply (what was released of it, if it was cut), results or passages |
 //! | `checkpoint` | step, move, time | JSON: the move, and the agent's state in base64 |
 //! | `answer` | of a durable session's turn | JSON: text, citations |
+//! | `approval` | action: asked, approved or denied; its id; of a question the tool, digests of arguments and policy, why, until when; of a decision by whom | JSON: of a question the call, its arguments in canonical form; of a decision the reason |
 //! | `suspend` | as `end`, with what the session waits for | empty |
 //! | `resume` | by whom it is gone on with; the component's digest | JSON: what the agent is told of itself from here on, whom it acts for where that is another one |
 //! | `erasure` | by whom; after the end | empty |
@@ -23,7 +24,7 @@ use crate::{
 };
 use ambit_ledger::{LedgerOp, Money, Usage};
 use ambit_store::{
-    Append, Appended, Header, Journal, NewEvent, NewSession, SessionState, StoreError,
+    Append, Appended, ApprovalOp, Header, Journal, NewEvent, NewSession, SessionState, StoreError,
 };
 use ambit_types::{CallContext, Error, ReservationId, SessionId};
 use futures::future::BoxFuture;
@@ -50,6 +51,8 @@ pub(crate) struct Recorder {
     pending: Vec<NewEvent>,
     /// What goes to the ledger with them.
     ledger: Vec<LedgerOp>,
+    /// What changes of approvals with them.
+    approvals: Vec<ApprovalOp>,
     /// The call whose intent is on its way or durable, until its outcome is noted.
     priced: Option<Priced>,
     compute: Option<Compute>,
@@ -91,6 +94,7 @@ impl Recorder {
             reopens: false,
             pending: Vec::with_capacity(4),
             ledger: Vec::new(),
+            approvals: Vec::new(),
             priced: None,
             compute: None,
             writing: None,
@@ -108,6 +112,28 @@ impl Recorder {
     pub(crate) fn durable(mut self) -> Self {
         self.durable = true;
         self
+    }
+
+    pub(crate) fn is_durable(&self) -> bool {
+        self.durable
+    }
+
+    /// From its next append on another process goes on with the session, should this one die.
+    ///
+    /// # Errors
+    /// Something of it could not be written, so nobody could go on with it.
+    pub(crate) fn outlive_connection(&mut self) -> Result<(), Error> {
+        if self.unwritten > 0 {
+            let what = "events of this session could not be written, so it cannot wait";
+            return Err(Error::internal(what));
+        }
+        self.durable = true;
+        Ok(())
+    }
+
+    /// What changes of approvals with the events that are noted.
+    pub(crate) fn approvals(&mut self, ops: impl IntoIterator<Item = ApprovalOp>) {
+        self.approvals.extend(ops);
     }
 
     /// Goes on with a durable session that is in the journal already, after this event.
@@ -130,6 +156,7 @@ impl Recorder {
             reopens: self.reopens,
             pending: std::mem::take(&mut self.pending),
             ledger: std::mem::take(&mut self.ledger),
+            approvals: std::mem::take(&mut self.approvals),
             priced: self.priced.take(),
             compute: self.compute.take(),
             writing: self.writing.take(),
@@ -307,12 +334,13 @@ impl Recorder {
         let events = self.pending.len();
         let mut append = Append::new(self.context.tenant, self.session)
             .events(self.pending.drain(..))
-            .ledger(self.ledger.drain(..));
+            .ledger(self.ledger.drain(..))
+            .approvals(self.approvals.drain(..));
         if let Some(open) = &self.open {
             append = append.open(open.clone());
-            if self.durable {
-                append = append.durable();
-            }
+        }
+        if self.durable {
+            append = append.durable();
         }
         if let Some(last) = self.last {
             append = append.after(last);

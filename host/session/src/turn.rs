@@ -1,17 +1,20 @@
 //! A turn of a durable session: begun durably, gone through by a task of its own, and brought to rest.
 
 use crate::{
+    approvals::WAITS,
     bodies::Resume,
     caller::Caller,
-    chat::{Run, Sessions},
+    chat::{Ended, Run, Sessions},
     durable::{ANSWERED, CANCELLED},
     ending::Tasks,
+    event::SessionEvent,
     past::Past,
     progress::UNKNOWN,
     record::{INTERRUPTED, header},
     tools::Offer,
 };
 use ambit_capabilities::agent::Move;
+use ambit_inference::FinishReason;
 use ambit_ledger::Money;
 use ambit_store::SessionState;
 use ambit_types::{Error, ErrorKind, ReservationId, SessionId};
@@ -30,6 +33,9 @@ use tracing::Instrument as _;
 
 /// By whom a session is gone on with: somebody who asked for it.
 pub(crate) const BY_CALLER: &str = "caller";
+
+/// After the process that worked on it ended.
+pub(crate) const RECOVERY: &str = "recovery";
 
 /// How often a server that stops looks whether tools are at work.
 const LOOK: Duration = Duration::from_millis(20);
@@ -122,6 +128,8 @@ impl Run {
         self.offer = Offer::new(&self.agent, Vec::new())?;
         self.recorder.go_on(past.last_seq);
         self.progress = past.progress;
+        // Whoever listens from here on has heard nothing of it.
+        self.progress.streamed.clear();
         Ok(())
     }
 
@@ -189,15 +197,28 @@ impl Run {
         let ended = tokio::select! {
             biased;
             () = cancel.cancelled() => {
-                return self.close(SessionState::Cancelled, CANCELLED, CANCELLED).await;
+                self.close(SessionState::Cancelled, CANCELLED, CANCELLED).await;
+                let over = Error::new(ErrorKind::Conflict, "the session was cancelled");
+                return self.say(SessionEvent::Failed(over)).await;
             }
-            () = stopping(&tasks, &outside) => return self.leave().await,
+            () = stopping(&tasks, &outside) => {
+                self.leave().await;
+                return self.say(SessionEvent::Failed(crate::ending::stopping())).await;
+            }
             ended = self.within_deadline(async |run| run.go().await) => ended,
         };
         match ended {
-            Ok(_) => {
-                self.close(SessionState::Suspended, ANSWERED, INTERRUPTED)
-                    .await
+            Ok(ended) => {
+                let (waits_for, reason) = match ended {
+                    Ended::Answered(reason) => (ANSWERED, reason),
+                    Ended::Waits => (WAITS, FinishReason::Stop),
+                };
+                self.close(SessionState::Suspended, waits_for, INTERRUPTED)
+                    .await;
+                if waits_for == WAITS {
+                    self.say(SessionEvent::Text(self.notice())).await;
+                }
+                self.say(self.finished(reason)).await;
             }
             Err(error) => {
                 tracing::info!(
@@ -207,6 +228,7 @@ impl Run {
                 );
                 self.close(SessionState::Suspended, error.code(), error.code())
                     .await;
+                self.say(SessionEvent::Failed(error)).await;
             }
         }
         if let Err(error) = self.cancelled_meanwhile(&cancel).await {

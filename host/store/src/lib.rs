@@ -62,7 +62,7 @@ pub use day::day_of;
 pub use error::StoreError;
 pub use journal::{
     Append, Appended, Event, EventFacts, Header, Heads, Journal, NewEvent, NewSession,
-    SCHEMA_VERSION, Session, SessionState, VerifiedChain,
+    SCHEMA_VERSION, Session, SessionState, VerifiedChain, holds_exact,
 };
 pub use keys::{MasterKey, key_file};
 pub use ledger::{CostBy, CostFault, CostReport, Costs, Standing};

@@ -1,4 +1,4 @@
-//! Has effects outside: its tools `pay` (not idempotent) and `put` (idempotent) post to `http://AUTHORITY/NAME`, with the call's id as
+//! Has effects outside: its tools `pay` (not idempotent), `put` (idempotent) and `wire` (not to be undone) post to `http://AUTHORITY/NAME`, with the call's id as
 //! idempotency key, and answer with what they are answered. Arguments: `{"authority": …, "name": …}`.
 
 #[cfg(target_family = "wasm")]
@@ -11,20 +11,24 @@ mod guest {
 
     struct Component;
 
-    fn spec(name: &str, idempotent: bool) -> tool::ToolSpec {
+    fn spec(name: &str, reversible: bool, idempotent: bool) -> tool::ToolSpec {
         let parameters = r#"{"type":"object","properties":{"authority":{"type":"string"},"name":{"type":"string"}},"required":["authority","name"]}"#;
         tool::ToolSpec {
             name: name.into(),
             description: "Does something outside.".into(),
             parameters: parameters.into(),
-            reversible: true,
+            reversible,
             idempotent,
         }
     }
 
     impl tool::Guest for Component {
         fn describe() -> Vec<tool::ToolSpec> {
-            vec![spec("pay", false), spec("put", true)]
+            vec![
+                spec("pay", true, false),
+                spec("put", true, true),
+                spec("wire", false, false),
+            ]
         }
 
         fn invoke(call: tool::ToolCall) -> Result<tool::ToolOutput, tool::ToolError> {

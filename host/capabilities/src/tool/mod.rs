@@ -24,6 +24,7 @@ use ambit_types::{CallContext, TenantSlug};
 use described::Described;
 use exports::ambit::tool::tool::ToolError as GuestError;
 use http::EgressSpent;
+use serde_json::{Value, json};
 use spec::Specs;
 use std::{sync::Arc, time::Instant};
 
@@ -218,6 +219,23 @@ impl Toolbox {
             .filter(|name| self.0.reach.values.secret(tenant, name).is_none())
             .map(str::to_owned)
             .collect()
+    }
+
+    /// What decides about the calls of a tenant: the component and the permissions it has there. Changes when any of them does.
+    #[must_use]
+    pub fn terms(&self, narrowing: &Narrowing) -> Value {
+        let ambit = narrowing.of(&self.0.ambit);
+        let layers: Vec<_> = ambit.layers().collect();
+        json!({ "component": self.0.component.code().digest(), "permissions": layers })
+    }
+
+    /// The arguments of a call as the component is to read them.
+    ///
+    /// # Errors
+    ///
+    /// [`ToolError::UnknownTool`] and [`ToolError::InvalidArguments`].
+    pub async fn arguments(&self, call: &ToolCall) -> Result<String, ToolError> {
+        self.0.specs.check(&call.name, &call.arguments).await
     }
 
     /// Carries out one call.

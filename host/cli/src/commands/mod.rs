@@ -1,6 +1,7 @@
 //! One file per command group.
 
 pub(crate) mod agent;
+pub(crate) mod approvals;
 pub(crate) mod audit;
 pub(crate) mod budget;
 pub(crate) mod chat;

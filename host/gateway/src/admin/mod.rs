@@ -5,6 +5,7 @@
 //! there. Listings are `{"data": […]}`. Errors are RFC 9457 problem details.
 
 mod agents;
+mod approvals;
 mod audit;
 mod collections;
 mod components;
@@ -109,6 +110,9 @@ routes! {
     get "/tenants/{tenant}/costs" ledger::tenant_costs, "what was spent: `?from=&to=&by=`, days and a list of `agent`, `key`, `model`, `day`";
     get "/tenants/{tenant}/costs/check" ledger::check, "whether the ledger says what the journal does";
     get "/costs" ledger::costs, "what every tenant spent: `?from=&to=&by=`, where `by` may name `tenant` too";
+    get "/approvals" approvals::list, "what agents wait for somebody to approve of, newest first: `?tenant=&state=&from=&to=&before=&limit=`, the state `pending` or `all`, times in seconds";
+    post "/approvals/{approval}/approve" approvals::approve, "approves of one call: `{reason?}`; with the last decision its session goes on";
+    post "/approvals/{approval}/deny" approvals::deny, "refuses it: `{reason?}`, which the agent is told";
     get "/tenants/{tenant}/export" audit::export, "its journal as JSON lines that verify with the anchors' public key: `?session=`";
     get "/anchors" audit::list, "signed anchors of the journal, oldest first: `?after=&limit=`";
     post "/anchors" audit::make, "anchors what went on since the last one, now";
@@ -277,7 +281,7 @@ pub(crate) fn seconds_since(then_ms: i64) -> u64 {
     u64::try_from(now_ms().saturating_sub(then_ms) / 1000).unwrap_or(0)
 }
 
-fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default();

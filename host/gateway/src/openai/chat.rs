@@ -12,11 +12,15 @@ use super::{
 use crate::{
     data::{AgentTally, Call},
     error::{self, OpenAiError},
+    sessions::{may_see, unknown},
+    trace,
 };
-use ambit_inference::{RawChat, Usage};
+use ambit_inference::{RawChat, Role, Usage};
 use ambit_session::{
-    ChatEvents, Citation, ModelName, PassReply, SessionEvent, agent_of_pass_through, stopping,
+    ChatEvents, ChatTurn, Citation, ModelName, PassReply, SessionEvent, agent_of_pass_through,
+    session_of, stopping,
 };
+use ambit_store::Session;
 use ambit_types::{Error, Scope, SessionId};
 use axum::{
     Json,
@@ -25,17 +29,34 @@ use axum::{
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
-pub(crate) async fn create(call: Call, body: Body) -> Result<Response, OpenAiError> {
+/// The session of an answer, and the one a request goes on with.
+const SESSION: HeaderName = HeaderName::from_static("x-ambit-session");
+
+pub(crate) async fn create(
+    call: Call,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, OpenAiError> {
     call.require(Scope::Chat)?;
     call.gateway.accountable()?;
     let read = call.gateway.body(body).await?;
     let request = parse_chat_request(&read.bytes)?;
     match request.body {
-        ChatBody::Agent(agent) => ask(call, *agent, request.stream, request.include_usage).await,
+        ChatBody::Agent(agent) => {
+            let continued = continued(&call, &headers, &agent).await?;
+            ask(
+                call,
+                *agent,
+                continued,
+                request.stream,
+                request.include_usage,
+            )
+            .await
+        }
         ChatBody::PassThrough {
             provider,
             model,
@@ -54,6 +75,7 @@ pub(crate) async fn create(call: Call, body: Body) -> Result<Response, OpenAiErr
 async fn ask(
     call: Call,
     request: AgentRequest,
+    continued: Option<Continued>,
     stream: bool,
     include_usage: bool,
 ) -> Result<Response, OpenAiError> {
@@ -62,12 +84,16 @@ async fn ask(
     };
     let tally = AgentTally(request.agent.as_str().into());
     let envelope = Envelope::new(&call.context.request.to_string(), &request.agent);
-    let events = call.gateway.sessions.chat(
-        call.context.clone(),
-        call.tenant.clone(),
-        agent,
-        request.turn,
-    );
+    let (sessions, context) = (&call.gateway.sessions, call.context.clone());
+    let tenant = call.tenant.clone();
+    let events = match continued {
+        None => sessions.chat(context, tenant, agent, request.turn),
+        Some(Continued { session, unheard }) => {
+            let turn = since_last_answer(request.turn)?;
+            let events = sessions.chat_on(&session, context, tenant, turn, unheard);
+            events.await?
+        }
+    };
     let session = events.session();
     let answered = if stream {
         streamed(&call, tally.0.clone(), envelope, events, include_usage).await
@@ -79,6 +105,64 @@ async fn ask(
     name_session(&mut response, session);
     response.extensions_mut().insert(tally);
     Ok(response)
+}
+
+/// A session that waited for an approval, which a request goes on with.
+struct Continued {
+    session: Session,
+    /// The client has the question, and not what was answered since.
+    unheard: bool,
+}
+
+/// The session that a request goes on with: the one its header names, or whose notice is the last thing its client was told. One that is over, or somebody
+/// else's, is none: the client has the conversation and goes on by itself.
+async fn continued(
+    call: &Call,
+    headers: &HeaderMap,
+    request: &AgentRequest,
+) -> Result<Option<Continued>, Error> {
+    let mut told = request.turn.messages.iter().rev();
+    let told = told.find(|message| message.role == Role::Assistant);
+    let noticed = told.and_then(|message| session_of(&message.text));
+    let named = trace::one(headers, SESSION.as_str());
+    let named = named.map(str::parse::<SessionId>).transpose();
+    let named = named.map_err(|error| Error::invalid(SESSION.as_str(), error.to_string()))?;
+    let Some(id) = named.or(noticed) else {
+        return Ok(None);
+    };
+    let store = call.gateway.platform.store.tenant(call.tenant.id);
+    let known = store.session(id).await?;
+    let known = known.filter(|session| may_see(call, session));
+    let found = known.filter(|known| {
+        let same = known.agent == request.agent.as_str();
+        named.is_some() || (same && known.durable && !known.state.is_closed())
+    });
+    match found {
+        None if named.is_some() => Err(unknown()),
+        None => Ok(None),
+        Some(session) if session.agent != request.agent.as_str() => Err(Error::invalid(
+            "model",
+            format!("the session is one of the agent `{}`", session.agent),
+        )),
+        Some(session) => Ok(Some(Continued {
+            unheard: noticed == Some(session.id),
+            session,
+        })),
+    }
+}
+
+/// What the client has said since it was told something: the session has the rest.
+fn since_last_answer(mut turn: ChatTurn) -> Result<ChatTurn, Error> {
+    let mut messages = turn.messages.iter();
+    let told = messages.rposition(|message| message.role == Role::Assistant);
+    turn.messages.drain(..told.map_or(0, |told| told + 1));
+    match turn.messages.is_empty() {
+        true => Err(Error::invalid(
+            "messages",
+            "expected a message after the last answer, to go on with its session",
+        )),
+        false => Ok(turn),
+    }
 }
 
 /// What a session said, gathered.
@@ -229,9 +313,7 @@ async fn pass(call: Call, model: ModelName, request: RawChat) -> Result<Response
 
 fn name_session(response: &mut Response, session: SessionId) {
     if let Ok(session) = HeaderValue::from_str(&session.to_string()) {
-        response
-            .headers_mut()
-            .insert(HeaderName::from_static("x-ambit-session"), session);
+        response.headers_mut().insert(SESSION, session);
     }
 }
 

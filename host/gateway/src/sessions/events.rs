@@ -38,10 +38,11 @@ const LISTENING: Duration = Duration::from_secs(600);
 const POLL: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// Facts of an event's header that a principal is shown.
-const SHOWN: [&str; 13] = [
+const SHOWN: [&str; 15] = [
     "action",
     "agent",
     "again",
+    "approval",
     "by",
     "categories",
     "code",
@@ -52,6 +53,7 @@ const SHOWN: [&str; 13] = [
     "refused",
     "stage",
     "step",
+    "tool",
 ];
 
 #[derive(Deserialize)]

@@ -207,12 +207,12 @@ fn store(call: &Call) -> TenantStore {
     call.gateway.platform.store.tenant(call.tenant.id)
 }
 
-fn unknown() -> Error {
+pub(crate) fn unknown() -> Error {
     Error::not_found("there is no such session")
 }
 
 /// Its own, and with a token those it is good in.
-fn may_see(call: &Call, session: &Session) -> bool {
+pub(crate) fn may_see(call: &Call, session: &Session) -> bool {
     let principal = &call.context.principal;
     let token = Credential::token_of(principal);
     session.principal == principal.id

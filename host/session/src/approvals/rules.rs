@@ -236,7 +236,12 @@ mod tests {
             (json!(true), Some(1)),
             (json!(-1), None),
         ] {
-            check(amount, "pay_now", json!({"order": {"amount": given}}), expected);
+            check(
+                amount,
+                "pay_now",
+                json!({"order": {"amount": given}}),
+                expected,
+            );
         }
         check(amount, "pay", json!({"order": {}}), None);
         check(amount, "repay", json!({"order": {"amount": 1000}}), None);
@@ -245,7 +250,12 @@ mod tests {
         check(to, "send", json!({"to": "a@evil.example.org"}), None);
         check(to, "send", json!({"to": ["a@evil.example"]}), None);
         let within = "[[rules]]\nargument = '/to'\nmatches = '@evil'";
-        check(within, "send", json!({"to": ["b", "a@evil.example"]}), Some(1));
+        check(
+            within,
+            "send",
+            json!({"to": ["b", "a@evil.example"]}),
+            Some(1),
+        );
         let present = "[[rules]]\ntool = 'other'\n[[rules]]\nargument = '/force'";
         check(present, "delete", json!({"force": false}), Some(2));
         check(present, "delete", json!({}), None);
@@ -263,8 +273,14 @@ mod tests {
             ("[[rules]]\ntool = 'a*b'", ["a*b", "`*`"]),
             ("[[rules]]\ntool = ''", ["\"\"", "tool's name"]),
             ("[[rules]]\nargument = 'amount'", ["amount", "JSON Pointer"]),
-            ("[[rules]]\ntool = 'a'\nabove = 1", ["rules[0]", "`argument`"]),
-            ("[[rules]]\nargument = '/a'\nabove = inf", ["above", "number"]),
+            (
+                "[[rules]]\ntool = 'a'\nabove = 1",
+                ["rules[0]", "`argument`"],
+            ),
+            (
+                "[[rules]]\nargument = '/a'\nabove = inf",
+                ["above", "number"],
+            ),
             (
                 "[[rules]]\nargument = '/a'\nabove = 1\nmatches = 'x'",
                 ["`above`", "two rules"],

@@ -272,7 +272,9 @@ fn is_exact(number: i128) -> bool {
     number.unsigned_abs() < 1 << 53
 }
 
-fn holds_exact(value: &Value) -> bool {
+/// Whether the canonical form of a value (RFC 8785) says all of its whole numbers exactly.
+#[must_use]
+pub fn holds_exact(value: &Value) -> bool {
     match value {
         Value::Number(number) => {
             let whole = number.as_i64().map(i128::from);

@@ -40,7 +40,7 @@ const PRICES: &str = r#"price = [{ provider = "paid", model = "mock-*", effectiv
 pub(crate) struct Outside(Arc<Mutex<HashMap<(String, String), u32>>>);
 
 impl Outside {
-    async fn start() -> (Self, String) {
+    pub(crate) async fn start() -> (Self, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let outside = Self::default();
@@ -141,21 +141,7 @@ impl World {
             .put("/grants/ambit:agent-assistant", &grant)
             .await
             .unwrap();
-        let origin = format!("http://{authority}");
-        let tables = format!("[[permissions.http]]\norigin = \"{origin}\"\nmethods = [\"POST\"]\n");
-        let component =
-            NewComponent::new("hostile:poster", "tool", guest("poster").unwrap()).tables(&tables);
-        ambit.install(&component).await.unwrap();
-        let grant = json!({ "http": [{ "origin": origin, "methods": ["POST"] }] });
-        let granted = ambit.put("/grants/hostile:poster", &grant).await.unwrap();
-        assert_eq!(granted["missing"], json!([]));
-        ambit
-            .put(
-                "/slots/tool/hostile:poster",
-                &json!({ "component": "hostile:poster" }),
-            )
-            .await
-            .unwrap();
+        install_poster(&ambit, &authority).await;
         let agent = json!({ "name": "payer", "model": "paid/mock-1", "models": ["paid/mock-2"], "tools": ["hostile:poster"] });
         ambit.apply(&tenant, &agent).await.unwrap();
         let budget = json!({ "scope": "tenant", "period": "none", "limit": "1000000" });
@@ -261,6 +247,23 @@ impl World {
         let budgets = ambit.get("/tenants/acme/budgets").await.unwrap();
         assert_eq!(budgets["data"][0]["held"], "0", "{point}: {budgets}");
     }
+}
+
+/// The tools `pay`, `put` and `wire`, which have effects at this authority.
+pub(crate) async fn install_poster(ambit: &Ambit, authority: &str) {
+    let origin = format!("http://{authority}");
+    let tables = format!("[[permissions.http]]\norigin = \"{origin}\"\nmethods = [\"POST\"]\n");
+    let component =
+        NewComponent::new("hostile:poster", "tool", guest("poster").unwrap()).tables(&tables);
+    ambit.install(&component).await.unwrap();
+    let grant = json!({ "http": [{ "origin": origin, "methods": ["POST"] }] });
+    let granted = ambit.put("/grants/hostile:poster", &grant).await.unwrap();
+    assert_eq!(granted["missing"], json!([]));
+    let slot = json!({ "component": "hostile:poster" });
+    ambit
+        .put("/slots/tool/hostile:poster", &slot)
+        .await
+        .unwrap();
 }
 
 fn copy(from: &Path, to: &Path, link: bool) {

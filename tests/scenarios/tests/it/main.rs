@@ -1,6 +1,8 @@
 //! The scenarios, in one program: each would link half of the workspace again. What must have the machine for itself is beside it.
 
 mod anchors_s3;
+#[cfg(target_os = "linux")]
+mod approvals;
 mod audit;
 mod command_line;
 #[cfg(target_os = "linux")]

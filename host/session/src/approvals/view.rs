@@ -1,0 +1,112 @@
+//! Approvals as those who decide see them: with what was asked, read from the journal.
+
+use super::KIND;
+use crate::{bodies, chat::Sessions, library::now_ms, past::body};
+use ambit_store::{Approval, Event, SessionState};
+use ambit_types::{ApprovalId, Error, SessionId, TenantId};
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::HashMap;
+
+/// An approval with what it is about. Times are seconds since the Unix epoch.
+#[derive(Debug, Clone, Serialize)]
+pub struct ApprovalView {
+    pub id: ApprovalId,
+    pub object: &'static str,
+    #[serde(skip)]
+    pub tenant: TenantId,
+    pub session: SessionId,
+    pub agent: String,
+    /// Whom the agent acts for.
+    pub principal: String,
+    pub tool: String,
+    /// None: the session's content was erased.
+    pub arguments: Option<Value>,
+    /// `irreversible`, or which rule of the definition wants it.
+    pub why: Option<String>,
+    pub by_another: bool,
+    /// `pending`, `approved`, `denied`, `used`, `expired`, `withdrawn` or `void`.
+    pub state: &'static str,
+    pub created_at: i64,
+    pub expires_at: i64,
+    pub decided_at: Option<i64>,
+    pub decided_by: Option<String>,
+    pub reason: Option<String>,
+    pub used_at: Option<i64>,
+    /// Of the call: `ok`, or why there is no result; `unknown` of one that was begun in a session that is not at work and never came back.
+    pub outcome: Option<String>,
+}
+
+/// What the journal says of one.
+#[derive(Default)]
+struct Said {
+    arguments: Option<Value>,
+    why: Option<String>,
+    reason: Option<String>,
+}
+
+impl Sessions {
+    /// With what their sessions' journals say of them.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn approvals(&self, rows: Vec<Approval>) -> Result<Vec<ApprovalView>, Error> {
+        let (mut said, now) = (HashMap::<SessionId, HashMap<_, _>>::new(), now_ms());
+        let mut views = Vec::with_capacity(rows.len());
+        for row in rows {
+            if !said.contains_key(&row.session) {
+                let store = self.platform.store.tenant(row.tenant);
+                let events = store.events_of_kind(row.session, KIND).await?;
+                said.insert(row.session, of_events(&events));
+            }
+            let of_session = said.get_mut(&row.session);
+            let said = of_session.and_then(|said| said.remove(&row.id.to_string()));
+            views.push(view(row, said.unwrap_or_default(), now));
+        }
+        Ok(views)
+    }
+}
+
+fn of_events(events: &[Event]) -> HashMap<String, Said> {
+    let mut said = HashMap::<String, Said>::new();
+    for event in events {
+        let fact = |name: &str| event.header.facts.get(name).and_then(Value::as_str);
+        let Some(id) = fact("approval") else { continue };
+        let of = said.entry(id.to_owned()).or_default();
+        if fact("action") == Some("asked") {
+            of.why = fact("why").map(str::to_owned);
+            let asked = body::<bodies::Asked>(event).ok();
+            of.arguments = asked.and_then(|asked| serde_json::from_str(&asked.arguments).ok());
+        } else {
+            let decided = body::<bodies::Decided>(event).ok();
+            of.reason = decided.and_then(|decided| decided.reason);
+        }
+    }
+    said
+}
+
+fn view(row: Approval, said: Said, now_ms: i64) -> ApprovalView {
+    let state = row.standing(now_ms);
+    let at_work = row.session_state == SessionState::Open;
+    let unknown = (state == "used" && !at_work).then(|| "unknown".to_owned());
+    ApprovalView {
+        id: row.id,
+        object: "approval",
+        tenant: row.tenant,
+        session: row.session,
+        agent: row.agent,
+        principal: row.principal,
+        tool: row.tool,
+        arguments: said.arguments,
+        why: said.why,
+        by_another: row.by_another,
+        state,
+        created_at: row.created_ms / 1000,
+        expires_at: row.expires_ms / 1000,
+        decided_at: row.decided_ms.map(|at| at / 1000),
+        decided_by: row.decided_by,
+        reason: said.reason,
+        used_at: row.used_ms.map(|at| at / 1000),
+        outcome: row.outcome.or(unknown),
+    }
+}
