@@ -29,7 +29,7 @@ enum Way {
     },
     InProcess {
         gateway: Gateway,
-        _held: Option<Box<(Host, Lock)>>,
+        held: Option<Box<(Host, Lock)>>,
     },
 }
 
@@ -53,17 +53,34 @@ impl Client {
         Ok(Self {
             way: Way::InProcess {
                 gateway: host.gateway.clone(),
-                _held: Some(Box::new((host, lock))),
+                held: Some(Box::new((host, lock))),
             },
             admin_key,
         })
+    }
+
+    /// Lets sessions that a command set going come to rest, where this process works on them; interrupted, it leaves them to the next server.
+    pub(crate) async fn at_rest(self) {
+        let Way::InProcess {
+            gateway,
+            held: Some(held),
+        } = self.way
+        else {
+            return;
+        };
+        tokio::select! {
+            () = gateway.at_rest() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        let (host, _lock) = *held;
+        host.close().await;
     }
 
     pub(crate) fn in_process(gateway: Gateway, admin_key: &str) -> Self {
         Self {
             way: Way::InProcess {
                 gateway,
-                _held: None,
+                held: None,
             },
             admin_key: admin_key.to_owned(),
         }

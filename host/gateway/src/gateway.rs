@@ -101,6 +101,11 @@ impl Gateway {
         self.0.sessions.ended(patience).await
     }
 
+    /// Waits until no session is worked on. Nothing is stopped; what comes meanwhile is waited for too.
+    pub async fn at_rest(&self) {
+        self.0.sessions.ended(Duration::MAX).await;
+    }
+
     /// Looks after sessions that nobody works on any more, for ever: ends when dropped. `alone`: no other process works on the data.
     pub async fn look_after_sessions(&self, alone: bool) {
         self.0.sessions.look_after(&self.0.tenants, alone).await;

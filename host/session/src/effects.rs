@@ -16,7 +16,7 @@ use crate::{
 };
 use ambit_capabilities::{
     agent::{Audience, ModelRequest, Usage as AgentUsage},
-    guardrail::Stage,
+    guardrail::{Checked, Stage},
     tool::{ToolCall as AgentCall, ToolError},
 };
 use ambit_inference::{ChatRequest, FinishReason};
@@ -276,43 +276,56 @@ impl Run {
                 join_all(each).await
             }
         };
+        let mut room = ANSWERS_AT_MOST;
         let texts = results
             .iter()
             .map(|result| {
                 let text = result.as_ref().unwrap_or_else(|f| &f.message);
-                (Stage::ToolResult, text.clone())
+                // What there is no room for nobody judges, and nobody reads.
+                let fits = takes(&mut room, text);
+                (Stage::ToolResult, fits.then(|| text.clone()))
             })
             .collect();
-        let checked = self.guard.check_all(&mut self.recorder, texts).await?;
+        let checked = self.judge_results(texts).await;
 
         let mut outcome = Vec::with_capacity(calls.len());
         let mut room = ANSWERS_AT_MOST;
         for ((call, result), checked) in calls.into_iter().zip(&results).zip(checked) {
-            let left = room.checked_sub(in_json(&checked.text));
-            room = left.unwrap_or(room);
-            let code = match result {
-                Ok(_) if left.is_none() => "limit",
-                Ok(_) => "ok",
-                Err(failure) => failure.code,
+            // Masks may be longer than what they stand for.
+            let checked = match checked {
+                Judged::Passed(checked) if !takes(&mut room, &checked.text) => Judged::TooMuch,
+                checked => checked,
+            };
+            let code = match (result, &checked) {
+                (Ok(_), Judged::TooMuch) => "limit",
+                (Ok(_), _) => "ok",
+                (Err(failure), _) => failure.code,
             };
             self.sessions.observer.tool_call(
                 &self.context.tenant_slug,
                 &self.agent.definition.name,
                 code,
             );
-            let (content, ok) = match checked.rejection {
-                Some(rejection) => (
+            let (content, ok) = match checked {
+                Judged::Passed(Checked {
+                    rejection: Some(rejection),
+                    ..
+                }) => (
                     format!(
                         "The result was withheld by the guardrail ({}).",
                         rejection.category
                     ),
                     false,
                 ),
-                None if left.is_none() => (
+                Judged::Passed(checked) => (checked.text, result.is_ok()),
+                Judged::TooMuch => (
                     "The tool answered with more than there is room for; ask for less.".to_owned(),
                     false,
                 ),
-                None => (checked.text, result.is_ok()),
+                Judged::Failed => (
+                    "The result is withheld, because the guardrail could not judge it.".to_owned(),
+                    false,
+                ),
             };
             outcome.push(Returned {
                 id: call.id,
@@ -338,6 +351,30 @@ impl Run {
         let results = outcome.into_iter().map(|one| (one.ok, one.content));
         self.progress.returned(results.collect())?;
         Ok(true)
+    }
+
+    /// What tools did is on record whatever becomes of its judgement: where the guardrail fails, nobody reads what they answered.
+    async fn judge_results(&mut self, texts: Vec<(Stage, Option<String>)>) -> Vec<Judged> {
+        let fits: Vec<_> = texts.iter().map(|(_, text)| text.is_some()).collect();
+        let texts = texts.into_iter();
+        let texts = texts.filter_map(|(stage, text)| Some((stage, text?)));
+        let texts: Vec<_> = texts.collect();
+        let mut judged = match self.guard.check_all(&mut self.recorder, texts).await {
+            Ok(checked) => checked.into_iter().map(Judged::Passed).collect(),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "results of tools could not be judged, and are withheld"
+                );
+                Vec::new()
+            }
+        }
+        .into_iter();
+        let each = fits.into_iter().map(|fits| match fits {
+            true => judged.next().unwrap_or(Judged::Failed),
+            false => Judged::TooMuch,
+        });
+        each.collect()
     }
 
     /// Why a call is not made, before anybody asks whether it may be.
@@ -427,6 +464,21 @@ impl Run {
             }
         }
     }
+}
+
+/// What a tool answered, as far as it may be read.
+enum Judged {
+    Passed(Checked),
+    /// There is no room for it.
+    TooMuch,
+    Failed,
+}
+
+/// Whether there is room for a text; then it is taken.
+fn takes(room: &mut usize, text: &str) -> bool {
+    let left = room.checked_sub(in_json(text));
+    *room = left.unwrap_or(*room);
+    left.is_some()
 }
 
 /// Bytes of a text in JSON, without its quotes.

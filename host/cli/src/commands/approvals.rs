@@ -96,7 +96,8 @@ async fn decided(command: Decide, how: &str) -> anyhow::Result<()> {
     let Decide { id, reason, target } = command;
     let path = format!("/approvals/{}/{how}", segment(&id));
     let body = serde_json::to_vec(&json!({ "reason": reason }))?;
-    let approval = Client::open(&target).await?.post(&path, body).await?;
+    let client = Client::open(&target).await?;
+    let approval = client.post(&path, body).await?;
     show(target.format, &approval, |approval| {
         let text = |name: &str| approval[name].as_str().unwrap_or("-").to_owned();
         let done = match how {
@@ -109,6 +110,7 @@ async fn decided(command: Decide, how: &str) -> anyhow::Result<()> {
             text("session")
         )
     });
+    client.at_rest().await;
     Ok(())
 }
 

@@ -104,20 +104,27 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// An installation whose agent `payer` calls two tools at once, then one, then answers with what they said.
+    /// An installation whose agent `payer` calls two tools at once, then one, and so on, and then answers with what they said.
     pub(crate) async fn new() -> Option<Self> {
+        Self::of(&[
+            &[("pay", "a"), ("put", "b")],
+            &[("pay", "c")],
+            &[("put", "d"), ("pay", "e")],
+            &[("pay", "f")],
+        ])
+        .await
+    }
+
+    /// With these rounds of calls, each of a tool and a name.
+    async fn of(rounds: &[&[(&str, &str)]]) -> Option<Self> {
         let binary = binary()?;
         let (outside, authority) = Outside::start().await;
-        let call = |tool: &str, name: &str| {
+        let call = |(tool, name): &(&str, &str)| {
             let arguments = json!({ "authority": authority, "name": name });
-            Call::new(tool, arguments.to_string())
+            Call::new(*tool, arguments.to_string())
         };
-        let rounds = vec![
-            vec![call("pay", "a"), call("put", "b")],
-            vec![call("pay", "c")],
-            vec![call("put", "d"), call("pay", "e")],
-            vec![call("pay", "f")],
-        ];
+        let round = |calls: &&[(&str, &str)]| calls.iter().map(call).collect();
+        let rounds = rounds.iter().map(round).collect();
         let script = Script {
             reply: Reply::ToolsThenTell(rounds),
             ..Script::default()
@@ -199,7 +206,15 @@ impl World {
                 && let Ok(session) = response.json::<Value>().await
                 && session["state"] == "suspended"
             {
-                return Some(session);
+                if session["reason"] != "approval" {
+                    return Some(session);
+                }
+                // What is decided already, or by a server that is gone, is seen the next time.
+                let pending = ambit.get("/approvals").await.unwrap_or_default();
+                for approval in pending["data"].as_array().into_iter().flatten() {
+                    let path = format!("/approvals/{}/approve", approval["id"].as_str().unwrap());
+                    let _ = ambit.admin(Method::POST, &path, "").await;
+                }
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -207,7 +222,13 @@ impl World {
     }
 
     /// What must hold of a session that has answered, however often its server was killed. Whether an outcome was unknown.
-    async fn check(&self, ambit: &Ambit, session: &Value, point: &str) -> bool {
+    async fn check(
+        &self,
+        ambit: &Ambit,
+        session: &Value,
+        effects: &[(&str, bool)],
+        point: &str,
+    ) -> bool {
         let id = session["id"].as_str().unwrap();
         assert_eq!(session["reason"], "message", "{point}: {session}");
         // Its chain holds, or this fails.
@@ -220,10 +241,10 @@ impl World {
         let results: Vec<_> = results
             .flat_map(|event| event["body"].as_array().unwrap().clone())
             .collect();
-        assert_eq!(results.len(), EFFECTS.len(), "{point}: {results:?}");
+        assert_eq!(results.len(), effects.len(), "{point}: {results:?}");
         let seen = self.outside.of(id);
         let mut unknown = false;
-        for (result, (path, once)) in results.iter().zip(EFFECTS) {
+        for (result, &(path, once)) in results.iter().zip(effects) {
             let (times, keys) = seen.get(path).copied().unwrap_or_default();
             match result["code"].as_str().unwrap() {
                 // The model was told that it was done: then it was.
@@ -284,7 +305,12 @@ fn copy(from: &Path, to: &Path, link: bool) {
 }
 
 /// Kills the server at its n-th boundary. Whether it came so far, and whether an outcome was unknown.
-async fn killed_at(world: &World, library: &str, n: usize) -> (bool, bool) {
+async fn killed_at(
+    world: &World,
+    library: &str,
+    effects: &[(&str, bool)],
+    n: usize,
+) -> (bool, bool) {
     let point = format!("killed at boundary {n}");
     let folder = world.copy();
     let armed = folder.path().join("armed");
@@ -298,7 +324,7 @@ async fn killed_at(world: &World, library: &str, n: usize) -> (bool, bool) {
     if let Some(id) = &accepted
         && let Some(session) = world.answered(&mut ambit, id).await
     {
-        world.check(&ambit, &session, &point).await;
+        world.check(&ambit, &session, effects, &point).await;
         return (false, false);
     }
     // The client that heard nothing would try again; here the server is gone.
@@ -310,16 +336,13 @@ async fn killed_at(world: &World, library: &str, n: usize) -> (bool, bool) {
         "{point}: another session"
     );
     let session = world.answered(&mut ambit, &id).await.unwrap();
-    let unknown = world.check(&ambit, &session, &point).await;
+    let unknown = world.check(&ambit, &session, effects, &point).await;
     world.check_budget(&ambit, &point).await;
     (true, unknown)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn killed_at_every_boundary_nothing_happens_twice_and_nothing_is_lost() {
-    let Some(world) = World::new().await else {
-        return;
-    };
+/// Kills at every boundary, one after another; how many there were, and how often an outcome was unknown.
+async fn killed_everywhere(world: &World, effects: &[(&str, bool)]) -> (usize, usize) {
     let library = world.binary.with_file_name("libambit_crash.so");
     assert!(
         library.is_file(),
@@ -331,7 +354,7 @@ async fn killed_at_every_boundary_nothing_happens_twice_and_nothing_is_lost() {
     let points = join_all((0..AT_ONCE).map(async |_| {
         loop {
             let n = next.fetch_add(1, Ordering::SeqCst);
-            let (killed, was_unknown) = killed_at(&world, library, n).await;
+            let (killed, was_unknown) = killed_at(world, library, effects, n).await;
             unknown.fetch_add(usize::from(was_unknown), Ordering::SeqCst);
             if !killed {
                 return n;
@@ -339,12 +362,33 @@ async fn killed_at_every_boundary_nothing_happens_twice_and_nothing_is_lost() {
         }
     }))
     .await;
-    let killed = points.iter().min().unwrap() - 1;
-    let unknown = unknown.into_inner();
+    (points.iter().min().unwrap() - 1, unknown.into_inner())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_every_boundary_nothing_happens_twice_and_nothing_is_lost() {
+    let Some(world) = World::new().await else {
+        return;
+    };
+    let (killed, unknown) = killed_everywhere(&world, &EFFECTS).await;
     say(&format!(
         "killed at {killed} boundaries of one session: no effect twice, nothing lost; {unknown} times an outcome was unknown"
     ));
     assert!(killed > 150 && unknown > 0, "{killed}, {unknown}");
+}
+
+/// What cannot be undone, and is approved of as soon as it is asked for: between the approval and its end too.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_every_boundary_what_was_approved_of_happens_once() {
+    let Some(world) = World::of(&[&[("wire", "a"), ("put", "b")], &[("wire", "c")]]).await else {
+        return;
+    };
+    let effects = [("/a", true), ("/b", false), ("/c", true)];
+    let (killed, unknown) = killed_everywhere(&world, &effects).await;
+    say(&format!(
+        "killed at {killed} boundaries of one session that waits for approvals: nothing twice that cannot be undone, nothing lost; {unknown} times an outcome was unknown"
+    ));
+    assert!(killed > 80 && unknown > 0, "{killed}, {unknown}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -392,7 +436,7 @@ async fn killed_at_random_under_load_nothing_happens_twice_and_nothing_is_lost()
             );
             first += usize::from(known.is_some());
             let session = world.answered(&mut ambit, &id).await.unwrap();
-            unknown += usize::from(world.check(&ambit, &session, &key).await);
+            unknown += usize::from(world.check(&ambit, &session, &EFFECTS, &key).await);
             let (.., kinds) = ambit.session(&world.tenant, &id).await.unwrap();
             recovered += usize::from(kinds.iter().any(|kind| kind == "resume"));
         }

@@ -7,6 +7,7 @@ use super::{
 use ambit_gateway::{ADMIN_ROUTES, DATA_ROUTES};
 use ambit_mock_provider::{Call, Mock, Script};
 use ambit_scenarios::{Ambit, NewComponent, Tenant, binary, guest, until};
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -47,13 +48,20 @@ async fn a_body_that_is_too_large_is_refused_wherever_it_is_sent() {
     };
     let id = open(&ambit, &acme, "Hello?").await;
     let before = wait(&ambit, &acme, &id, "suspended").await;
+    let all = json!({ "name": "all", "scopes": ["chat", "retrieve", "moderate", "approve"] });
+    let all = ambit.admin(Method::POST, "/tenants/acme/keys", all.to_string());
+    let key = all.await.unwrap()["key"].as_str().unwrap().to_owned();
     let (most, mut refused) = (64 << 10, 0);
     for (routes, host, key, most) in [
-        (DATA_ROUTES, acme.host.as_str(), &acme.api_key, most),
+        (DATA_ROUTES, acme.host.as_str(), &key, most),
         (ADMIN_ROUTES, "127.0.0.1", &ambit.up.admin_key, 64 << 20),
     ] {
         for (path, methods) in paths(routes) {
             let path = path.replace("/sessions/x", &format!("/sessions/{id}"));
+            let path = path.replace(
+                "/approvals/x",
+                &format!("/approvals/apr_{}", "0".repeat(32)),
+            );
             for method in methods {
                 let request = format!("{method} {path}");
                 let unread = UNREAD.iter().any(|end| path.ends_with(end));
@@ -110,6 +118,13 @@ async fn answers(ambit: &Ambit, tenant: &Tenant, id: &str) -> Vec<(String, usize
     told.collect()
 }
 
+/// What the log says of turns that failed.
+fn why(ambit: &Ambit) -> String {
+    let log = std::fs::read_to_string(ambit.data().join("log")).unwrap();
+    let failed = log.lines().filter(|line| line.contains("a turn failed"));
+    failed.collect::<Vec<_>>().join("\n")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_largest_answers_are_recorded_and_gone_on_with() {
     let mock = Mock::start(Script::text("Good day.")).await.unwrap();
@@ -154,7 +169,7 @@ async fn the_largest_answers_are_recorded_and_gone_on_with() {
         mock.follow(script(Script::tools(calls, "Done.")));
         let id = open(&ambit, &acme, "Hello?").await;
         let session = wait(&ambit, &acme, &id, "suspended").await;
-        assert_eq!(session["answer"], "Done.", "{sizes:?}");
+        assert_eq!(session["answer"], "Done.", "{sizes:?}: {}", why(&ambit));
         let answers = answers(&ambit, &acme, &id).await;
         assert_eq!(answers.len(), expected.len());
         for ((answer, size), (code, whole)) in answers.iter().zip(sizes).zip(expected) {
@@ -168,7 +183,7 @@ async fn the_largest_answers_are_recorded_and_gone_on_with() {
     mock.follow(script(Script::text(&words)));
     let id = open(&ambit, &acme, "Hello?").await;
     let session = wait(&ambit, &acme, &id, "suspended").await;
-    assert!(session["answer"] == words, "{}", session["reason"]);
+    assert!(session["answer"] == words, "{}", why(&ambit));
     again(&ambit, &acme, &mock, &id).await;
     let body = mock.stats().bodies.pop().unwrap();
     assert!(body.len() > words.len());
