@@ -11,18 +11,21 @@ CREATE TABLE approvals (
     arguments BYTEA NOT NULL,
     policy BYTEA NOT NULL,
     by_another BIGINT NOT NULL,
-    state TEXT COLLATE "C" NOT NULL CHECK (state IN ('pending', 'approved', 'denied', 'used')),
+    state TEXT COLLATE "C" NOT NULL CHECK (state IN ('pending', 'approved', 'denied', 'used', 'refused')),
     created_ms BIGINT NOT NULL,
+    changed_ms BIGINT NOT NULL,
     expires_ms BIGINT NOT NULL,
     decided_ms BIGINT,
     decided_by TEXT COLLATE "C",
     used_ms BIGINT,
+    outcome_ms BIGINT,
     outcome TEXT COLLATE "C",
     PRIMARY KEY (tenant, approval)
 );
 
 CREATE INDEX approvals_of_session ON approvals (tenant, session);
 CREATE UNIQUE INDEX approvals_of_all ON approvals (approval);
+CREATE INDEX approvals_changed ON approvals (changed_ms);
 CREATE INDEX approvals_pending ON approvals (approval) WHERE state = 'pending';
 
 ALTER TABLE approvals ENABLE ROW LEVEL SECURITY;

@@ -70,6 +70,8 @@ impl Client {
         };
         tokio::select! {
             () = gateway.at_rest() => {}
+            // Others on the same data would take it over.
+            () = held.0.stay_alive() => {}
             _ = tokio::signal::ctrl_c() => {}
         }
         let (host, _lock) = *held;

@@ -50,8 +50,7 @@ pub(crate) async fn list(call: Call, Query(asked): Query<Older>) -> Result<Respo
     };
     let wanted = Asked {
         pending: asked.state == Which::Pending,
-        from_ms: 0,
-        to_ms: i64::MAX,
+        within: None,
         before: asked.before,
         limit,
     };

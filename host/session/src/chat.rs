@@ -13,7 +13,7 @@ use crate::{
     observer::Observer,
     platform::Platform,
     progress::Progress,
-    record::{INTERRUPTED, Recorder},
+    record::{INTERRUPTED, Recorder, unwritten},
     replay::Tape,
     reply::Underway,
     tenants::{LiveAgent, Tenant},
@@ -227,15 +227,17 @@ impl Run {
     }
 
     /// Ends a session that did not end well, or leaves it suspended, an effect under way with `code`.
-    pub(crate) async fn close(&mut self, state: SessionState, reason: &str, code: &'static str) {
+    /// What kept that from the journal; it is logged.
+    pub(crate) async fn close(
+        &mut self,
+        state: SessionState,
+        reason: &str,
+        code: &'static str,
+    ) -> Option<Error> {
         let mut facts = vec![("reason", json!(reason))];
         facts.extend(self.settle(code).map(|effect| ("unknown", json!(effect))));
-        if let Err(error) = self.recorder.close(state, &facts).await {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "a session's end could not be journalled"
-            );
-        }
+        let closed = self.recorder.close(state, &facts).await;
+        closed.inspect_err(unwritten).err()
     }
 
     /// Takes in what the caller said.
@@ -420,7 +422,7 @@ pub(crate) fn clock(session: SessionId, step: u32, unix_nanos: u64) -> TurnClock
 }
 
 /// A capability token that is not good for what was to be done.
-fn not_good(error: TokenError) -> Error {
+pub(crate) fn not_good(error: TokenError) -> Error {
     Error::forbidden(error.to_string())
 }
 

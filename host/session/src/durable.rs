@@ -69,20 +69,12 @@ impl Sessions {
         turn: ChatTurn,
     ) -> Result<(), Error> {
         at_rest(known)?;
-        self.nothing_pending(known).await?;
         let key = turn.key.clone();
         let (run, keys) = self.taken_up(known, context, tenant, turn).await?;
-        if let Some(key) = key
-            && let Some(seen) = keys.iter().find(|seen| seen.key == key.key)
-        {
-            return match seen.request == key.request {
-                true => Ok(()),
-                false => Err(Error::new(
-                    ErrorKind::Conflict,
-                    "this idempotency key came with another message before",
-                )),
-            };
+        if came_before(key.as_ref(), &keys)? {
+            return Ok(());
         }
+        run.nothing_pending().await?;
         let waits_for = known.reason.clone();
         let waits_for = waits_for.unwrap_or_else(|| ANSWERED.to_owned());
         self.work(run, Start::Message { waits_for }).await
@@ -100,8 +92,8 @@ impl Sessions {
     ) -> Result<(), Error> {
         at_rest(known)?;
         let turn = ChatTurn::default();
-        self.nothing_pending(known).await?;
         let (mut run, _) = self.taken_up(known, context, tenant, turn).await?;
+        run.nothing_pending().await?;
         if !run.progress.has_more() {
             return Err(Error::new(
                 ErrorKind::Conflict,
@@ -303,6 +295,22 @@ impl Sessions {
         let mut run = self.run(known.id, context, tenant, agent, turn);
         run.take_over(past)?;
         Ok((run, keys))
+    }
+}
+
+/// Whether a message came with this key before.
+///
+/// # Errors
+/// Another one did.
+pub(crate) fn came_before(key: Option<&Key>, seen: &[Key]) -> Result<bool, Error> {
+    let Some(key) = key else { return Ok(false) };
+    match seen.iter().find(|seen| seen.key == key.key) {
+        None => Ok(false),
+        Some(seen) if seen.request == key.request => Ok(true),
+        Some(_) => Err(Error::new(
+            ErrorKind::Conflict,
+            "this idempotency key came with another message before",
+        )),
     }
 }
 

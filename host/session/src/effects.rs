@@ -385,6 +385,15 @@ impl Run {
         times: u32,
         begun: bool,
     ) -> Option<ToolFailure> {
+        // Only what the model asked for in its last reply, word for word: an agent invents no calls, and asks nobody to approve of any.
+        if !self.progress.last_reply_calls.iter().any(|asked| {
+            asked.id == call.id && asked.name == call.name && asked.arguments == call.arguments
+        }) {
+            return Some(ToolFailure {
+                code: "denied",
+                message: format!("no reply asked for this call of `{}`", call.name),
+            });
+        }
         let limits = &self.agent.definition.limits;
         let (at_once, same) = (limits.parallel_tools, limits.same_call);
         if place >= at_once as usize {
@@ -423,15 +432,6 @@ impl Run {
     ) -> Result<String, ToolFailure> {
         if let Some(refused) = refused {
             return Err(refused);
-        }
-        // Only what the model asked for in its last reply, word for word: an agent invents no calls.
-        if !self.progress.last_reply_calls.iter().any(|asked| {
-            asked.id == call.id && asked.name == call.name && asked.arguments == call.arguments
-        }) {
-            return Err(ToolFailure {
-                code: "denied",
-                message: format!("no reply asked for this call of `{}`", call.name),
-            });
         }
         match self.offer.source(&call.name) {
             None | Some(Source::Client) => Err(ToolFailure {

@@ -38,12 +38,14 @@ impl Run {
             return Err(error);
         }
         facts.push(("component", json!(self.agent.step.digest())));
+        // Whoever goes on with it goes on for whom it acts for from here on.
+        let lasts = self.events.is_none() || self.recorder.is_durable();
         let mut request = Request {
             messages,
             options: std::mem::take(&mut self.turn.options),
             definition: self.definition(self.agent.definition.limits.steps),
             delimiter: self.progress.conversation.delimiter().clone(),
-            caller: (self.events.is_none()).then(|| Caller::of(&self.context.principal)),
+            caller: lasts.then(|| Caller::of(&self.context.principal)),
             budget_nanos: self.turn.budget.map(Money::nanos),
             metadata: std::mem::take(&mut self.turn.metadata),
         };
@@ -52,6 +54,7 @@ impl Run {
         let messages = messages.into_iter().map(Message::from).collect();
         self.progress.budget = self.turn.budget.or(self.progress.budget);
         self.progress.allow(self.agent.definition.limits.steps);
+        self.void_asked();
         self.progress.said(messages, request.options);
         Ok(())
     }

@@ -130,13 +130,17 @@ impl Past {
             approvals::KIND => {
                 let id = fact("approval").and_then(|id| id.parse().ok());
                 let id = id.ok_or_else(|| Error::internal("an approval without its id"))?;
-                if fact("action") == Some("asked") {
-                    let Asked { call, caller, .. } = body(event)?;
-                    self.progress.asked(AskedCall::new(call, id));
-                    self.caller = caller.or(self.caller.take());
-                } else {
-                    let Decided { reason } = body(event)?;
-                    self.progress.decided_on(id, reason);
+                match fact("action") {
+                    Some("asked") => {
+                        let Asked { call, caller, .. } = body(event)?;
+                        self.progress.asked(AskedCall::new(call, id));
+                        self.caller = caller.or(self.caller.take());
+                    }
+                    Some("approved" | "denied") => {
+                        let Decided { reason } = body(event)?;
+                        self.progress.decided_on(id, reason);
+                    }
+                    _ => {}
                 }
             }
             "resume" => {

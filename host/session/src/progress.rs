@@ -217,10 +217,25 @@ impl Progress {
         }
     }
 
+    /// Whether whoever listens was told something by a model.
+    pub(crate) fn has_streamed(&self) -> bool {
+        let mut texts = self.streamed.iter();
+        texts.any(|id| {
+            let text = self.conversation.text(*id);
+            text.is_ok_and(|text| !text.is_empty())
+        })
+    }
+
     fn asked_for(&mut self, approval: ApprovalId) -> Option<&mut AskedCall> {
         let current = self.current.as_mut()?;
         let mut asked = current.asked.iter_mut();
         asked.find(|asked| asked.approval == approval)
+    }
+
+    /// What the current move asked somebody to approve of.
+    pub(crate) fn approvals(&self) -> Vec<ApprovalId> {
+        let asked = self.current.iter().flat_map(|current| &current.asked);
+        asked.map(|asked| asked.approval).collect()
     }
 
     /// The call that an approval was asked for.

@@ -12,7 +12,7 @@
 //! | `outcome` | effect, code; what it cost, as far as it is known | JSON: the reply (what was released of it, if it was cut), results or passages |
 //! | `checkpoint` | step, move, time | JSON: the move, and the agent's state in base64 |
 //! | `answer` | of a durable session's turn | JSON: text, citations |
-//! | `approval` | action: asked, approved or denied; its id; of a question the tool, digests of arguments and policy, why, until when; of a decision by whom | JSON: of a question the call, its arguments in canonical form; of a decision the reason |
+//! | `approval` | action: asked, refused, approved or denied; its id; of a question the tool, digests of arguments and policy, why, until when; of a decision by whom | JSON: of a question the call, its arguments in canonical form; of a decision the reason |
 //! | `suspend` | as `end`, with what the session waits for | empty |
 //! | `resume` | by whom it is gone on with; the component's digest | JSON: what the agent is told of itself from here on, whom it acts for where that is another one |
 //! | `erasure` | by whom; after the end | empty |

@@ -4,7 +4,7 @@ use crate::{
     approvals::WAITS,
     bodies::Resume,
     caller::Caller,
-    chat::{Ended, Run, Sessions},
+    chat::{Ended, Run, Sessions, say},
     durable::{ANSWERED, CANCELLED},
     ending::Tasks,
     event::SessionEvent,
@@ -103,12 +103,19 @@ impl Sessions {
         let (tell, begun) = oneshot::channel();
         let span = tracing::info_span!("session", %session, agent = %run.agent.definition.name);
         let task = async move {
-            let _working = working;
             match run.start(start).await {
                 Ok(()) => {
                     // Whoever asked may have gone: the session stays.
                     let _ = tell.send(Ok(()));
-                    run.turn_to_end(cancel).await;
+                    let listens = run.events.clone();
+                    let last = run.turn_to_end(cancel).await;
+                    // It is at rest, however long its listener takes.
+                    drop(working);
+                    if let Some(listens) = listens {
+                        for event in last {
+                            say(&listens, event).await;
+                        }
+                    }
                 }
                 Err(error) => {
                     let _ = tell.send(Err(error));
@@ -192,33 +199,33 @@ impl Run {
     }
 
     /// Goes through the turn, whoever asked for it.
-    async fn turn_to_end(mut self, cancel: CancellationToken) {
+    /// What is left to say to who listens.
+    async fn turn_to_end(mut self, cancel: CancellationToken) -> Vec<SessionEvent> {
         let (tasks, outside) = (self.sessions.tasks.clone(), self.outside.clone());
         let ended = tokio::select! {
             biased;
             () = cancel.cancelled() => {
                 self.close(SessionState::Cancelled, CANCELLED, CANCELLED).await;
                 let over = Error::new(ErrorKind::Conflict, "the session was cancelled");
-                return self.say(SessionEvent::Failed(over)).await;
+                return vec![SessionEvent::Failed(over)];
             }
             () = stopping(&tasks, &outside) => {
                 self.leave().await;
-                return self.say(SessionEvent::Failed(crate::ending::stopping())).await;
+                return vec![SessionEvent::Failed(crate::ending::stopping())];
             }
             ended = self.within_deadline(async |run| run.go().await) => ended,
         };
-        match ended {
+        let waits = SessionState::Suspended;
+        let last = match ended {
             Ok(ended) => {
-                let (waits_for, reason) = match ended {
-                    Ended::Answered(reason) => (ANSWERED, reason),
-                    Ended::Waits => (WAITS, FinishReason::Stop),
+                let (waits_for, reason, notice) = match ended {
+                    Ended::Answered(reason) => (ANSWERED, reason, String::new()),
+                    Ended::Waits => (WAITS, FinishReason::Stop, self.notice()),
                 };
-                self.close(SessionState::Suspended, waits_for, INTERRUPTED)
-                    .await;
-                if waits_for == WAITS {
-                    self.say(SessionEvent::Text(self.notice())).await;
+                match self.close(waits, waits_for, INTERRUPTED).await {
+                    None => vec![SessionEvent::Text(notice), self.finished(reason)],
+                    Some(unwritten) => vec![SessionEvent::Failed(unwritten)],
                 }
-                self.say(self.finished(reason)).await;
             }
             Err(error) => {
                 tracing::info!(
@@ -226,14 +233,14 @@ impl Run {
                     error = &error as &dyn std::error::Error,
                     "a turn failed; its session is suspended"
                 );
-                self.close(SessionState::Suspended, error.code(), error.code())
-                    .await;
-                self.say(SessionEvent::Failed(error)).await;
+                self.close(waits, error.code(), error.code()).await;
+                vec![SessionEvent::Failed(error)]
             }
-        }
+        };
         if let Err(error) = self.cancelled_meanwhile(&cancel).await {
             crate::record::unwritten(&error);
         }
+        last
     }
 
     /// Somebody may have asked for the end of the session while it came to rest: then that is what it is.

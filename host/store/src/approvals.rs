@@ -3,11 +3,9 @@
 //! Rows change only with events of the journal, by [`crate::Append::approval`]: an operation whose conditions do not hold refuses the whole append. So
 //! an approval is used at most once, by the call it was given for, in whatever order people and processes come.
 
-#[cfg(test)]
-use crate::db::Statement;
 use crate::{
     Digest, Operator, Result, SessionState, StoreError,
-    db::{Query, Row, Tx, statements},
+    db::{Query, Row, Statement, Tx, statements},
     records::text_enum,
 };
 use ambit_types::{ApprovalId, SessionId, TenantId};
@@ -21,6 +19,8 @@ text_enum! {
         Denied = "denied",
         /// The call was begun.
         Used = "used",
+        /// Nobody was asked: the call could not have been made anyway.
+        Refused = "refused",
     }
 }
 
@@ -52,6 +52,8 @@ pub struct NewApproval {
 #[derive(Debug, Clone)]
 pub enum ApprovalOp {
     Ask(NewApproval),
+    /// Notes a call that could not be made anyway, so that nobody is asked.
+    Refuse(NewApproval, Arc<str>),
     /// Of one that is pending and has not expired, by whom it allows.
     Decide {
         id: ApprovalId,
@@ -69,6 +71,7 @@ pub enum ApprovalOp {
     Outcome {
         id: ApprovalId,
         code: Arc<str>,
+        at_ms: i64,
     },
 }
 
@@ -91,17 +94,20 @@ pub struct Approval {
     pub used_ms: Option<i64>,
     /// `ok`, or why there is no result.
     pub outcome: Option<String>,
+    pub outcome_ms: Option<i64>,
     /// Of the session, now.
     pub session_state: SessionState,
 }
 
 impl Approval {
-    /// Where it stands: `pending`, `approved`, `denied`, `used`; or why it can be none of these any more: `expired`, `withdrawn` with its session, or
+    /// Where it stands: `pending`, `approved`, `denied`, `used`, `refused`; or why it can be none of these any more: `expired`, `withdrawn` with its session, or
     /// `void` because the agent went on without it.
     #[must_use]
     pub fn standing(&self, now_ms: i64) -> &'static str {
         match self.state {
-            ApprovalState::Denied | ApprovalState::Used => self.state.as_str(),
+            ApprovalState::Denied | ApprovalState::Used | ApprovalState::Refused => {
+                self.state.as_str()
+            }
             _ if self.session_state.is_closed() => "withdrawn",
             _ if self.expires_ms <= now_ms => "expired",
             _ if self.outcome.is_some() => "void",
@@ -121,42 +127,50 @@ impl Approval {
 pub struct Asked {
     /// Only those that wait for somebody.
     pub pending: bool,
-    /// Asked for from then on, and before then, in milliseconds.
-    pub from_ms: i64,
-    pub to_ms: i64,
+    /// Only those that something happened to from then on, and before then, in milliseconds.
+    pub within: Option<(i64, i64)>,
     /// Only those whose id is smaller.
     pub before: Option<ApprovalId>,
     pub limit: u32,
 }
 
 impl Asked {
-    /// The ids that this can be.
-    pub(crate) fn ids(&self) -> (String, String) {
-        // An id begins with its time (RFC 9562 §5.7), which has 48 bits.
-        let id = |time: i64| format!("apr_{:012x}", time.clamp(0, (1 << 48) - 1));
-        let to = match self.to_ms >= (1 << 48) - 1 {
-            true => "apr_g".to_owned(),
-            false => id(self.to_ms),
-        };
-        let before = self.before.map(|before| before.to_string());
-        let to = before.filter(|before| *before < to).unwrap_or(to);
-        (id(self.from_ms), to)
+    /// With the values that its statement takes after a tenant.
+    pub(crate) fn query(
+        &self,
+        which: &Statements,
+        query: impl Fn(Statement) -> Query,
+        now_ms: i64,
+    ) -> Query {
+        // Every id is smaller than "apr_g".
+        let before = self
+            .before
+            .map_or_else(|| "apr_g".to_owned(), |id| id.to_string());
+        let bound = |statement| query(statement).bind(&before).bind(i64::from(self.limit));
+        match self.within {
+            Some((from, to)) => bound(which.within).bind(from).bind(to),
+            None if self.pending => bound(which.pending).bind(now_ms),
+            None => bound(which.all),
+        }
     }
+}
+
+/// Of one who sees all tenants, or one.
+pub(crate) struct Statements {
+    pub(crate) all: Statement,
+    pub(crate) pending: Statement,
+    pub(crate) within: Statement,
 }
 
 impl Operator {
     /// Every tenant's.
     pub async fn approvals(&self, asked: &Asked, now_ms: i64) -> Result<Vec<Approval>> {
-        let (from, to) = asked.ids();
-        let query = match asked.pending {
-            true => APPROVALS_PENDING.query(),
-            false => APPROVALS.query(),
+        let which = Statements {
+            all: APPROVALS,
+            pending: APPROVALS_PENDING,
+            within: APPROVALS_WITHIN,
         };
-        let query = query.bind(from).bind(to).bind(i64::from(asked.limit));
-        let query = match asked.pending {
-            true => query.bind(now_ms),
-            false => query,
-        };
+        let query = asked.query(&which, Statement::query, now_ms);
         let rows = query.all(&mut self.read().await?).await?;
         rows.iter().map(approval_from).collect()
     }
@@ -188,8 +202,8 @@ pub(crate) async fn apply(
             let query = query.bind(Arc::clone(tenant)).bind(Arc::clone(session));
             query.bind(id.to_string())
         };
-        let query = match op {
-            ApprovalOp::Ask(new) => of(APPROVAL_ASK.query(), &new.id)
+        let new = |new: &NewApproval, state: ApprovalState| {
+            of(APPROVAL_NEW.query(), &new.id)
                 .bind(Arc::clone(&new.agent))
                 .bind(Arc::clone(&new.principal))
                 .bind(Arc::clone(&new.tool))
@@ -197,7 +211,16 @@ pub(crate) async fn apply(
                 .bind(new.bound.policy)
                 .bind(i64::from(new.by_another))
                 .bind(new.created_ms)
-                .bind(new.expires_ms),
+                .bind(new.expires_ms)
+                .bind(state.as_str())
+        };
+        let query = match op {
+            ApprovalOp::Ask(asked) => new(asked, ApprovalState::Pending)
+                .bind(None::<String>)
+                .bind(None::<i64>),
+            ApprovalOp::Refuse(refused, code) => new(refused, ApprovalState::Refused)
+                .bind(Arc::clone(code))
+                .bind(refused.created_ms),
             ApprovalOp::Decide {
                 id,
                 approved,
@@ -214,8 +237,9 @@ pub(crate) async fn apply(
             ApprovalOp::Use { id, bound, at_ms } => of(APPROVAL_USE.query().bind(*at_ms), id)
                 .bind(bound.arguments)
                 .bind(bound.policy),
-            ApprovalOp::Outcome { id, code } => {
-                of(APPROVAL_OUTCOME.query().bind(Arc::clone(code)), id)
+            ApprovalOp::Outcome { id, code, at_ms } => {
+                let query = APPROVAL_OUTCOME.query().bind(Arc::clone(code));
+                of(query.bind(*at_ms), id)
             }
         };
         let changed = query.execute(tx).await?;
@@ -246,45 +270,86 @@ pub(crate) fn approval_from(row: &Row) -> Result<Approval> {
         decided_by: row.optional_text(13)?,
         used_ms: row.optional_int(14)?,
         outcome: row.optional_text(15)?,
-        session_state: row.parsed(16)?,
+        outcome_ms: row.optional_int(16)?,
+        session_state: row.parsed(17)?,
     })
 }
 
 /// Approvals with the state of their sessions.
 macro_rules! select_approvals {
-    ($which:literal) => {
+    ($($which:expr),*) => {
         concat!(
             "SELECT a.tenant, a.approval, a.session, a.agent, a.principal, a.tool, a.arguments, a.policy, a.by_another, a.state, a.created_ms, \
-                a.expires_ms, a.decided_ms, a.decided_by, a.used_ms, a.outcome, s.state \
+                a.expires_ms, a.decided_ms, a.decided_by, a.used_ms, a.outcome, a.outcome_ms, s.state \
                 FROM approvals a JOIN sessions s ON s.tenant = a.tenant AND s.session = a.session WHERE ",
-            $which
+            $($which),*
         )
     };
 }
 pub(crate) use select_approvals;
 
+/// Those that somebody can decide on.
+macro_rules! pending_at {
+    ($now:literal) => {
+        concat!(
+            "a.state = 'pending' AND a.outcome IS NULL AND s.state = 'suspended' AND s.reason = 'approval' AND a.expires_ms > ",
+            $now
+        )
+    };
+}
+pub(crate) use pending_at;
+
+/// Those that something happened to.
+macro_rules! within {
+    ($from:literal, $to:literal) => {
+        concat!(
+            "a.changed_ms >= ",
+            $from,
+            " AND a.created_ms < ",
+            $to,
+            " AND (a.created_ms >= ",
+            $from,
+            " OR (a.decided_ms >= ",
+            $from,
+            " AND a.decided_ms < ",
+            $to,
+            ") OR (a.used_ms >= ",
+            $from,
+            " AND a.used_ms < ",
+            $to,
+            ") OR (a.outcome_ms >= ",
+            $from,
+            " AND a.outcome_ms < ",
+            $to,
+            "))"
+        )
+    };
+}
+pub(crate) use within;
+
 /// Those of the journal's writer.
 #[cfg(test)]
 pub(crate) const OF_WRITER: [Statement; 4] = [
-    APPROVAL_ASK,
+    APPROVAL_NEW,
     APPROVAL_DECIDE,
     APPROVAL_USE,
     APPROVAL_OUTCOME,
 ];
 
 statements! {
-    APPROVAL_ASK = "INSERT INTO approvals \
-        (tenant, session, approval, agent, principal, tool, arguments, policy, by_another, created_ms, expires_ms, state) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'pending') ON CONFLICT DO NOTHING";
-    APPROVAL_DECIDE = "UPDATE approvals SET state = $1, decided_ms = $2, decided_by = $3 \
+    APPROVAL_NEW = "INSERT INTO approvals \
+        (tenant, session, approval, agent, principal, tool, arguments, policy, by_another, created_ms, expires_ms, state, outcome, outcome_ms, changed_ms) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $10) ON CONFLICT DO NOTHING";
+    APPROVAL_DECIDE = "UPDATE approvals SET state = $1, decided_ms = $2, changed_ms = $2, decided_by = $3 \
         WHERE tenant = $4 AND session = $5 AND approval = $6 AND state = 'pending' AND expires_ms > $2 AND outcome IS NULL \
         AND (by_another = 0 OR principal <> $3)";
-    APPROVAL_USE = "UPDATE approvals SET state = 'used', used_ms = $1 \
+    APPROVAL_USE = "UPDATE approvals SET state = 'used', used_ms = $1, changed_ms = $1 \
         WHERE tenant = $2 AND session = $3 AND approval = $4 AND state = 'approved' AND expires_ms > $1 AND outcome IS NULL \
         AND arguments = $5 AND policy = $6";
-    APPROVAL_OUTCOME = "UPDATE approvals SET outcome = $1 WHERE tenant = $2 AND session = $3 AND approval = $4 AND outcome IS NULL";
+    APPROVAL_OUTCOME = "UPDATE approvals SET outcome = $1, outcome_ms = $2, changed_ms = $2 \
+        WHERE tenant = $3 AND session = $4 AND approval = $5 AND outcome IS NULL";
     APPROVAL_TENANT = "SELECT tenant FROM approvals WHERE approval = $1";
-    APPROVALS = select_approvals!("a.approval >= $1 AND a.approval < $2 ORDER BY a.approval DESC LIMIT $3");
-    APPROVALS_PENDING = select_approvals!("a.state = 'pending' AND a.approval >= $1 AND a.approval < $2 AND a.expires_ms > $4 AND a.outcome IS NULL \
-        AND s.state = 'suspended' ORDER BY a.approval DESC LIMIT $3");
+    APPROVALS = select_approvals!("a.approval < $1 ORDER BY a.approval DESC LIMIT $2");
+    APPROVALS_PENDING = select_approvals!("a.approval < $1 AND ", pending_at!("$3"), " ORDER BY a.approval DESC LIMIT $2");
+    APPROVALS_WITHIN = select_approvals!("a.approval < $1 AND ", within!("$3", "$4"), " ORDER BY a.approval DESC LIMIT $2");
 }

@@ -23,6 +23,9 @@ pub enum Scope {
     Approve,
 }
 
+/// The principal that stands for whoever has the installation's admin key. No credential of a tenant proves it.
+pub const OPERATOR: &str = "operator";
+
 impl Scope {
     pub const ALL: [Self; 4] = [Self::Chat, Self::Retrieve, Self::Moderate, Self::Approve];
 

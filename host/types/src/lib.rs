@@ -11,7 +11,7 @@ mod name;
 mod secret;
 mod trace;
 
-pub use context::{CallContext, Opaque, Principal, Scope};
+pub use context::{CallContext, OPERATOR, Opaque, Principal, Scope};
 pub use error::{Error, ErrorKind};
 pub use id::{
     ApprovalId, DocumentId, IdError, KeyId, NodeId, RequestId, ReservationId, SessionId, TenantId,

@@ -1,4 +1,5 @@
-//! Has effects outside: its tools `pay` (not idempotent), `put` (idempotent) and `wire` (not to be undone) post to `http://AUTHORITY/NAME`, with the call's id as
+//! Has effects outside: its tools `pay` (not idempotent), `put` (idempotent) and `wire` (not to be undone) and `send` (neither, but
+//! idempotent) post to `http://AUTHORITY/NAME`, with the call's id as
 //! idempotency key, and answer with what they are answered. Arguments: `{"authority": …, "name": …}`.
 
 #[cfg(target_family = "wasm")]
@@ -28,6 +29,7 @@ mod guest {
                 spec("pay", true, false),
                 spec("put", true, true),
                 spec("wire", false, false),
+                spec("send", false, true),
             ]
         }
 

@@ -41,24 +41,8 @@ pub(crate) fn say(reply: &Reply, body: &[u8]) -> (Option<String>, Vec<Call>) {
                 .map(|message| text_of(&message["content"]))
                 .unwrap_or_default(),
         ),
-        Reply::ToolsThenTell(rounds) => {
-            let body: Value = serde_json::from_slice(body).unwrap_or_default();
-            let messages = body["messages"].as_array().map_or(&[][..], Vec::as_slice);
-            let asked = messages
-                .iter()
-                .filter(|message| message["tool_calls"].is_array())
-                .count();
-            let answers = messages.iter().filter(|message| message["role"] == "tool");
-            match rounds.get(asked) {
-                Some(calls) => (None, calls.clone()),
-                None => text(
-                    &answers
-                        .map(|message| text_of(&message["content"]))
-                        .collect::<Vec<_>>()
-                        .join("\n"),
-                ),
-            }
-        }
+        Reply::ToolsThenTell(rounds) => next_round(rounds, None, body),
+        Reply::ToolsWithText { text, rounds } => next_round(rounds, Some(text), body),
         Reply::ByModel(replies) => {
             let asked: Value = serde_json::from_slice(body).unwrap_or_default();
             let model = asked["model"].as_str().unwrap_or_default();
@@ -70,6 +54,28 @@ pub(crate) fn say(reply: &Reply, body: &[u8]) -> (Option<String>, Vec<Call>) {
             Obeyed::Text(said) => text(&said),
             Obeyed::Calls(calls) => (None, calls),
         },
+    }
+}
+
+/// The next of rounds of calls, with what is said beside them; after the last one what the tools answered.
+fn next_round(
+    rounds: &[Vec<Call>],
+    beside: Option<&String>,
+    body: &[u8],
+) -> (Option<String>, Vec<Call>) {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let messages = body["messages"].as_array().map_or(&[][..], Vec::as_slice);
+    let asked = messages
+        .iter()
+        .filter(|message| message["tool_calls"].is_array())
+        .count();
+    let answers = messages.iter().filter(|message| message["role"] == "tool");
+    match rounds.get(asked) {
+        Some(calls) => (beside.cloned(), calls.clone()),
+        None => {
+            let told = answers.map(|message| text_of(&message["content"]));
+            (Some(told.collect::<Vec<_>>().join("\n")), Vec::new())
+        }
     }
 }
 

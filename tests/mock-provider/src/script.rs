@@ -121,6 +121,11 @@ pub enum Reply {
     },
     /// Rounds of calls, one after the other, then everything the tools answered, a line each.
     ToolsThenTell(Vec<Vec<Call>>),
+    /// The same, with a text beside each round.
+    ToolsWithText {
+        text: String,
+        rounds: Vec<Vec<Call>>,
+    },
     /// Each model has its own; a model that is not named says nothing.
     ByModel(BTreeMap<String, Reply>),
     /// Obeys every text. See [`crate`].

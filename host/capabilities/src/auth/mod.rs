@@ -22,7 +22,7 @@ pub use records::{ApiKey, AuthRecords, AuthSource, Issuer, Jwks};
 use crate::{Failure, LoadError, RequestFacts};
 use ambit_policy::token::Credential;
 use ambit_runtime::{Admitted, CallScope, Pure, Runtime, Tenant};
-use ambit_types::{Error, ErrorKind, Principal, Scope};
+use ambit_types::{Error, ErrorKind, OPERATOR, Principal, Scope};
 use arc_swap::ArcSwap;
 use host::{Guest, GuestAuthError, LookedUp, Lookups};
 use sha2::{Digest as _, Sha256};
@@ -353,7 +353,7 @@ fn run_chain(
 
 /// It stands in the journal and in logs.
 fn is_principal(id: &str) -> bool {
-    (1..=PRINCIPAL_CAP).contains(&id.len()) && !id.chars().any(char::is_control)
+    (1..=PRINCIPAL_CAP).contains(&id.len()) && !id.chars().any(char::is_control) && id != OPERATOR
 }
 
 fn digest(credential: &str) -> [u8; 32] {
@@ -380,6 +380,7 @@ mod tests {
             "a\0b",
             "a\nb",
             "a\u{85}b",
+            OPERATOR,
             &"x".repeat(PRINCIPAL_CAP + 1),
         ] {
             assert!(!is_principal(bad), "{bad:?}");

@@ -14,8 +14,15 @@ pub(crate) enum Approvals {
         #[arg(long)]
         all: bool,
         /// How many.
-        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100))]
         limit: u32,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Show one with the whole of its arguments.
+    Show {
+        /// Its id, apr_…
+        id: String,
         #[command(flatten)]
         target: Target,
     },
@@ -23,7 +30,8 @@ pub(crate) enum Approvals {
     Approve(Decide),
     /// Refuse one call. The agent is told so, and why.
     Deny(Decide),
-    /// Write down every action that needed an approval, and what became of it: as CSV, or as JSON with --format json.
+    /// Write down every action that needed an approval and that anything happened to in some days, with what became of it: as CSV, or as JSON with
+    /// --format json.
     #[command(
         after_help = "Examples:\n  ambit approvals export --day 2026-11-21 > approvals.csv\n  \
                       ambit approvals export --week 2026-11-21 --tenant acme --format json\n\
@@ -33,10 +41,10 @@ pub(crate) enum Approvals {
         /// One tenant. By default all of them.
         #[arg(long)]
         tenant: Option<String>,
-        /// What was asked for on this day. By default today.
+        /// What was asked for, decided, done or ended on this day. By default today.
         #[arg(long, value_name = "DATE", group = "when")]
         day: Option<String>,
-        /// What was asked for in the week of this day.
+        /// The same of the week of this day.
         #[arg(long, value_name = "DATE", group = "when")]
         week: Option<String>,
         /// The first day.

@@ -1,6 +1,6 @@
 //! `ambit approvals`.
 
-use super::{print, show};
+use super::{plain, print, show};
 use crate::{
     args::{Approvals, Decide, Format},
     client::{Client, segment},
@@ -14,7 +14,7 @@ use std::{
 };
 
 /// Read at a time.
-const PAGE: usize = 1000;
+const PAGE: usize = 100;
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
 
@@ -53,7 +53,13 @@ pub(crate) async fn run(command: Approvals) -> anyhow::Result<ExitCode> {
             let path = format!("/approvals?{}", query.finish());
             let mut found = Client::open(&target).await?.list(&path).await?;
             if target.format == Format::Text {
-                found.iter_mut().for_each(in_words);
+                for approval in &mut found {
+                    in_words(approval);
+                    // `show` has all of them.
+                    if let Some(arguments) = approval["arguments"].as_str() {
+                        approval["arguments"] = plain(arguments, 100).into();
+                    }
+                }
             }
             let columns = [
                 "id",
@@ -69,6 +75,11 @@ pub(crate) async fn run(command: Approvals) -> anyhow::Result<ExitCode> {
             if target.format == Format::Text && found.is_empty() && !all {
                 let _ = writeln!(io::stderr(), "note: nothing waits for an approval");
             }
+        }
+        Approvals::Show { id, target } => {
+            let path = format!("/approvals/{}", segment(&id));
+            let approval = Client::open(&target).await?.get(&path).await?;
+            show(target.format, &approval, in_lines);
         }
         Approvals::Approve(decide) => decided(decide, "approve").await?,
         Approvals::Deny(decide) => decided(decide, "deny").await?,
@@ -99,7 +110,7 @@ async fn decided(command: Decide, how: &str) -> anyhow::Result<()> {
     let client = Client::open(&target).await?;
     let approval = client.post(&path, body).await?;
     show(target.format, &approval, |approval| {
-        let text = |name: &str| approval[name].as_str().unwrap_or("-").to_owned();
+        let text = |name: &str| plain(approval[name].as_str().unwrap_or("-"), 100);
         let done = match how {
             "approve" => "approved of",
             _ => "denied",
@@ -112,6 +123,31 @@ async fn decided(command: Decide, how: &str) -> anyhow::Result<()> {
     });
     client.at_rest().await;
     Ok(())
+}
+
+/// A line of each field, arguments last.
+fn in_lines(approval: &Value) -> String {
+    let mut approval = approval.clone();
+    let arguments = approval["arguments"].take();
+    in_words(&mut approval);
+    let fields = approval.as_object().into_iter().flatten();
+    let fields = fields.filter(|(name, value)| !value.is_null() && *name != "object");
+    let line = |(name, value): (&String, &Value)| {
+        let text = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
+        format!("{:<12} {}", name.replace('_', " "), plain(&text, 4000))
+    };
+    let mut lines: Vec<_> = fields.map(line).collect();
+    let arguments = serde_json::to_string_pretty(&arguments).unwrap_or_default();
+    lines.push("arguments".to_owned());
+    // Line by line: those of JSON are its own, and a text has none.
+    lines.extend(
+        arguments
+            .lines()
+            .map(|line| format!("  {}", plain(line, usize::MAX))),
+    );
+    lines.join("\n")
 }
 
 /// Oldest first.

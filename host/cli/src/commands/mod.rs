@@ -72,11 +72,35 @@ fn write(line: &str) {
     let _ = writeln!(io::stdout().lock(), "{line}");
 }
 
+/// Characters of a cell at most: a row is for looking over, and JSON has the whole.
+const CELL: usize = 2000;
+
 fn cell(value: &Value) -> String {
+    plain(&whole(value), CELL)
+}
+
+/// A text as a terminal may show it: what would move the cursor, hide or turn the order of anything is written out.
+pub(crate) fn plain(text: &str, most: usize) -> String {
+    let mut shown = String::new();
+    for (n, char) in text.chars().enumerate() {
+        if n == most {
+            shown.push('…');
+            break;
+        }
+        let hidden = matches!(char, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{61c}' | '\u{feff}' | '\u{2028}' | '\u{2029}');
+        match char.is_control() || hidden {
+            true => shown.extend(char.escape_unicode()),
+            false => shown.push(char),
+        }
+    }
+    shown
+}
+
+fn whole(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
         Value::String(text) => text.clone(),
-        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(","),
+        Value::Array(items) => items.iter().map(whole).collect::<Vec<_>>().join(","),
         other => other.to_string(),
     }
 }

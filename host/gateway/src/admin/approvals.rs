@@ -1,17 +1,16 @@
 //! What agents of any tenant wait for.
 
-use super::{Admin, Answer, Asked, At, now_ms, one, sessions::page};
+use super::{Admin, Answer, Asked, At, Live, now_ms, one};
 use crate::approvals::{self, Which, reason};
-use ambit_session::Decision;
-use ambit_store::Asked as Wanted;
-use ambit_types::{ApprovalId, Error, ErrorKind, TenantId, TenantSlug};
+use ambit_session::{ApprovalView, Decision};
+use ambit_store::{Approval, Asked as Wanted};
+use ambit_types::{ApprovalId, Error, ErrorKind, OPERATOR, TenantId, TenantSlug};
 use axum::body::Body;
-use serde::Deserialize;
-use serde_json::{Value, json};
-use std::collections::HashMap;
+use serde::{Deserialize, Serialize};
+use std::{collections::HashMap, sync::Arc};
 
-/// By whom the admin key decides.
-const OPERATOR: &str = "operator";
+/// Approvals of one page at most.
+const MAX_PAGE: u32 = 100;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -27,11 +26,19 @@ pub(super) struct Listed {
 }
 
 pub(super) async fn list(admin: Admin, Asked(asked): Asked<Listed>) -> Answer {
-    let limit = page(asked.limit)?;
+    // What is asked for may be long: no more of it at a time.
+    let limit = match asked.limit.unwrap_or(MAX_PAGE) {
+        limit @ 1..=MAX_PAGE => limit,
+        _ => return Err(Error::invalid("limit", format!("expected 1 to {MAX_PAGE}")).into()),
+    };
+    let ms = |seconds: i64| seconds.saturating_mul(1000);
+    let within = match (asked.from, asked.to) {
+        (None, None) => None,
+        (from, to) => Some((from.map_or(0, ms), to.map_or(i64::MAX, ms))),
+    };
     let wanted = Wanted {
         pending: asked.state == Which::Pending,
-        from_ms: asked.from.unwrap_or(0).saturating_mul(1000),
-        to_ms: asked.to.map_or(i64::MAX, |to| to.saturating_mul(1000)),
+        within,
         before: asked.before,
         limit,
     };
@@ -49,14 +56,19 @@ pub(super) async fn list(admin: Admin, Asked(asked): Asked<Listed>) -> Answer {
         slugs.insert(tenant.id, tenant.slug);
     }
     let views = admin.0.sessions.approvals(rows).await?;
-    let views = views.into_iter().map(|view| {
-        let slug = slugs.get(&view.tenant);
-        let mut shown = serde_json::to_value(&view).map_err(Error::internal)?;
-        shown["tenant"] = json!(slug);
-        Ok(shown)
+    let data = views.into_iter().map(|view| OfTenant {
+        tenant: slugs.get(&view.tenant).cloned(),
+        view,
     });
-    let data: Vec<Value> = views.collect::<Result<_, Error>>()?;
-    one(json!({"data": data, "has_more": has_more}))
+    let data = data.collect();
+    one(Page { data, has_more })
+}
+
+pub(super) async fn show(admin: Admin, At(id): At<ApprovalId>) -> Answer {
+    let live = tenant_of(&admin, id).await?;
+    let row = admin.0.platform.store.tenant(live.id).approval(id).await?;
+    let row = row.ok_or_else(unknown)?;
+    shown(&admin, &live, row).await
 }
 
 pub(super) async fn approve(admin: Admin, At(id): At<ApprovalId>, body: Body) -> Answer {
@@ -74,18 +86,42 @@ async fn decide(admin: Admin, id: ApprovalId, body: Body, approved: bool) -> Ans
         by: OPERATOR.to_owned(),
         reason: reason(&read.bytes)?,
     };
+    let live = tenant_of(&admin, id).await?;
+    let sessions = &admin.0.sessions;
+    let decided = sessions.decide(live.clone(), id, decision).await?;
+    shown(&admin, &live, decided).await
+}
+
+async fn tenant_of(admin: &Admin, id: ApprovalId) -> Result<Arc<Live>, Error> {
     let operator = admin.0.platform.store.operator();
     let tenant = operator.tenant_of_approval(id).await?;
-    let tenant = tenant.ok_or_else(|| Error::not_found("there is no such approval"))?;
-    let live = admin.0.tenants.by_id(tenant).ok_or_else(|| {
+    let tenant = tenant.ok_or_else(unknown)?;
+    admin.0.tenants.by_id(tenant).ok_or_else(|| {
         let why = "its tenant is not served at present: its components cannot be bound";
         Error::new(ErrorKind::Conflict, why)
-    })?;
-    let slug = live.slug.clone();
-    let sessions = &admin.0.sessions;
-    let decided = sessions.decide(live, id, decision).await?;
-    let view = approvals::one(sessions.approvals(vec![decided]).await?)?;
-    let mut shown = serde_json::to_value(&view).map_err(Error::internal)?;
-    shown["tenant"] = json!(slug);
-    one(shown)
+    })
+}
+
+async fn shown(admin: &Admin, live: &Live, row: Approval) -> Answer {
+    let views = admin.0.sessions.approvals(vec![row]).await?;
+    let (tenant, view) = (Some(live.slug.clone()), approvals::one(views)?);
+    one(OfTenant { tenant, view })
+}
+
+fn unknown() -> Error {
+    Error::not_found("there is no such approval")
+}
+
+#[derive(Serialize)]
+struct Page {
+    data: Vec<OfTenant>,
+    has_more: bool,
+}
+
+#[derive(Serialize)]
+struct OfTenant {
+    /// None: it was removed just now.
+    tenant: Option<TenantSlug>,
+    #[serde(flatten)]
+    view: ApprovalView,
 }

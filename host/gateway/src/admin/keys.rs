@@ -4,7 +4,7 @@ use super::{Admin, Answer, At, listing, now_ms, one};
 use ambit_capabilities::auth::{AuthSource as _, new_api_key};
 use ambit_policy::Permissions;
 use ambit_store::{ApiKey, Digest, Tenant, TenantStore};
-use ambit_types::{Error, Scope, TenantSlug};
+use ambit_types::{Error, OPERATOR, Scope, TenantSlug};
 use axum::body::Body;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -40,6 +40,10 @@ pub(super) async fn create(admin: Admin, At(slug): At<TenantSlug>, body: Body) -
         .is_some_and(|principal| principal.is_empty() || principal.len() > 200)
     {
         return Err(Error::invalid("principal", "expected 1 to 200 bytes").into());
+    }
+    if new.principal.as_deref() == Some(OPERATOR) {
+        let why = format!("`{OPERATOR}` is whoever has the admin key; choose another name");
+        return Err(Error::invalid("principal", why).into());
     }
     let scopes = new.scopes.unwrap_or_else(|| Scope::USUAL.to_vec());
     let scopes: Vec<_> = scopes

@@ -24,7 +24,8 @@ use crate::{error::Problem, gateway::Inner, openai::json, ops, routes::Route};
 use ambit_session::Tenant as Live;
 use ambit_store::{Tenant, TenantStore};
 use ambit_types::{
-    CallContext, Error, ErrorKind, Principal, RequestId, TenantId, TenantSlug, TraceContext,
+    CallContext, Error, ErrorKind, OPERATOR, Principal, RequestId, TenantId, TenantSlug,
+    TraceContext,
 };
 use axum::{
     Json,
@@ -110,7 +111,8 @@ routes! {
     get "/tenants/{tenant}/costs" ledger::tenant_costs, "what was spent: `?from=&to=&by=`, days and a list of `agent`, `key`, `model`, `day`";
     get "/tenants/{tenant}/costs/check" ledger::check, "whether the ledger says what the journal does";
     get "/costs" ledger::costs, "what every tenant spent: `?from=&to=&by=`, where `by` may name `tenant` too";
-    get "/approvals" approvals::list, "what agents wait for somebody to approve of, newest first: `?tenant=&state=&from=&to=&before=&limit=`, the state `pending` or `all`, times in seconds";
+    get "/approvals" approvals::list, "what agents wait for somebody to approve of, newest first: `?tenant=&state=&before=&limit=`, the state `pending` or `all`; with `from` and `to`, in seconds, everything that anything happened to in that time";
+    get "/approvals/{approval}" approvals::show, "one of them, decided ones too";
     post "/approvals/{approval}/approve" approvals::approve, "approves of one call: `{reason?}`; with the last decision its session goes on";
     post "/approvals/{approval}/deny" approvals::deny, "refuses it: `{reason?}`, which the agent is told";
     get "/tenants/{tenant}/export" audit::export, "its journal as JSON lines that verify with the anchors' public key: `?session=`";
@@ -194,7 +196,7 @@ impl Admin {
             tenant: tenant.id,
             tenant_slug: tenant.slug.clone(),
             principal: Arc::new(Principal {
-                id: "operator".to_owned(),
+                id: OPERATOR.to_owned(),
                 scopes: Vec::new(),
                 key: None,
                 issuer: None,

@@ -12,15 +12,15 @@ use super::{
 use crate::{
     data::{AgentTally, Call},
     error::{self, OpenAiError},
-    sessions::{may_see, unknown},
+    sessions::{idempotency_key, may_see, unknown},
     trace,
 };
 use ambit_inference::{RawChat, Role, Usage};
 use ambit_session::{
-    ChatEvents, ChatTurn, Citation, ModelName, PassReply, SessionEvent, agent_of_pass_through,
+    ChatEvents, ChatTurn, Citation, Key, ModelName, PassReply, SessionEvent, agent_of_pass_through,
     session_of, stopping,
 };
-use ambit_store::Session;
+use ambit_store::{Session, digest_of};
 use ambit_types::{Error, Scope, SessionId};
 use axum::{
     Json,
@@ -47,7 +47,7 @@ pub(crate) async fn create(
     let request = parse_chat_request(&read.bytes)?;
     match request.body {
         ChatBody::Agent(agent) => {
-            let continued = continued(&call, &headers, &agent).await?;
+            let continued = continued(&call, &headers, &agent, &read.bytes).await?;
             ask(
                 call,
                 *agent,
@@ -88,8 +88,13 @@ async fn ask(
     let tenant = call.tenant.clone();
     let events = match continued {
         None => sessions.chat(context, tenant, agent, request.turn),
-        Some(Continued { session, unheard }) => {
-            let turn = since_last_answer(request.turn)?;
+        Some(Continued {
+            session,
+            unheard,
+            key,
+        }) => {
+            let mut turn = since_last_answer(request.turn)?;
+            turn.key = key;
             let events = sessions.chat_on(&session, context, tenant, turn, unheard);
             events.await?
         }
@@ -112,6 +117,8 @@ struct Continued {
     session: Session,
     /// The client has the question, and not what was answered since.
     unheard: bool,
+    /// Under which the message is taken once, however often the client sends it.
+    key: Option<Key>,
 }
 
 /// The session that a request goes on with: the one its header names, or whose notice is the last thing its client was told. One that is over, or somebody
@@ -120,6 +127,7 @@ async fn continued(
     call: &Call,
     headers: &HeaderMap,
     request: &AgentRequest,
+    body: &[u8],
 ) -> Result<Option<Continued>, Error> {
     let mut told = request.turn.messages.iter().rev();
     let told = told.find(|message| message.role == Role::Assistant);
@@ -144,10 +152,22 @@ async fn continued(
             "model",
             format!("the session is one of the agent `{}`", session.agent),
         )),
-        Some(session) => Ok(Some(Continued {
-            unheard: noticed == Some(session.id),
-            session,
-        })),
+        Some(session) => {
+            // A conversation that ends in the notice is sent twice only by a client that lost the answer.
+            let unheard = noticed == Some(session.id);
+            let digest = digest_of(body).to_string();
+            let given = idempotency_key(headers, None)?;
+            let key = given.or_else(|| unheard.then(|| digest.clone()));
+            let key = key.map(|key| Key {
+                key: digest_of(key.as_bytes()).to_string(),
+                request: digest,
+            });
+            Ok(Some(Continued {
+                session,
+                unheard,
+                key,
+            }))
+        }
     }
 }
 

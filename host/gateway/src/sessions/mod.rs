@@ -28,6 +28,7 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 pub(crate) use events::events;
+pub(crate) use request::key as idempotency_key;
 
 /// Sessions of one page at most.
 const MAX_PAGE: u32 = 100;

@@ -87,7 +87,7 @@ pub(super) fn nothing_else(map: &Map<String, Value>) -> Result<(), Bad> {
 }
 
 /// The idempotency key, of the header or the body.
-pub(super) fn key(headers: &HeaderMap, of_body: Option<String>) -> Result<Option<String>, Error> {
+pub(crate) fn key(headers: &HeaderMap, of_body: Option<String>) -> Result<Option<String>, Error> {
     let of_header = headers.get("idempotency-key").map(|value| value.to_str());
     let of_header = of_header.transpose().map_err(|_| no_key())?;
     let key = match (of_header, of_body) {

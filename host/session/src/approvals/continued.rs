@@ -3,7 +3,7 @@
 use crate::{
     bodies::Answered,
     chat::{CHANNEL, Sessions},
-    durable::{ANSWERED, at_rest},
+    durable::{ANSWERED, at_rest, came_before},
     event::{ChatEvents, ChatTurn, SessionEvent},
     past::body,
     tenants::Tenant,
@@ -30,26 +30,38 @@ impl Sessions {
         unheard: bool,
     ) -> Result<ChatEvents, Error> {
         at_rest(known)?;
-        let pending = self.nothing_pending(known).await.is_err();
-        let (mut run, _) = self.taken_up(known, context, tenant, turn).await?;
+        let key = turn.key.clone();
+        let (mut run, keys) = self.taken_up(known, context, tenant, turn).await?;
         let (sender, events) = mpsc::channel(CHANNEL);
         let session = known.id;
         // There is room for these.
-        if pending {
+        let end = |text: String| {
             let usage = Usage::default();
             let reason = FinishReason::Stop;
-            let _ = sender.try_send(SessionEvent::Text(run.notice()));
+            let _ = sender.try_send(SessionEvent::Text(text));
             let _ = sender.try_send(SessionEvent::Finished { reason, usage });
+        };
+        if run.pending().await?.is_some() {
+            end(run.notice());
             return Ok(ChatEvents { session, events });
         }
         let waits_for = known.reason.clone();
         let waits_for = waits_for.unwrap_or_else(|| ANSWERED.to_owned());
-        if unheard && waits_for == ANSWERED {
-            let store = self.platform.store.tenant(known.tenant);
-            if let Some(answer) = store.latest(session, "answer").await? {
-                let said = body::<Answered>(&answer)?.text;
-                let _ = sender.try_send(SessionEvent::Text(said + "\n\n"));
-            }
+        let store = self.platform.store.tenant(known.tenant);
+        let answer = match waits_for == ANSWERED {
+            true => store.latest(session, "answer").await?,
+            false => None,
+        };
+        let answer = answer.map(|answer| body::<Answered>(&answer)).transpose()?;
+        // A client that lost its connection asks again: the answer is there.
+        if came_before(key.as_ref(), &keys)?
+            && let Some(answer) = answer
+        {
+            end(answer.text);
+            return Ok(ChatEvents { session, events });
+        }
+        if let Some(answer) = answer.filter(|_| unheard) {
+            let _ = sender.try_send(SessionEvent::Text(answer.text + "\n\n"));
         }
         run.events = Some(sender);
         self.work(run, Start::Message { waits_for }).await?;

@@ -3,7 +3,7 @@
 use super::{KIND, WAITS, decided, in_bytes};
 use crate::{
     bodies,
-    chat::{Run, Sessions},
+    chat::{Run, Sessions, not_good},
     library::now_ms,
     past::Past,
     record::header,
@@ -14,7 +14,7 @@ use ambit_store::{
     Append, Approval, ApprovalOp, ApprovalState, NewEvent, Session, SessionState, StoreError,
     TenantStore,
 };
-use ambit_types::{ApprovalId, Error, ErrorKind};
+use ambit_types::{ApprovalId, Error, ErrorKind, SessionId};
 use std::sync::Arc;
 
 /// By whom a session is gone on with: who decided last.
@@ -57,10 +57,8 @@ impl Sessions {
             ));
         }
         let mut past = Past::read(&store, session.id).await?;
-        let calls = past.progress.current.iter().flat_map(|one| &one.asked);
-        if session.reason.as_deref() != Some(WAITS)
-            || !calls.into_iter().any(|asked| asked.approval == id)
-        {
+        let others = past.progress.approvals();
+        if session.reason.as_deref() != Some(WAITS) || !others.contains(&id) {
             return Err(no_longer());
         }
         if past.last_seq != session.head_seq {
@@ -73,15 +71,15 @@ impl Sessions {
         let run = self.taken_over(&session, tenant, past);
         if decision.approved {
             let run = run.as_ref().map_err(Clone::clone)?;
+            let _acting = run.ambit().acting().map_err(not_good)?;
             if !run.still_holds(&known).await? {
                 return Err(conflict(
                     "what the agent was allowed when it asked has changed since; deny this, and it may ask again",
                 ));
             }
         }
-        let others = store.approvals_of(session.id).await?;
-        let now = now_ms();
-        let waits = others.iter().any(|row| row.id != id && row.is_pending(now));
+        let others = others.into_iter().filter(|other| *other != id).collect();
+        let waits = pending_of(&store, session.id, others).await?.is_some();
         let decided = match run {
             Ok(run) if !waits => self.go_on(run, id, decision).await,
             // Somebody else has to decide too; or what was refused stays so, though the session cannot go on at present.
@@ -132,15 +130,18 @@ impl Sessions {
             error => error.into(),
         })
     }
+}
 
-    /// Refuses to go on with a session while somebody can still decide on something it waits for.
-    pub(crate) async fn nothing_pending(&self, session: &Session) -> Result<(), Error> {
-        if session.reason.as_deref() != Some(WAITS) {
-            return Ok(());
-        }
-        let store = self.platform.store.tenant(session.tenant);
-        let (rows, now) = (store.approvals_of(session.id).await?, now_ms());
-        match rows.iter().find(|row| row.is_pending(now)) {
+impl Run {
+    /// What its session waits for and somebody can still decide on.
+    pub(crate) async fn pending(&self) -> Result<Option<Approval>, Error> {
+        let store = self.sessions.platform.store.tenant(self.tenant.id);
+        pending_of(&store, self.session, self.progress.approvals()).await
+    }
+
+    /// Refuses to go on while somebody can still decide.
+    pub(crate) async fn nothing_pending(&self) -> Result<(), Error> {
+        match self.pending().await? {
             None => Ok(()),
             Some(row) => Err(conflict(format!(
                 "the session waits for the approval {} of a call of `{}`; it goes on when that is decided",
@@ -148,6 +149,20 @@ impl Sessions {
             ))),
         }
     }
+}
+
+/// The first of these that somebody can still decide on.
+async fn pending_of(
+    store: &TenantStore,
+    session: SessionId,
+    asked: Vec<ApprovalId>,
+) -> Result<Option<Approval>, Error> {
+    if asked.is_empty() {
+        return Ok(None);
+    }
+    let (rows, now) = (store.approvals_of(session).await?, now_ms());
+    let mut rows = rows.into_iter();
+    Ok(rows.find(|row| asked.contains(&row.id) && row.is_pending(now)))
 }
 
 fn op(id: ApprovalId, decision: &Decision) -> ApprovalOp {

@@ -5,8 +5,11 @@ use crate::{bodies, chat::Sessions, library::now_ms, past::body};
 use ambit_store::{Approval, Event, SessionState};
 use ambit_types::{ApprovalId, Error, SessionId, TenantId};
 use serde::Serialize;
-use serde_json::Value;
-use std::collections::HashMap;
+use serde_json::{
+    Value,
+    value::{RawValue, to_raw_value},
+};
+use std::collections::{HashMap, HashSet};
 
 /// An approval with what it is about. Times are seconds since the Unix epoch.
 #[derive(Debug, Clone, Serialize)]
@@ -21,11 +24,11 @@ pub struct ApprovalView {
     pub principal: String,
     pub tool: String,
     /// None: the session's content was erased.
-    pub arguments: Option<Value>,
+    pub arguments: Option<Box<RawValue>>,
     /// `irreversible`, or which rule of the definition wants it.
     pub why: Option<String>,
     pub by_another: bool,
-    /// `pending`, `approved`, `denied`, `used`, `expired`, `withdrawn` or `void`.
+    /// `pending`, `approved`, `denied`, `used`, `refused`, `expired`, `withdrawn` or `void`.
     pub state: &'static str,
     pub created_at: i64,
     pub expires_at: i64,
@@ -40,7 +43,7 @@ pub struct ApprovalView {
 /// What the journal says of one.
 #[derive(Default)]
 struct Said {
-    arguments: Option<Value>,
+    arguments: Option<Box<RawValue>>,
     why: Option<String>,
     reason: Option<String>,
 }
@@ -51,38 +54,52 @@ impl Sessions {
     /// # Errors
     /// The store's.
     pub async fn approvals(&self, rows: Vec<Approval>) -> Result<Vec<ApprovalView>, Error> {
-        let (mut said, now) = (HashMap::<SessionId, HashMap<_, _>>::new(), now_ms());
-        let mut views = Vec::with_capacity(rows.len());
-        for row in rows {
-            if !said.contains_key(&row.session) {
+        let wanted: HashSet<_> = rows.iter().map(|row| row.id.to_string()).collect();
+        let (mut said, mut read) = (HashMap::new(), HashSet::new());
+        for row in &rows {
+            if read.insert(row.session) {
                 let store = self.platform.store.tenant(row.tenant);
                 let events = store.events_of_kind(row.session, KIND).await?;
-                said.insert(row.session, of_events(&events));
+                take(&mut said, &wanted, &events);
             }
-            let of_session = said.get_mut(&row.session);
-            let said = of_session.and_then(|said| said.remove(&row.id.to_string()));
-            views.push(view(row, said.unwrap_or_default(), now));
         }
-        Ok(views)
+        let now = now_ms();
+        let views = rows.into_iter().map(|row| {
+            let said = said.remove(&row.id.to_string());
+            view(row, said.unwrap_or_default(), now)
+        });
+        Ok(views.collect())
     }
 }
 
-fn of_events(events: &[Event]) -> HashMap<String, Said> {
-    let mut said = HashMap::<String, Said>::new();
+/// Or the text that it is, where a model wrote what is no JSON.
+fn as_json(arguments: String) -> Box<RawValue> {
+    match serde_json::from_str::<&RawValue>(&arguments) {
+        Ok(json) => json.to_owned(),
+        Err(_) => to_raw_value(&arguments).unwrap_or_default(),
+    }
+}
+
+/// What events say of those that are wanted.
+fn take(said: &mut HashMap<String, Said>, wanted: &HashSet<String>, events: &[Event]) {
     for event in events {
         let fact = |name: &str| event.header.facts.get(name).and_then(Value::as_str);
-        let Some(id) = fact("approval") else { continue };
+        let Some(id) = fact("approval").filter(|id| wanted.contains(*id)) else {
+            continue;
+        };
         let of = said.entry(id.to_owned()).or_default();
-        if fact("action") == Some("asked") {
-            of.why = fact("why").map(str::to_owned);
-            let asked = body::<bodies::Asked>(event).ok();
-            of.arguments = asked.and_then(|asked| serde_json::from_str(&asked.arguments).ok());
-        } else {
-            let decided = body::<bodies::Decided>(event).ok();
-            of.reason = decided.and_then(|decided| decided.reason);
+        match fact("action") {
+            Some("asked" | "refused") => {
+                of.why = fact("why").map(str::to_owned);
+                let asked = body::<bodies::Asked>(event).ok();
+                of.arguments = asked.map(|asked| as_json(asked.arguments));
+            }
+            _ => {
+                let decided = body::<bodies::Decided>(event).ok();
+                of.reason = decided.and_then(|decided| decided.reason);
+            }
         }
     }
-    said
 }
 
 fn view(row: Approval, said: Said, now_ms: i64) -> ApprovalView {

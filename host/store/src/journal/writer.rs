@@ -208,6 +208,19 @@ impl Writer {
             }
             outcomes.push(outcome);
         }
+        // In one order whoever writes, so that no two wait for each other. Refused, one takes the batch along; then each of it is tried alone.
+        let mut asking: Vec<_> = batch.iter().zip(&outcomes).collect();
+        asking.retain(|(waiting, outcome)| outcome.is_ok() && !waiting.approvals.is_empty());
+        asking.sort_by(|(a, _), (b, _)| (&a.tenant, &a.session).cmp(&(&b.tenant, &b.session)));
+        for (waiting, _) in asking {
+            approvals::apply(
+                &mut tx,
+                &waiting.tenant,
+                &waiting.session,
+                &waiting.approvals,
+            )
+            .await?;
+        }
         // A session that changed twice in a batch is written once, as it is in the end.
         changed.sort_by(|a, b| (&a.tenant, &a.session).cmp(&(&b.tenant, &b.session)));
         changed.dedup_by_key(|waiting| waiting.key);
@@ -300,8 +313,6 @@ impl Writer {
             }
             return Ok(Err(StoreError::refused(refusal)));
         }
-        // Refused, it takes the batch along; then each of it is tried alone.
-        approvals::apply(tx, &waiting.tenant, &waiting.session, &waiting.approvals).await?;
         let first_seq = head.seq + 1;
         for event in &waiting.events {
             let seq = head.seq + 1;

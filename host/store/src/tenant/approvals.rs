@@ -3,7 +3,7 @@
 use super::TenantStore;
 use crate::{
     Approval, Asked, Digest, Event, Result,
-    approvals::{approval_from, select_approvals},
+    approvals::{Statements, approval_from, pending_at, select_approvals, within},
     db::statements,
     journal::Stored,
 };
@@ -24,16 +24,12 @@ impl TenantStore {
     }
 
     pub async fn approvals(&self, asked: &Asked, now_ms: i64) -> Result<Vec<Approval>> {
-        let (from, to) = asked.ids();
-        let query = match asked.pending {
-            true => self.query(APPROVALS_PENDING_OF),
-            false => self.query(APPROVALS_OF),
+        let which = Statements {
+            all: APPROVALS_OF,
+            pending: APPROVALS_PENDING_OF,
+            within: APPROVALS_WITHIN_OF,
         };
-        let query = query.bind(from).bind(to).bind(i64::from(asked.limit));
-        let query = match asked.pending {
-            true => query.bind(now_ms),
-            false => query,
-        };
+        let query = asked.query(&which, |statement| self.query(statement), now_ms);
         let rows = query.all(&mut self.read().await?).await?;
         rows.iter().map(approval_from).collect()
     }
@@ -56,9 +52,17 @@ impl TenantStore {
 statements! {
     APPROVAL_GET = select_approvals!("a.tenant = $1 AND a.approval = $2");
     APPROVALS_OF_SESSION = select_approvals!("a.tenant = $1 AND a.session = $2 ORDER BY a.approval");
-    APPROVALS_OF = select_approvals!("a.tenant = $1 AND a.approval >= $2 AND a.approval < $3 ORDER BY a.approval DESC LIMIT $4");
-    APPROVALS_PENDING_OF = select_approvals!("a.tenant = $1 AND a.state = 'pending' AND a.approval >= $2 AND a.approval < $3 AND a.expires_ms > $5 \
-        AND a.outcome IS NULL AND s.state = 'suspended' ORDER BY a.approval DESC LIMIT $4");
+    APPROVALS_OF = select_approvals!("a.tenant = $1 AND a.approval < $2 ORDER BY a.approval DESC LIMIT $3");
+    APPROVALS_PENDING_OF = select_approvals!(
+        "a.tenant = $1 AND a.approval < $2 AND ",
+        pending_at!("$4"),
+        " ORDER BY a.approval DESC LIMIT $3"
+    );
+    APPROVALS_WITHIN_OF = select_approvals!(
+        "a.tenant = $1 AND a.approval < $2 AND ",
+        within!("$4", "$5"),
+        " ORDER BY a.approval DESC LIMIT $3"
+    );
     EVENTS_OF_KIND = "SELECT seq, schema_version, kind, time_ms, header, body, content_hash, previous_hash FROM events \
         WHERE tenant = $1 AND session = $2 AND kind = $3 ORDER BY seq";
 }

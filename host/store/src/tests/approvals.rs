@@ -2,16 +2,15 @@
 
 use super::{event, on_both, opening, tenant};
 use crate::{
-    Append, ApprovalOp, ApprovalState, Asked, Bound, Digest, NewApproval, SessionState, StoreError,
-    TenantStore, digest_of, now_ms, testing::TestStore,
+    Append, ApprovalOp, ApprovalState, Asked, Bound, Digest, NewApproval, SessionState, Store,
+    StoreError, TenantStore, digest_of, now_ms, testing::TestStore,
 };
 use ambit_types::{ApprovalId, SessionId};
 use futures::future::join_all;
 
 const EVERYTHING: Asked = Asked {
     pending: false,
-    from_ms: 0,
-    to_ms: i64::MAX,
+    within: None,
     before: None,
     limit: 100,
 };
@@ -139,6 +138,7 @@ async fn an_approval_is_asked_for_decided_used_and_told_the_end_of() {
         let outcome = |code: &str| ApprovalOp::Outcome {
             id,
             code: code.into(),
+            at_ms: now_ms(),
         };
         desk.append(desk.session, [outcome("ok")]).await.unwrap();
         // Said again it stays what it was.
@@ -213,8 +213,8 @@ async fn what_was_not_approved_of_is_not_used() {
             .await
             .unwrap();
         // The agent went on without it.
-        let code = "void".into();
-        desk.append(session, [ApprovalOp::Outcome { id, code }])
+        let (code, at_ms) = ("void".into(), now_ms());
+        desk.append(session, [ApprovalOp::Outcome { id, code, at_ms }])
             .await
             .unwrap();
         desk.refused(session, [decide(id, true, "bob")]).await;
@@ -283,6 +283,56 @@ async fn of_many_at_once_one_decides_and_one_uses() {
     .await;
 }
 
+/// Two processes on one database, each with many who decide and use.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_nodes_one_decides_and_one_uses() {
+    let Some(store) = TestStore::postgres().await.unwrap() else {
+        return;
+    };
+    let other = Store::open(&store.config).await.unwrap();
+    let desk = Desk::new(&store, "acme").await;
+    let mut ids = Vec::new();
+    for _ in 0..8 {
+        ids.push(desk.ask(asked(ApprovalId::new())).await);
+    }
+    // In both orders, so that whoever waited for another would wait for ever.
+    let elsewhere = Append::new(desk.rows.id(), desk.session).event(event("approval"));
+    let both = |id: ApprovalId, op: fn(ApprovalId, usize) -> ApprovalOp| {
+        let (here, there) = (desk.store.store.journal(), other.journal());
+        let append = |n| elsewhere.clone().approvals([op(id, n)]);
+        join_all((0..4).map(move |n| match n % 2 {
+            0 => here.append(append(n)),
+            _ => there.append(append(n)),
+        }))
+    };
+    for op in [
+        (|id, n| decide(id, true, &format!("bob{n}"))) as fn(ApprovalId, usize) -> ApprovalOp,
+        |id, _| using(id),
+    ] {
+        let (forth, back) = (ids.iter(), ids.iter().rev());
+        let (forth, back) = tokio::join!(
+            join_all(forth.map(|id| both(*id, op))),
+            join_all(back.map(|id| both(*id, op)))
+        );
+        let mut all = 0;
+        for (n, id) in ids.iter().enumerate() {
+            let tried = forth[n].iter().chain(&back[ids.len() - 1 - n]);
+            let done = tried.clone().filter(|one| one.is_ok()).count();
+            // Who lost a place in the chain to the other node is told of the session, not of the approval.
+            let refused = tried.filter_map(|one| one.as_ref().err());
+            let refused: Vec<_> = refused.collect();
+            let told = |error: &&StoreError| matches!(error, StoreError::Conflict { .. });
+            assert!(refused.iter().all(told), "{refused:?}");
+            assert!(done <= 1, "{id}: {done}");
+            all += done;
+        }
+        assert!(all > 0, "everybody was refused");
+    }
+    assert!(desk.rows.verify_chain(desk.session).await.is_ok());
+    other.close().await;
+    store.store.close().await;
+}
+
 #[tokio::test]
 async fn approvals_are_listed_newest_first_and_removed_with_their_session() {
     on_both(async |store| {
@@ -313,22 +363,45 @@ async fn approvals_are_listed_newest_first_and_removed_with_their_session() {
         };
         assert_eq!(all(page).await, [ids[1]]);
         let before = Asked {
-            to_ms: now_ms() - 3_600_000,
+            within: Some((0, now_ms() - 3_600_000)),
             ..EVERYTHING
         };
         assert_eq!(all(before).await, []);
         let since = Asked {
-            from_ms: now_ms() - 3_600_000,
+            within: Some((now_ms() - 3_600_000, i64::MAX)),
             ..EVERYTHING
         };
         assert_eq!(all(since).await.len(), 4);
+        // What was decided then was not asked for then.
+        let past = NewApproval {
+            created_ms: now_ms() - 7_200_000,
+            ..asked(ApprovalId::new())
+        };
+        let past = acme.ask(past).await;
+        assert!(!all(since).await.contains(&past));
+        acme.append(acme.session, [decide(past, false, "bob")])
+            .await
+            .unwrap();
+        assert!(all(since).await.contains(&past) && all(before).await.contains(&past));
+        // Nobody is asked about what could not be done anyway.
+        let refused = asked(ApprovalId::new());
+        let (refused, op) = (refused.id, ApprovalOp::Refuse(refused, "invalid".into()));
+        acme.append(acme.session, [op]).await.unwrap();
+        let known = acme.rows.approval(refused).await.unwrap().unwrap();
+        assert_eq!(
+            (known.standing(0), known.outcome.as_deref()),
+            ("refused", Some("invalid"))
+        );
+        acme.refused(acme.session, [decide(refused, true, "bob")])
+            .await;
+        acme.refused(acme.session, [using(refused)]).await;
         let own = acme.rows.approvals(&PENDING, now_ms()).await.unwrap();
         assert_eq!(
             own.iter().map(|one| one.id).collect::<Vec<_>>(),
             [ids[2], ids[0]]
         );
         let of_session = acme.rows.approvals_of(acme.session).await.unwrap();
-        assert_eq!(of_session.len(), 3);
+        assert_eq!(of_session.len(), 5);
         let found = operator.tenant_of_approval(ids[1]).await.unwrap();
         assert_eq!(found, Some(globex.rows.id()));
 

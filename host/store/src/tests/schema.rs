@@ -116,6 +116,8 @@ async fn hot_statements_use_their_index() {
         "APPROVALS_OF",
         "APPROVALS_OF_SESSION",
         "APPROVALS_PENDING",
+        "APPROVALS_WITHIN",
+        "APPROVALS_WITHIN_OF",
         "APPROVAL_TENANT",
         "SESSION_GET",
         "SESSION_PAGE",

@@ -417,6 +417,27 @@ async fn rules_are_about_tools_and_arguments() {
     let session = desk.open(&desk.acme).await;
     assert_eq!(desk.answered(&session).await, "Done.");
     assert_eq!(desk.approvals("").await.len(), 0);
+    // It was attempted all the same.
+    let all = desk.approvals("?state=all").await;
+    let attempt = all.iter().find(|one| one["session"] == session).unwrap();
+    assert_eq!(
+        (
+            &attempt["state"],
+            &attempt["outcome"],
+            &attempt["arguments"]
+        ),
+        (&json!("refused"), &json!("invalid"), &json!({}))
+    );
+    let exact =
+        json!({ "authority": desk.authority, "name": "e", "amount": 9_007_199_254_740_993_u64 });
+    let exact = Call::new("wire", exact.to_string());
+    desk.mock.follow(Script::tools(vec![exact], "Done."));
+    let session = desk.open(&desk.acme).await;
+    assert_eq!(desk.answered(&session).await, "Done.");
+    let all = desk.approvals("?state=all").await;
+    let attempt = all.iter().find(|one| one["session"] == session).unwrap();
+    assert_eq!(attempt["arguments"]["amount"], 9_007_199_254_740_993_u64);
+    assert_eq!(desk.seen(&session, "/e"), 0);
     let bad = json!({ "name": "bad", "model": "paid/mock-1", "approvals": { "rules": [{ "above": 1 }] } });
     let refused = desk.ambit.apply(&desk.acme, &bad).await.unwrap_err();
     assert!(
@@ -518,6 +539,14 @@ async fn a_chat_client_is_told_and_goes_on_afterwards() {
         let expected = format!("{answer}\n\nAll is paid.");
         assert_eq!(on.text.trim(), expected.trim(), "{on:?}");
         assert!(on.complete);
+        // A client that heard nothing of it asks again, and is answered the same.
+        let asked = desk.mock.stats().requests;
+        let again = desk.ask(&desk.acme, &json!(said), stream).await;
+        assert_eq!(
+            (again.text.trim(), &again.session),
+            ("All is paid.", &notice.session)
+        );
+        assert_eq!(desk.mock.stats().requests, asked);
         // The journal has all of the answer, for whoever asks it.
         assert_eq!(desk.answered(&session).await.trim(), "All is paid.");
 
@@ -546,6 +575,209 @@ async fn a_chat_client_is_told_and_goes_on_afterwards() {
         assert_eq!(named(&session, &desk.acme).await.status, 409);
         desk.ambit.session(&desk.acme, &session).await.unwrap();
     }
+}
+
+/// The model speaks while it calls, and calls twice: one session all along, and each thing done once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chat_of_several_approvals_is_one_session() {
+    let Some(desk) = Desk::new().await else {
+        return;
+    };
+    let boss = desk.boss().await;
+    for stream in [false, true] {
+        let rounds = ["a", "b"].map(|name| vec![desk.call("wire", name)]);
+        desk.mock.follow(Script {
+            reply: Reply::ToolsWithText {
+                text: "I will pay now.".to_owned(),
+                rounds: rounds.into(),
+            },
+            ..Script::default()
+        });
+        let mut said = vec![json!({ "role": "user", "content": "Pay them." })];
+        let mut sessions = Vec::new();
+        for _ in 0..2 {
+            let told = desk.ask(&desk.acme, &json!(said), stream).await;
+            // Only the first time somebody listened to what is said beside the question.
+            let begins = match sessions.is_empty() {
+                true => "I will pay now.\n\nWaiting for approval",
+                false => "Waiting for approval",
+            };
+            assert!(told.text.trim().starts_with(begins), "{told:?}");
+            sessions.push(told.session.unwrap());
+            let pending = desk.approvals("").await;
+            let [approval] = &pending[..] else {
+                panic!("{pending:?}")
+            };
+            let id = approval["id"].as_str().unwrap();
+            assert_eq!(desk.decide(&boss, id, "approve").await.0, 200);
+            said.push(json!({ "role": "assistant", "content": told.text }));
+            said.push(json!({ "role": "user", "content": "Go on." }));
+            // The next question is asked while nobody listens.
+            wait(&desk.ambit, &desk.acme, &sessions[0], "suspended").await;
+            if sessions.len() == 1 {
+                let (_, known) = get(
+                    &desk.ambit,
+                    &desk.acme,
+                    &format!("/sessions/{}", sessions[0]),
+                )
+                .await;
+                assert_eq!(known["reason"], "approval", "{known}");
+            }
+        }
+        assert_eq!(sessions[0], sessions[1]);
+        desk.answered(&sessions[0]).await;
+        let seen = ["/a", "/b"].map(|path| desk.seen(&sessions[0], path));
+        assert_eq!(seen, [1, 1]);
+    }
+}
+
+/// Who goes on with a session goes on with it from there, whoever began it: with no more than he has, and as long as he may.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_approved_of_is_done_for_whom_it_was_asked() {
+    let Some(desk) = Desk::new().await else {
+        return;
+    };
+    let boss = desk.boss().await;
+    desk.follow(&[&[("wire", "a")], &[("wire", "b")]]);
+    let alice = desk.caller(&desk.acme, "alice", &["chat"]).await;
+    let mut said = vec![json!({ "role": "user", "content": "Pay them." })];
+    let told = desk.ask(&alice, &json!(said), false).await;
+    let session = told.session.unwrap();
+    let pending = desk.approvals("").await;
+    let id = pending[0]["id"].as_str().unwrap();
+    assert_eq!(desk.decide(&boss, id, "deny").await.0, 200);
+    // It asks for the next one by itself; that expires with this.
+    wait(&desk.ambit, &alice, &session, "suspended").await;
+    let pending = desk.approvals("").await;
+    let id = pending[0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(desk.decide(&boss, &id, "deny").await.0, 200);
+    until("it has answered", async || {
+        let (_, known) = get(&desk.ambit, &alice, &format!("/sessions/{session}")).await;
+        known["reason"] == "message"
+    })
+    .await;
+    // Another key of hers goes on; the one it was begun with ends.
+    let again = desk.caller(&desk.acme, "alice", &["chat"]).await;
+    let reply = Reply::ToolsThenTell(vec![vec![], vec![], vec![desk.call("wire", "c")]]);
+    desk.mock.follow(Script {
+        reply,
+        ..Script::default()
+    });
+    said.push(json!({ "role": "assistant", "content": told.text }));
+    said.push(json!({ "role": "user", "content": "Then this." }));
+    let told = desk.ask(&again, &json!(said), false).await;
+    assert_eq!(told.session.as_ref(), Some(&session), "{told:?}");
+    let key = alice.api_key.split('_').nth(1).unwrap();
+    let path = format!("/tenants/acme/keys/{key}");
+    desk.ambit.admin(Method::DELETE, &path, "").await.unwrap();
+    let pending = desk.approvals("").await;
+    let id = pending[0]["id"].as_str().unwrap();
+    let (status, decided) = desk.decide(&boss, id, "approve").await;
+    assert_eq!(status, 200, "{decided}");
+    until("it is done", async || desk.seen(&session, "/c") == 1).await;
+
+    // And with a token that is good no more, nothing is approved of, and nothing spent.
+    desk.follow(&[&[("wire", "d")]]);
+    let asked = json!({ "expires_in": 900 });
+    let (status, token) = post(&desk.ambit, &again, "/tokens", asked).await;
+    assert!(status.is_success(), "{token}");
+    let holder = Tenant {
+        api_key: token["token"].as_str().unwrap().to_owned(),
+        ..again.clone()
+    };
+    let (session, ids) = {
+        let session = desk.open(&holder).await;
+        wait(&desk.ambit, &holder, &session, "suspended").await;
+        let pending = desk.approvals("").await;
+        (session, pending[0]["id"].as_str().unwrap().to_owned())
+    };
+    let path = format!("/tokens/{}", token["id"].as_str().unwrap());
+    let revoked = desk
+        .ambit
+        .request(Method::DELETE, &again, &path)
+        .send()
+        .await;
+    assert!(revoked.unwrap().status().is_success());
+    assert_eq!(desk.decide(&boss, &ids, "approve").await.0, 403);
+    assert_eq!(desk.approval(&ids).await["state"], "pending");
+    assert_eq!(desk.seen(&session, "/d"), 0);
+}
+
+/// With a server and without one.
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_decide_and_export_from_the_command_line() {
+    let Some(mut desk) = Desk::new().await else {
+        return;
+    };
+    let run = async |desk: &Desk, arguments: &[&str]| {
+        let mut command = tokio::process::Command::new(binary().unwrap());
+        command.arg("approvals").args(arguments).arg("--data");
+        command.arg(desk.folder.path().join("data"));
+        command.env("ADMIN_KEY", "adm_of-a-scenario");
+        let output = command.output().await.unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        (
+            output.status.success(),
+            String::from_utf8(output.stdout).unwrap(),
+            told,
+        )
+    };
+    // What a model wrote is shown as it is, however long, and moves nothing.
+    let long = format!("a\u{202e}\u{9b}{}", "x".repeat(100_000));
+    desk.follow(&[&[("wire", &long)]]);
+    let (_, ids) = desk.waits().await;
+    let (done, listed, told) = run(&desk, &["list"]).await;
+    assert!(
+        done && listed.contains(&ids[0]) && listed.contains("wire"),
+        "{told}"
+    );
+    assert!(
+        listed.len() < 2000 && !listed.contains('\u{202e}'),
+        "{listed}"
+    );
+    let (done, shown, told) = run(&desk, &["show", &ids[0]]).await;
+    assert!(done && shown.len() > 100_000, "{told}");
+    assert!(
+        shown.contains("\\u{202e}") && !shown.contains('\u{9b}'),
+        "{told}"
+    );
+    let (done, denied, told) = run(&desk, &["deny", &ids[0], "--reason", "=too much"]).await;
+    assert!(done && denied.contains("denied"), "{told}");
+    let (done, _, told) = run(&desk, &["approve", &ids[0]]).await;
+    assert!(!done && told.contains("`operator` has denied"), "{told}");
+    let (done, _, told) = run(&desk, &["approve", "apr_1"]).await;
+    assert!(!done && told.contains("apr_1"), "{told}");
+
+    // The command does the work itself where nobody else is there to.
+    desk.follow(&[&[("wire", "b")]]);
+    let (session, ids) = desk.waits().await;
+    desk.ambit.signal(Signal::Terminate).await.unwrap();
+    assert!(desk.ambit.ended().await.unwrap().success());
+    let (done, approved, told) = run(&desk, &["approve", &ids[0], "--reason", "fine"]).await;
+    assert!(done && approved.contains("approved of"), "{told}");
+    assert_eq!(desk.seen(&session, "/b"), 1);
+    let (_, csv, _) = run(&desk, &["export"]).await;
+    let rows: Vec<_> = csv.lines().collect();
+    assert_eq!(rows.len(), 3, "{csv}");
+    assert!(rows[0].starts_with("id,tenant,session,agent,principal,tool,arguments"));
+    assert!(
+        rows[1].contains(",denied,denied,") && rows[1].contains(",'=too much,"),
+        "{}",
+        rows[1].len()
+    );
+    assert!(
+        rows[2].starts_with(&ids[0]) && rows[2].contains(",used,ok,"),
+        "{}",
+        rows[2]
+    );
+    let (done, week, told) = run(
+        &desk,
+        &["export", "--week", "2020-01-01", "--format", "json"],
+    )
+    .await;
+    assert!(done && week.trim() == "[]", "{told}");
+    let (done, _, told) = run(&desk, &["export", "--day", "yesterday"]).await;
+    assert!(!done && told.contains("`yesterday`"), "{told}");
 }
 
 /// A restart in between changes nothing; and a session that was erased is decided on by nobody.

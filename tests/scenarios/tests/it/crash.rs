@@ -380,10 +380,15 @@ async fn killed_at_every_boundary_nothing_happens_twice_and_nothing_is_lost() {
 /// What cannot be undone, and is approved of as soon as it is asked for: between the approval and its end too.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_every_boundary_what_was_approved_of_happens_once() {
-    let Some(world) = World::of(&[&[("wire", "a"), ("put", "b")], &[("wire", "c")]]).await else {
+    let Some(world) = World::of(&[
+        &[("wire", "a"), ("put", "b")],
+        &[("wire", "c"), ("send", "d")],
+    ])
+    .await
+    else {
         return;
     };
-    let effects = [("/a", true), ("/b", false), ("/c", true)];
+    let effects = [("/a", true), ("/b", false), ("/c", true), ("/d", false)];
     let (killed, unknown) = killed_everywhere(&world, &effects).await;
     say(&format!(
         "killed at {killed} boundaries of one session that waits for approvals: nothing twice that cannot be undone, nothing lost; {unknown} times an outcome was unknown"

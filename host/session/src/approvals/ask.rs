@@ -1,0 +1,173 @@
+//! Which calls need an approval, and asking for it.
+
+use super::KIND;
+use crate::{
+    bodies, caller::Caller, chat::Run, effects::ToolFailure, library::now_ms, progress::AskedCall,
+    tools::Source,
+};
+use ambit_capabilities::tool::{ToolCall as AgentCall, ToolError};
+use ambit_store::{ApprovalOp, Bound, Digest, NewApproval, digest_of, holds_exact};
+use ambit_types::{ApprovalId, Error, ErrorKind};
+use serde_json::{Value, json};
+
+/// What a call needs.
+pub(super) struct Need {
+    /// Its arguments as its component will read them, in canonical form (RFC 8785).
+    arguments: String,
+    policy: Digest,
+    /// `irreversible`, or the number of a rule.
+    why: String,
+}
+
+impl Run {
+    /// None: it may be made without anybody's approval.
+    pub(super) async fn need(&self, call: &AgentCall) -> Result<Option<Need>, ToolFailure> {
+        let Some(Source::Host {
+            toolbox,
+            narrowing,
+            reversible,
+            ..
+        }) = self.offer.source(&call.name)
+        else {
+            return Ok(None);
+        };
+        let rules = &self.agent.definition.approvals;
+        if *reversible && !rules.concern(&call.name) {
+            return Ok(None);
+        }
+        let failure = |error: ToolError| ToolFailure {
+            code: error.code(),
+            message: error.message(),
+        };
+        let arguments = toolbox.arguments(call).await.map_err(failure)?;
+        let invalid = |why: &str| ToolFailure {
+            code: "invalid",
+            message: format!("the arguments of `{}` {why}", call.name),
+        };
+        let value: Value =
+            serde_json::from_str(&arguments).map_err(|_| invalid("are not valid JSON"))?;
+        let why = match (reversible, rules.of(&call.name, &value)) {
+            (false, _) => "irreversible".to_owned(),
+            (true, Some(rule)) => format!("rule {rule}"),
+            (true, None) => return Ok(None),
+        };
+        if !holds_exact(&value) {
+            let why = "hold a whole number beyond 2^53 - 1, which nobody can be asked about exactly; give it as a text";
+            return Err(invalid(why));
+        }
+        let policy = json!({ "approvals": rules, "tool": toolbox.terms(narrowing) });
+        let canonical = |value: &Value| {
+            let text = serde_json_canonicalizer::to_string(value);
+            text.map_err(|_| invalid("have no canonical form"))
+        };
+        Ok(Some(Need {
+            arguments: canonical(&value)?,
+            policy: digest_of(canonical(&policy)?.as_bytes()),
+            why,
+        }))
+    }
+
+    pub(super) async fn bound(&self, need: &Need) -> Result<Bound, Error> {
+        let arguments = self.keyed(&need.arguments).await?;
+        let policy = need.policy;
+        Ok(Bound { arguments, policy })
+    }
+
+    async fn keyed(&self, text: &str) -> Result<Digest, Error> {
+        let store = self.sessions.platform.store.tenant(self.tenant.id);
+        let digest = store.keyed_digest(self.session, text.as_bytes()).await?;
+        let erased = || Error::new(ErrorKind::Conflict, "the session's content was erased");
+        digest.ok_or_else(erased)
+    }
+
+    fn new_approval(&self, tool: &str, bound: Bound) -> NewApproval {
+        let (rules, now) = (&self.agent.definition.approvals, now_ms());
+        let expires = i64::try_from(rules.expires.saturating_mul(1000)).unwrap_or(i64::MAX);
+        NewApproval {
+            id: ApprovalId::new(),
+            agent: self.agent.definition.name.as_str().into(),
+            principal: self.context.principal.id.as_str().into(),
+            tool: tool.into(),
+            bound,
+            by_another: rules.by_another,
+            created_ms: now,
+            expires_ms: now.saturating_add(expires),
+        }
+    }
+
+    /// Asks for approvals: all of them are durable with the session's rest, or none is.
+    pub(super) async fn ask(&mut self, wanted: Vec<(&AgentCall, Need)>) -> Result<(), Error> {
+        // The session's key is in its row.
+        self.recorder.flush().await?;
+        let mut bounds = Vec::with_capacity(wanted.len());
+        for (_, need) in &wanted {
+            bounds.push(self.bound(need).await?);
+        }
+        for ((call, need), bound) in wanted.into_iter().zip(bounds) {
+            let new = self.new_approval(&call.name, bound);
+            let facts = [
+                ("action", json!("asked")),
+                ("approval", json!(new.id)),
+                ("tool", json!(call.name)),
+                ("arguments", json!(bound.arguments)),
+                ("policy", json!(bound.policy)),
+                ("why", json!(need.why)),
+                ("by_another", json!(new.by_another)),
+                ("expires_ms", json!(new.expires_ms)),
+            ];
+            let caller = !self.recorder.is_durable();
+            let body = bodies::Asked {
+                call: call.id.clone(),
+                arguments: need.arguments,
+                caller: caller.then(|| Caller::of(&self.context.principal)),
+            };
+            self.recorder.note(KIND, &facts, &body)?;
+            self.progress.asked(AskedCall::new(call.id.clone(), new.id));
+            self.recorder.approvals([ApprovalOp::Ask(new)]);
+        }
+        Ok(())
+    }
+
+    /// Notes calls of what cannot be undone that are refused without anybody being asked: they were attempted too.
+    pub(super) async fn note_refused(
+        &mut self,
+        calls: &[AgentCall],
+        refused: &[Option<ToolFailure>],
+    ) -> Result<(), Error> {
+        for (call, refused) in calls.iter().zip(refused) {
+            let source = self.offer.source(&call.name);
+            let irreversible = matches!(
+                source,
+                Some(Source::Host {
+                    reversible: false,
+                    ..
+                })
+            );
+            let Some(refused) = refused.as_ref().filter(|_| irreversible) else {
+                continue;
+            };
+            self.recorder.flush().await?;
+            let bound = Bound {
+                arguments: self.keyed(&call.arguments).await?,
+                policy: Digest::default(),
+            };
+            let new = self.new_approval(&call.name, bound);
+            let facts = [
+                ("action", json!("refused")),
+                ("approval", json!(new.id)),
+                ("tool", json!(call.name)),
+                ("why", json!("irreversible")),
+                ("code", json!(refused.code)),
+            ];
+            let body = bodies::Asked {
+                call: call.id.clone(),
+                arguments: call.arguments.clone(),
+                caller: None,
+            };
+            self.recorder.note(KIND, &facts, &body)?;
+            let op = ApprovalOp::Refuse(new, refused.code.into());
+            self.recorder.approvals([op]);
+        }
+        Ok(())
+    }
+}
