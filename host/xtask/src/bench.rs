@@ -50,17 +50,22 @@ pub(crate) fn all(arguments: Vec<String>) -> Result<()> {
         guests.to_string_lossy().into_owned(),
     ]);
     fs::create_dir_all(sh::target_folder().join("bench-data"))?;
+    let restate = restate();
+    if let Err(error) = &restate {
+        println!("SKIPPED Restate: {error:#}");
+    }
+    let restate = restate.ok();
     for round in 1..=PART_ROUNDS {
         let parts = sh::target_folder().join(format!("bench-parts-{round}.txt"));
-        fs::write(&parts, measured_parts())?;
+        fs::write(&parts, measured_parts(restate.as_deref()))?;
         all.extend(["--parts".to_owned(), parts.to_string_lossy().into_owned()]);
     }
     all.extend(arguments);
     sh::run(&path("ambit-bench"), all)
 }
 
-/// What the programs of single parts print about themselves.
-fn measured_parts() -> String {
+/// What the programs of single parts print about themselves, and a peer's beside them. `restate`: where its packages are.
+fn measured_parts(restate: Option<&str>) -> String {
     let components = build::PURE.iter().map(|name| {
         sh::target()
             .join(format!("components/{name}.wasm"))
@@ -71,18 +76,25 @@ fn measured_parts() -> String {
         .join("bench-data")
         .to_string_lossy()
         .into_owned();
-    let programs = [
-        ("call_cost", components.collect()),
-        ("journal_rate", vec![data]),
-        ("search_rate", Vec::new()),
+    let example = |name: &str| {
+        let program = sh::target().join("examples").join(name);
+        program.to_string_lossy().into_owned()
+    };
+    let mut programs = vec![
+        ("call_cost", example("call_cost"), components.collect()),
+        ("journal_rate", example("journal_rate"), vec![data.clone()]),
     ];
+    programs.extend(restate.map(|modules| {
+        let script = "tests/bench/src/restate_steps.mjs".to_owned();
+        let arguments = vec![script, modules.to_owned(), data.clone()];
+        ("restate_steps", "node".to_owned(), arguments)
+    }));
+    programs.extend([
+        ("ledger_rate", example("ledger_rate"), vec![data]),
+        ("search_rate", example("search_rate"), Vec::new()),
+    ]);
     let mut text = String::new();
-    for (name, arguments) in programs {
-        let program = sh::target()
-            .join("examples")
-            .join(name)
-            .to_string_lossy()
-            .into_owned();
+    for (name, program, arguments) in programs {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         println!("$ {program} {}", arguments.join(" "));
         let said = sh::output(&program, &arguments).unwrap_or_else(|| format!("{name} failed\n"));
@@ -91,6 +103,7 @@ fn measured_parts() -> String {
     let cargo = [
         // With an allocator of its own that counts, hence a test.
         ("test", "--test", "cost", "policy decision", "64 rules"),
+        ("test", "--test", "cost", "token check", "a token "),
         (
             "bench",
             "--bench",
@@ -118,6 +131,19 @@ fn measured_parts() -> String {
         text.push_str(&format!("{title}\n{lines}\n\n"));
     }
     text
+}
+
+/// Restate's server and SDK as npm has them; the folder of the packages.
+fn restate() -> Result<String> {
+    let folder = sh::target_folder().join("restate");
+    let modules = folder.join("node_modules");
+    if !modules.join(".bin/restate-server").is_file() {
+        let folder = folder.to_string_lossy().into_owned();
+        let packages = ["@restatedev/restate-server@1", "@restatedev/restate-sdk@1"];
+        let install = ["install", "--silent", "--prefix", &folder];
+        sh::run("npm", install.iter().chain(&packages)).context("Node 20 with npm is needed")?;
+    }
+    Ok(modules.to_string_lossy().into_owned())
 }
 
 /// `wasmtime` 48 as PyPI has it, and a hello-world component for it.
