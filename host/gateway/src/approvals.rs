@@ -11,8 +11,8 @@ use axum::{
     extract::{Path, Query},
     response::{IntoResponse as _, Response},
 };
-use serde::Deserialize;
-use serde_json::{Map, Value, json as object};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// Approvals of one page at most.
 const MAX_PAGE: u32 = 100;
@@ -39,6 +39,14 @@ pub(crate) struct Older {
     limit: Option<u32>,
 }
 
+#[derive(Serialize)]
+struct Page {
+    object: &'static str,
+    data: Vec<ApprovalView>,
+    has_more: bool,
+    last_id: Option<ApprovalId>,
+}
+
 pub(crate) async fn list(call: Call, Query(asked): Query<Older>) -> Result<Response, OpenAiError> {
     call.require(Scope::Approve)?;
     let limit = match asked.limit {
@@ -61,8 +69,14 @@ pub(crate) async fn list(call: Call, Query(asked): Query<Older>) -> Result<Respo
     let last = rows.last().map(|row| row.id);
     let seen = rows.into_iter().filter(|row| may_see(&call, row)).collect();
     let data = call.gateway.sessions.approvals(seen).await?;
-    let answer = object!({"object": "list", "data": data, "has_more": has_more, "last_id": last});
-    Ok(Json(answer).into_response())
+    let object = "list";
+    Ok(Json(Page {
+        object,
+        data,
+        has_more,
+        last_id: last,
+    })
+    .into_response())
 }
 
 pub(crate) async fn show(call: Call, Path(id): Path<String>) -> Result<Response, OpenAiError> {

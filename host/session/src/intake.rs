@@ -54,7 +54,6 @@ impl Run {
         let messages = messages.into_iter().map(Message::from).collect();
         self.progress.budget = self.turn.budget.or(self.progress.budget);
         self.progress.allow(self.agent.definition.limits.steps);
-        self.void_asked();
         self.progress.said(messages, request.options);
         Ok(())
     }

@@ -29,6 +29,8 @@ pub(crate) struct Progress {
     pub(crate) state: Vec<u8>,
     /// What the agent has not been told yet.
     pub(crate) news: Vec<Event>,
+    /// What it is told after the calls of the current move have come to something: said while they waited for somebody's approval.
+    later: Vec<Event>,
     /// Steps taken in the session.
     pub(crate) step: u32,
     /// Steps left of the turn.
@@ -95,6 +97,7 @@ impl Progress {
             conversation,
             state: Vec::new(),
             news: Vec::new(),
+            later: Vec::new(),
             step: 0,
             left: allowance,
             allowance,
@@ -112,18 +115,27 @@ impl Progress {
 
     /// The caller said something, that passed: a turn begins.
     pub(crate) fn said(&mut self, messages: Vec<Message>, options: Map<String, Value>) {
-        self.drop_current();
+        // What was decided on meanwhile is done, or refused, before anything else: who waited for it is to hear of it.
+        let waited = self.current.as_ref();
+        let waited = waited.is_some_and(|current| !current.begun && !current.asked.is_empty());
+        if !waited {
+            self.drop_current();
+        }
         self.options = options;
         self.refresh();
         for message in messages {
             let (role, size) = (agent_role(message.role), bytes(&message.text));
             let id = self.conversation.push(message);
-            self.news.push(Event::Message(agent::Message {
+            let message = Event::Message(agent::Message {
                 id,
                 role,
                 size,
                 text: None,
-            }));
+            });
+            match waited {
+                true => self.later.push(message),
+                false => self.news.push(message),
+            }
         }
     }
 
@@ -166,6 +178,7 @@ impl Progress {
     /// What was decided and came to nothing is told to the agent, not tried again.
     fn drop_current(&mut self) {
         let current = self.current.take();
+        self.news.append(&mut self.later);
         let Some(current) = current.filter(|current| !ends_turn(&current.move_)) else {
             return;
         };
@@ -355,6 +368,7 @@ impl Progress {
                 size,
             }));
         }
+        self.news.append(&mut self.later);
         Ok(())
     }
 

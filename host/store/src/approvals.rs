@@ -305,26 +305,24 @@ macro_rules! within {
         concat!(
             "a.changed_ms >= ",
             $from,
-            " AND a.created_ms < ",
-            $to,
-            " AND (a.created_ms >= ",
-            $from,
-            " OR (a.decided_ms >= ",
-            $from,
-            " AND a.decided_ms < ",
-            $to,
-            ") OR (a.used_ms >= ",
-            $from,
-            " AND a.used_ms < ",
-            $to,
-            ") OR (a.outcome_ms >= ",
-            $from,
-            " AND a.outcome_ms < ",
-            $to,
-            "))"
+            " AND (",
+            $crate::approvals::between!("a.created_ms", $from, $to),
+            " OR ",
+            $crate::approvals::between!("a.decided_ms", $from, $to),
+            " OR ",
+            $crate::approvals::between!("a.used_ms", $from, $to),
+            " OR ",
+            $crate::approvals::between!("a.outcome_ms", $from, $to),
+            ")"
         )
     };
 }
+macro_rules! between {
+    ($time:literal, $from:literal, $to:literal) => {
+        concat!("(", $time, " >= ", $from, " AND ", $time, " < ", $to, ")")
+    };
+}
+pub(crate) use between;
 pub(crate) use within;
 
 /// Those of the journal's writer.
@@ -340,13 +338,13 @@ statements! {
     APPROVAL_NEW = "INSERT INTO approvals \
         (tenant, session, approval, agent, principal, tool, arguments, policy, by_another, created_ms, expires_ms, state, outcome, outcome_ms, changed_ms) \
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $10) ON CONFLICT DO NOTHING";
-    APPROVAL_DECIDE = "UPDATE approvals SET state = $1, decided_ms = $2, changed_ms = $2, decided_by = $3 \
+    APPROVAL_DECIDE = "UPDATE approvals SET state = $1, decided_ms = $2, changed_ms = CASE WHEN changed_ms > $2 THEN changed_ms ELSE $2 END, decided_by = $3 \
         WHERE tenant = $4 AND session = $5 AND approval = $6 AND state = 'pending' AND expires_ms > $2 AND outcome IS NULL \
         AND (by_another = 0 OR principal <> $3)";
-    APPROVAL_USE = "UPDATE approvals SET state = 'used', used_ms = $1, changed_ms = $1 \
+    APPROVAL_USE = "UPDATE approvals SET state = 'used', used_ms = $1, changed_ms = CASE WHEN changed_ms > $1 THEN changed_ms ELSE $1 END \
         WHERE tenant = $2 AND session = $3 AND approval = $4 AND state = 'approved' AND expires_ms > $1 AND outcome IS NULL \
         AND arguments = $5 AND policy = $6";
-    APPROVAL_OUTCOME = "UPDATE approvals SET outcome = $1, outcome_ms = $2, changed_ms = $2 \
+    APPROVAL_OUTCOME = "UPDATE approvals SET outcome = $1, outcome_ms = $2, changed_ms = CASE WHEN changed_ms > $2 THEN changed_ms ELSE $2 END \
         WHERE tenant = $3 AND session = $4 AND approval = $5 AND outcome IS NULL";
     APPROVAL_TENANT = "SELECT tenant FROM approvals WHERE approval = $1";
     APPROVALS = select_approvals!("a.approval < $1 ORDER BY a.approval DESC LIMIT $2");

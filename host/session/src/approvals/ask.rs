@@ -95,79 +95,101 @@ impl Run {
         }
     }
 
-    /// Asks for approvals: all of them are durable with the session's rest, or none is.
-    pub(super) async fn ask(&mut self, wanted: Vec<(&AgentCall, Need)>) -> Result<(), Error> {
-        // The session's key is in its row.
+    /// Calls of what cannot be undone that are refused without anybody being asked: they are attempts too.
+    pub(super) fn attempts<'a>(
+        &self,
+        calls: &'a [AgentCall],
+        refused: &[Option<ToolFailure>],
+    ) -> Vec<(&'a AgentCall, &'static str)> {
+        let irreversible = |call: &AgentCall| {
+            matches!(
+                self.offer.source(&call.name),
+                Some(Source::Host {
+                    reversible: false,
+                    ..
+                })
+            )
+        };
+        let attempts = calls.iter().zip(refused);
+        let attempts = attempts.filter_map(|(call, refused)| {
+            let refused = refused.as_ref().filter(|_| irreversible(call))?;
+            Some((call, refused.code))
+        });
+        attempts.collect()
+    }
+
+    /// Asks for approvals and notes attempts: all of it is durable with the session's rest, or none is.
+    pub(super) async fn ask(
+        &mut self,
+        wanted: Vec<(&AgentCall, Need)>,
+        attempts: Vec<(&AgentCall, &'static str)>,
+    ) -> Result<(), Error> {
+        if wanted.is_empty() && attempts.is_empty() {
+            return Ok(());
+        }
+        // The session's key is in its row. After this nothing is waited for.
         self.recorder.flush().await?;
         let mut bounds = Vec::with_capacity(wanted.len());
         for (_, need) in &wanted {
             bounds.push(self.bound(need).await?);
         }
+        let mut attempted = Vec::with_capacity(attempts.len());
+        for (call, _) in &attempts {
+            attempted.push(Bound {
+                arguments: self.keyed(&call.arguments).await?,
+                policy: Digest::default(),
+            });
+        }
+        for ((call, code), bound) in attempts.into_iter().zip(attempted) {
+            self.note_attempt(call, code, bound)?;
+        }
         for ((call, need), bound) in wanted.into_iter().zip(bounds) {
-            let new = self.new_approval(&call.name, bound);
-            let facts = [
-                ("action", json!("asked")),
-                ("approval", json!(new.id)),
-                ("tool", json!(call.name)),
-                ("arguments", json!(bound.arguments)),
-                ("policy", json!(bound.policy)),
-                ("why", json!(need.why)),
-                ("by_another", json!(new.by_another)),
-                ("expires_ms", json!(new.expires_ms)),
-            ];
-            let caller = !self.recorder.is_durable();
-            let body = bodies::Asked {
-                call: call.id.clone(),
-                arguments: need.arguments,
-                caller: caller.then(|| Caller::of(&self.context.principal)),
-            };
-            self.recorder.note(KIND, &facts, &body)?;
-            self.progress.asked(AskedCall::new(call.id.clone(), new.id));
-            self.recorder.approvals([ApprovalOp::Ask(new)]);
+            self.note_question(call, need, bound)?;
         }
         Ok(())
     }
 
-    /// Notes calls of what cannot be undone that are refused without anybody being asked: they were attempted too.
-    pub(super) async fn note_refused(
-        &mut self,
-        calls: &[AgentCall],
-        refused: &[Option<ToolFailure>],
-    ) -> Result<(), Error> {
-        for (call, refused) in calls.iter().zip(refused) {
-            let source = self.offer.source(&call.name);
-            let irreversible = matches!(
-                source,
-                Some(Source::Host {
-                    reversible: false,
-                    ..
-                })
-            );
-            let Some(refused) = refused.as_ref().filter(|_| irreversible) else {
-                continue;
-            };
-            self.recorder.flush().await?;
-            let bound = Bound {
-                arguments: self.keyed(&call.arguments).await?,
-                policy: Digest::default(),
-            };
-            let new = self.new_approval(&call.name, bound);
-            let facts = [
-                ("action", json!("refused")),
-                ("approval", json!(new.id)),
-                ("tool", json!(call.name)),
-                ("why", json!("irreversible")),
-                ("code", json!(refused.code)),
-            ];
-            let body = bodies::Asked {
-                call: call.id.clone(),
-                arguments: call.arguments.clone(),
-                caller: None,
-            };
-            self.recorder.note(KIND, &facts, &body)?;
-            let op = ApprovalOp::Refuse(new, refused.code.into());
-            self.recorder.approvals([op]);
-        }
+    fn note_question(&mut self, call: &AgentCall, need: Need, bound: Bound) -> Result<(), Error> {
+        let new = self.new_approval(&call.name, bound);
+        let facts = [
+            ("action", json!("asked")),
+            ("approval", json!(new.id)),
+            ("tool", json!(call.name)),
+            ("arguments", json!(bound.arguments)),
+            ("policy", json!(bound.policy)),
+            ("why", json!(need.why)),
+            ("by_another", json!(new.by_another)),
+            ("expires_ms", json!(new.expires_ms)),
+        ];
+        let caller = !self.recorder.is_durable();
+        let body = bodies::Asked {
+            call: call.id.clone(),
+            arguments: need.arguments,
+            caller: caller.then(|| Caller::of(&self.context.principal)),
+        };
+        self.recorder.note(KIND, &facts, &body)?;
+        self.progress.asked(AskedCall::new(call.id.clone(), new.id));
+        self.recorder.approvals([ApprovalOp::Ask(new)]);
+        Ok(())
+    }
+
+    fn note_attempt(&mut self, call: &AgentCall, code: &str, bound: Bound) -> Result<(), Error> {
+        let new = self.new_approval(&call.name, bound);
+        let facts = [
+            ("action", json!("refused")),
+            ("approval", json!(new.id)),
+            ("tool", json!(call.name)),
+            ("why", json!("irreversible")),
+            ("code", json!(code)),
+        ];
+        let body = bodies::Asked {
+            call: call.id.clone(),
+            arguments: call.arguments.clone(),
+            caller: None,
+        };
+        self.recorder.note(KIND, &facts, &body)?;
+        let refused = ApprovalOp::Refuse(new, code.into());
+        self.recorder.approvals([refused]);
         Ok(())
     }
 }

@@ -70,14 +70,13 @@ impl Run {
                 _ => refused[place] = Some(not_approved(call, asked)),
             }
         }
-        if asked.is_empty() {
-            // The first time that this move is looked at.
-            self.note_refused(calls, refused).await?;
-        }
-        if !wanted.is_empty() {
-            self.ask(wanted).await?;
-            waits = true;
-        }
+        waits |= !wanted.is_empty();
+        // The first time that this move is looked at.
+        let attempts = match asked.is_empty() {
+            true => self.attempts(calls, refused),
+            false => Vec::new(),
+        };
+        self.ask(wanted, attempts).await?;
         if waits {
             return Ok(None);
         }
@@ -98,6 +97,7 @@ impl Run {
         of_call: impl Fn(&AgentCall) -> Option<(&'a AskedCall, Option<&'a Approval>)>,
     ) -> Result<Passes, Error> {
         let (mut passes, now) = (Passes::new(), now_ms());
+        let acting = self.ambit().acting().is_ok();
         for (place, call) in calls.iter().enumerate() {
             let again = refused[place].is_none();
             match of_call(call) {
@@ -106,15 +106,22 @@ impl Run {
                     passes.insert(place, asked.approval);
                     let need = self.need(call).await.ok().flatten();
                     let holds = match row {
-                        Some(row) => again && self.holds(need, row, now).await?,
+                        Some(row) => again && acting && self.holds(need, row, now).await?,
                         None => false,
                     };
                     if !holds {
                         refused[place] = Some(unknown(call));
                     }
                 }
-                // Its intent does not name it, so it was not made.
-                Some((asked, _)) => refused[place] = Some(not_approved(call, asked)),
+                // Its intent does not name it, so it was not made; why not was noted with that.
+                Some((asked, row)) => {
+                    let why = row.and_then(|row| row.outcome.as_deref());
+                    refused[place] = Some(match why {
+                        Some("expired") => expired(call),
+                        Some("changed") => changed(call),
+                        _ => not_approved(call, asked),
+                    });
+                }
                 // It was made when nobody had to approve of it.
                 None if again && !matches!(self.need(call).await, Ok(None)) => {
                     refused[place] = Some(unknown(call));
@@ -148,15 +155,6 @@ impl Run {
         let end = ApprovalOp::Outcome { id, code, at_ms };
         self.recorder.approvals([end]);
     }
-
-    /// The current move is given up: what was asked for and not used is asked for no longer.
-    pub(crate) fn void_asked(&mut self) {
-        let current = self.progress.current.as_ref();
-        let asked = current.map_or_else(Vec::new, |current| current.asked.clone());
-        for asked in asked.iter().filter(|asked| !asked.used) {
-            self.note_end(asked.approval, "void");
-        }
-    }
 }
 
 fn not_approved(call: &AgentCall, asked: &AskedCall) -> ToolFailure {
@@ -175,7 +173,7 @@ fn expired(call: &AgentCall) -> ToolFailure {
     ToolFailure {
         code: "expired",
         message: format!(
-            "`{}` was not called, because nobody decided on it in time; call it again to ask again",
+            "`{}` was not called, because its approval has expired; call it again to ask again",
             call.name
         ),
     }

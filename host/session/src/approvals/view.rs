@@ -72,11 +72,26 @@ impl Sessions {
     }
 }
 
+/// Arguments are shown as text where they are nested deeper: whoever reads a listing must be able to read all of it.
+const DEEPEST: usize = 32;
+
 /// Or the text that it is, where a model wrote what is no JSON.
 fn as_json(arguments: String) -> Box<RawValue> {
-    match serde_json::from_str::<&RawValue>(&arguments) {
-        Ok(json) => json.to_owned(),
-        Err(_) => to_raw_value(&arguments).unwrap_or_default(),
+    let is_plain =
+        serde_json::from_str::<Value>(&arguments).is_ok_and(|json| depth(&json) <= DEEPEST);
+    let json = match is_plain {
+        true => RawValue::from_string(arguments.clone()).ok(),
+        false => None,
+    };
+    json.unwrap_or_else(|| to_raw_value(&arguments).unwrap_or_default())
+}
+
+/// A reader of JSON gave it: no deeper than that goes.
+fn depth(json: &Value) -> usize {
+    match json {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
+        _ => 0,
     }
 }
 
@@ -125,5 +140,34 @@ fn view(row: Approval, said: Said, now_ms: i64) -> ApprovalView {
         reason: said.reason,
         used_at: row.used_ms.map(|at| at / 1000),
         outcome: row.outcome.or(unknown),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::as_json;
+
+    #[test]
+    fn whatever_a_model_writes_is_shown_and_can_be_read_within_a_page() {
+        let deep = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
+        for (written, as_it_is) in [
+            (r#"{"amount":9007199254740993}"#.to_owned(), true),
+            (deep(32), true),
+            (deep(33), false),
+            (deep(100_000), false),
+            (r#"{"a":1e999}"#.to_owned(), false),
+            (r#""\ud800""#.to_owned(), false),
+            ("{".to_owned(), false),
+            (String::new(), false),
+        ] {
+            let shown = as_json(written.clone());
+            let page = format!("{{\"data\":[{{\"arguments\":{shown}}}]}}");
+            let read: serde_json::Value = serde_json::from_str(&page).unwrap();
+            let arguments = &read["data"][0]["arguments"];
+            match as_it_is {
+                true => assert_eq!(shown.get(), written),
+                false => assert_eq!(arguments.as_str(), Some(written.as_str())),
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     crash::{Outside, install_poster},
     sessions::{get, post, wait, with_agent},
 };
-use ambit_mock_provider::{Call, Mock, Reply, Script};
+use ambit_mock_provider::{Call, Fault, Mock, Reply, Script};
 use ambit_scenarios::{Ambit, Answer, Signal, Tenant, binary, until};
 use futures::future::join_all;
 use reqwest::{Method, StatusCode};
@@ -69,6 +69,7 @@ impl Desk {
         };
         self.mock.follow(Script {
             reply: Reply::ToolsThenTell(rounds.iter().map(round).collect()),
+            record: true,
             ..Script::default()
         });
     }
@@ -387,9 +388,71 @@ async fn an_approval_holds_for_what_it_was_asked_for_and_nothing_else() {
     let (status, resumed) = post(&desk.ambit, &desk.acme, &path, json!({})).await;
     assert_eq!(status, 202, "{resumed}");
     let answer = desk.answered(&session).await;
-    assert!(answer.contains("nobody decided on it in time"), "{answer}");
+    assert!(answer.contains("its approval has expired"), "{answer}");
     assert_eq!(desk.seen(&session, "/a"), 0);
     assert_eq!(desk.approval(&ids[0]).await["outcome"], "expired");
+
+    // A message is no other way around it: the agent hears first what became of its calls.
+    let (session, ids) = desk.waits().await;
+    until("it expires", async || {
+        desk.approval(&ids[0]).await["state"] == "expired"
+    })
+    .await;
+    let path = format!("/sessions/{session}/messages");
+    let body = json!({ "input": "And now?" });
+    let (status, taken) = post(&desk.ambit, &desk.acme, &path, body).await;
+    assert_eq!(status, 202, "{taken}");
+    let answer = desk.answered(&session).await;
+    assert!(answer.contains("its approval has expired"), "{answer}");
+    assert_eq!(desk.seen(&session, "/a"), 0);
+    let sent = desk.mock.stats().bodies.pop().unwrap();
+    let sent: Value = serde_json::from_slice(&sent).unwrap();
+    let roles = sent["messages"].as_array().unwrap().iter();
+    let roles: Vec<_> = roles
+        .map(|message| message["role"].as_str().unwrap())
+        .collect();
+    assert_eq!(roles[roles.len() - 3..], ["assistant", "tool", "user"]);
+    let path = format!("/tenants/acme/sessions/{session}/replay");
+    let replayed = desk.ambit.admin(Method::POST, &path, "{}").await.unwrap();
+    assert_eq!(replayed["differences"], json!([]), "{replayed}");
+}
+
+/// A provider that fails, and a client that asks again: the message is there once, and what was answered before is not lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_sent_again_is_taken_once() {
+    let Some(desk) = Desk::new().await else {
+        return;
+    };
+    let boss = desk.boss().await;
+    desk.follow(&[&[("wire", "a")]]);
+    let mut said = vec![json!({ "role": "user", "content": "Pay them." })];
+    let notice = desk.ask(&desk.acme, &json!(said), false).await;
+    let session = notice.session.clone().unwrap();
+    let id = desk.approvals("").await[0]["id"].clone();
+    assert_eq!(
+        desk.decide(&boss, id.as_str().unwrap(), "approve").await.0,
+        200
+    );
+    let answer = desk.answered(&session).await;
+    said.push(json!({ "role": "assistant", "content": notice.text }));
+    said.push(json!({ "role": "user", "content": "And now?" }));
+    desk.mock.follow(Script {
+        fault: Some(Fault::Status {
+            status: 400,
+            message: "no".to_owned(),
+            retry_after: None,
+        }),
+        ..Script::default()
+    });
+    let failed = desk.ask(&desk.acme, &json!(said), false).await;
+    assert!(failed.status >= 400, "{failed:?}");
+    desk.mock.follow(Script::text("All is paid."));
+    let on = desk.ask(&desk.acme, &json!(said), false).await;
+    assert_eq!(on.session, notice.session, "{on:?}");
+    assert_eq!(on.text.trim(), format!("{answer}\n\nAll is paid."));
+    let (.., kinds) = desk.ambit.session(&desk.acme, &session).await.unwrap();
+    let requests = kinds.iter().filter(|kind| *kind == "request").count();
+    assert_eq!((requests, desk.seen(&session, "/a")), (2, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -411,7 +474,16 @@ async fn rules_are_about_tools_and_arguments() {
     assert_eq!(desk.decide(&boss, &ids[0], "approve").await.0, 200);
     desk.answered(&session).await;
     assert_eq!(desk.seen(&session, "/large-1"), 1);
-    // Arguments that no tool would take are not asked about.
+    // Arguments that no tool would take are not asked about, and whatever they are can be read.
+    let infinite = Call::new("wire", r#"{"authority":"x","name":"y","amount":1e999}"#);
+    desk.mock.follow(Script::tools(vec![infinite], "Done."));
+    let session = desk.open(&desk.acme).await;
+    assert_eq!(desk.answered(&session).await, "Done.");
+    let (status, listed) = get(&desk.ambit, &boss, "/approvals?state=all").await;
+    assert_eq!(status, 200);
+    let attempt = &listed["data"][0];
+    assert_eq!(attempt["session"], session, "{attempt}");
+    assert!(attempt["arguments"].as_str().unwrap().contains("1e999"));
     desk.mock
         .follow(Script::tools(vec![Call::new("wire", "{}")], "Done."));
     let session = desk.open(&desk.acme).await;
@@ -544,7 +616,7 @@ async fn a_chat_client_is_told_and_goes_on_afterwards() {
         let again = desk.ask(&desk.acme, &json!(said), stream).await;
         assert_eq!(
             (again.text.trim(), &again.session),
-            ("All is paid.", &notice.session)
+            (on.text.trim(), &notice.session)
         );
         assert_eq!(desk.mock.stats().requests, asked);
         // The journal has all of the answer, for whoever asks it.
