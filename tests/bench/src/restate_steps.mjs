@@ -37,6 +37,8 @@ const [ingress, admin, node, service] = await Promise.all([0, 0, 0, 0].map(freeP
 const data = mkdtempSync(join(folder, "restate-"));
 const server = spawn(join(modules, ".bin", "restate-server"), ["--base-dir", data], {
   stdio: "ignore",
+  // A group of its own: the command is a script that starts the server.
+  detached: true,
   env: {
     ...process.env,
     RESTATE_INGRESS__BIND_ADDRESS: `127.0.0.1:${ingress}`,
@@ -106,7 +108,7 @@ try {
     console.log(`${"restate".padEnd(9)} ${String(sessions).padStart(8)} ${rate.padStart(10)} ${at(0.5).padStart(9)} ${at(0.99).padStart(9)} ${each.padStart(14)}`);
   }
 } finally {
-  server.kill("SIGKILL");
+  process.kill(-server.pid, "SIGKILL");
   rmSync(data, { recursive: true, force: true });
 }
 process.exit(0);
