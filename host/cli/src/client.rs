@@ -132,10 +132,6 @@ impl Client {
     async fn call(&self, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<Value> {
         let mut bytes = Vec::new();
         self.send(method, path, body, &mut bytes).await?;
-        // A few routes answer with nothing.
-        if bytes.is_empty() {
-            return Ok(Value::Null);
-        }
         serde_json::from_slice(&bytes)
             .context("the server's answer cannot be read; is it another version?")
     }

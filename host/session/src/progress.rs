@@ -115,9 +115,10 @@ impl Progress {
 
     /// The caller said something, that passed: a turn begins.
     pub(crate) fn said(&mut self, messages: Vec<Message>, options: Map<String, Value>) {
-        // What was decided on meanwhile is done, or refused, before anything else: who waited for it is to hear of it.
+        // What was decided on meanwhile is done, or refused, before anything else, and of what was begun is told that nobody knows its end: who waited
+        // for it is to hear of it.
         let waited = self.current.as_ref();
-        let waited = waited.is_some_and(|current| !current.begun && !current.asked.is_empty());
+        let waited = waited.is_some_and(|current| !current.asked.is_empty());
         if !waited {
             self.drop_current();
         }

@@ -90,12 +90,12 @@ async fn ask(
         None => sessions.chat(context, tenant, agent, request.turn),
         Some(Continued {
             session,
-            unheard,
+            heard,
             key,
         }) => {
             let mut turn = since_last_answer(request.turn)?;
             turn.key = key;
-            let events = sessions.chat_on(&session, context, tenant, turn, unheard);
+            let events = sessions.chat_on(&session, context, tenant, turn, heard.as_deref());
             events.await?
         }
     };
@@ -115,8 +115,8 @@ async fn ask(
 /// A session that waited for an approval, which a request goes on with.
 struct Continued {
     session: Session,
-    /// The client has the question, and not what was answered since.
-    unheard: bool,
+    /// The notice that the client was told last: it has not heard what was answered since.
+    heard: Option<String>,
     /// Under which the message is taken once, however often the client sends it.
     key: Option<Key>,
 }
@@ -154,17 +154,18 @@ async fn continued(
         )),
         Some(session) => {
             // A conversation that ends in the notice is sent twice only by a client that lost the answer.
-            let unheard = noticed == Some(session.id);
+            let heard = told.filter(|_| noticed == Some(session.id));
+            let heard = heard.map(|message| message.text.clone());
             let digest = digest_of(body).to_string();
             let given = idempotency_key(headers, None)?;
-            let key = given.or_else(|| unheard.then(|| digest.clone()));
+            let key = given.or_else(|| heard.is_some().then(|| digest.clone()));
             let key = key.map(|key| Key {
                 key: digest_of(key.as_bytes()).to_string(),
                 request: digest,
             });
             Ok(Some(Continued {
                 session,
-                unheard,
+                heard,
                 key,
             }))
         }

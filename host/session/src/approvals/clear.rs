@@ -119,7 +119,8 @@ impl Run {
                     refused[place] = Some(match why {
                         Some("expired") => expired(call),
                         Some("changed") => changed(call),
-                        _ => not_approved(call, asked),
+                        Some("denied") | None => not_approved(call, asked),
+                        Some(_) => not_made(call),
                     });
                 }
                 // It was made when nobody had to approve of it.
@@ -166,6 +167,13 @@ fn not_approved(call: &AgentCall, asked: &AskedCall) -> ToolFailure {
             "`{}` was not called, because its approval was refused{reason}",
             call.name
         ),
+    }
+}
+
+fn not_made(call: &AgentCall) -> ToolFailure {
+    ToolFailure {
+        code: "invalid",
+        message: format!("`{}` was not called, as it could not be", call.name),
     }
 }
 

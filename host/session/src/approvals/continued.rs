@@ -1,6 +1,6 @@
 //! A chat completion whose session waited for an approval, gone on with by the client that began it.
 
-use super::WAITS;
+use super::KIND;
 use crate::{
     bodies::Answered,
     chat::{CHANNEL, Sessions},
@@ -8,6 +8,7 @@ use crate::{
     event::{ChatEvents, ChatTurn, SessionEvent},
     past::body,
     tenants::Tenant,
+    tools::Offer,
     turn::{BY_CALLER, Start},
 };
 use ambit_inference::{FinishReason, Usage};
@@ -19,7 +20,8 @@ use tokio::sync::mpsc;
 
 impl Sessions {
     /// Gives a session that waits a message, and answers as [`Sessions::chat`] does; but dropping the events cancels nothing. While somebody still has to
-    /// decide, the answer says so again and the message is none. `unheard`: the client has not seen what was answered since; that comes first.
+    /// decide, the answer says so again and the message is none. `heard`: the notice that was the last the client was told; what was answered
+    /// since comes first.
     ///
     /// # Errors
     /// As [`Sessions::message`].
@@ -29,7 +31,7 @@ impl Sessions {
         context: CallContext,
         tenant: Arc<Tenant>,
         turn: ChatTurn,
-        unheard: bool,
+        heard: Option<&str>,
     ) -> Result<ChatEvents, Error> {
         at_rest(known)?;
         let key = turn.key.clone();
@@ -43,28 +45,31 @@ impl Sessions {
             let _ = sender.try_send(SessionEvent::Text(text));
             let _ = sender.try_send(SessionEvent::Finished { reason, usage });
         };
+        let before = match heard {
+            Some(notice) => self.answered_since(known, notice).await?,
+            None => Vec::new(),
+        };
         if run.pending().await?.is_some() {
-            end(run.notice());
+            let all = before.into_iter().chain([run.notice()]);
+            end(all.collect::<Vec<_>>().join("\n\n"));
             return Ok(ChatEvents { session, events });
         }
         let waits_for = known.reason.clone();
         let waits_for = waits_for.unwrap_or_else(|| ANSWERED.to_owned());
-        let before = match unheard {
-            true => self.answered_since(known).await?,
-            false => Vec::new(),
-        };
         let start = match came_before(key.as_ref(), &keys)? {
             false => Start::Message { waits_for },
             // A client that lost its connection asks again: the answer is there, or is gone on with.
             true if waits_for == ANSWERED || !run.progress.has_more() => {
-                let answers = match unheard {
-                    true => before,
-                    false => self.last_answer(known).await?,
+                let answers = match heard {
+                    Some(_) => before,
+                    None => self.last_answer(known).await?,
                 };
                 end(answers.join("\n\n"));
                 return Ok(ChatEvents { session, events });
             }
             true => {
+                let tools = std::mem::take(&mut run.turn.client_tools);
+                run.offer = Offer::new(&run.agent, tools)?;
                 run.note_resume(BY_CALLER)?;
                 Start::Again
             }
@@ -77,15 +82,18 @@ impl Sessions {
         Ok(ChatEvents { session, events })
     }
 
-    /// What was answered since the session waited for an approval the last time: the last of it where there is much.
-    async fn answered_since(&self, known: &Session) -> Result<Vec<String>, Error> {
+    /// What was answered since a notice, whose approvals it names: the last of it where there is much.
+    async fn answered_since(&self, known: &Session, notice: &str) -> Result<Vec<String>, Error> {
         let store = self.platform.store.tenant(known.tenant);
-        let rests = store.events_of_kind(known.id, "suspend").await?;
-        let waited = rests.iter().rev().find(|rest| {
-            let reason = rest.header.facts.get("reason").and_then(Value::as_str);
-            reason == Some(WAITS)
+        let asked = store.events_of_kind(known.id, KIND).await?;
+        let named = asked.iter().rev().find(|event| {
+            let id = event.header.facts.get("approval").and_then(Value::as_str);
+            let action = event.header.facts.get("action").and_then(Value::as_str);
+            action == Some("asked") && id.is_some_and(|id| notice.contains(id))
         });
-        let since = waited.map_or(0, |rest| rest.seq);
+        let Some(since) = named.map(|event| event.seq) else {
+            return Ok(Vec::new());
+        };
         let answers = store.events_of_kind(known.id, "answer").await?;
         let answers = answers.iter().filter(|answer| answer.seq > since);
         let texts = answers.map(|answer| Ok::<_, Error>(body::<Answered>(answer)?.text));
