@@ -1,8 +1,11 @@
 //! What leaves at the end of its retention: whole partitions, with a signed stub in their place.
 
 use super::{anchors, event, exported, on_both, say, tenant, verified};
-use ambit_store::{Append, NewSession, SessionState, Store, StoreError, TenantStore};
-use ambit_types::SessionId;
+use ambit_store::{
+    Append, ApprovalOp, Bound, Digest, NewApproval, NewSession, SessionState, Store, StoreError,
+    TenantStore,
+};
+use ambit_types::{ApprovalId, SessionId};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const DAY: i64 = 24 * 3600 * 1000;
@@ -33,6 +36,26 @@ async fn open(store: &Store, rows: &TenantStore, session: SessionId, state: Sess
     store.journal().append(append).await.unwrap();
 }
 
+/// Asks for an approval in a session; its id.
+async fn ask(store: &Store, rows: &TenantStore, session: SessionId) -> ApprovalId {
+    let id = ApprovalId::new();
+    let (arguments, policy) = (Digest::default(), Digest::default());
+    let ask = ApprovalOp::Ask(NewApproval {
+        id,
+        agent: "assistant".into(),
+        principal: "alice".into(),
+        tool: "pay".into(),
+        bound: Bound { arguments, policy },
+        by_another: true,
+        created_ms: now(),
+        expires_ms: now(),
+    });
+    let append = Append::new(rows.id(), session).event(event("approval"));
+    let append = append.approvals([ask]).state(SessionState::Finished);
+    store.journal().append(append).await.unwrap();
+    id
+}
+
 #[tokio::test]
 async fn whole_partitions_leave_and_what_remains_verifies() {
     on_both(async |store| {
@@ -51,6 +74,7 @@ async fn whole_partitions_leave_and_what_remains_verifies() {
             open(&store.store, &acme, begun(9), state).await;
         }
         say(&store.store, &acme, old, true).await;
+        let asked = ask(&store.store, &acme, old).await;
         say(&store.store, &globex, begun(9), true).await;
         open(&store.store, &acme, begun(8), SessionState::Finished).await;
         open(&store.store, &acme, waiting, SessionState::Suspended).await;
@@ -71,6 +95,8 @@ async fn whole_partitions_leave_and_what_remains_verifies() {
         assert_eq!(operator.prune_sessions(now() - 4 * DAY).await.unwrap(), 27);
         assert_eq!(operator.prune_sessions(now() - 4 * DAY).await.unwrap(), 0);
         assert_eq!(acme.session(old).await.unwrap(), None);
+        let listed = operator.tenant_of_approval(asked).await.unwrap();
+        assert_eq!(listed, None, "what it asked for leaves with it");
         assert_eq!(acme.events(old, 0, 10).await.unwrap(), []);
         assert!(matches!(
             acme.verify_chain(old).await,

@@ -334,7 +334,7 @@ async fn of_two_nodes_one_decides_and_one_uses() {
 }
 
 #[tokio::test]
-async fn approvals_are_listed_newest_first_and_removed_with_their_session() {
+async fn approvals_are_listed_newest_first_and_withdrawn_with_their_session() {
     on_both(async |store| {
         let (acme, globex) = (
             Desk::new(store, "acme").await,
