@@ -1,6 +1,6 @@
 //! `/v1/approvals`: what agents of the tenant wait for, for whoever has the scope `approve`.
 
-use crate::{admin::now_ms, data::Call, error::OpenAiError, openai::json};
+use crate::{admin::now_ms, data::Call, error::OpenAiError, openai::json, routes::page};
 use ambit_policy::token::Credential;
 use ambit_session::{ApprovalView, Decision};
 use ambit_store::{Approval, Asked};
@@ -49,13 +49,7 @@ struct Page {
 
 pub(crate) async fn list(call: Call, Query(asked): Query<Older>) -> Result<Response, OpenAiError> {
     call.require(Scope::Approve)?;
-    let limit = match asked.limit {
-        None => 20,
-        Some(limit @ 1..=MAX_PAGE) => limit,
-        Some(_) => {
-            return Err(Error::invalid("limit", format!("expected 1 to {MAX_PAGE}")).into());
-        }
-    };
+    let limit = page(asked.limit, 20, MAX_PAGE)?;
     let wanted = Asked {
         pending: asked.state == Which::Pending,
         within: None,

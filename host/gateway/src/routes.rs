@@ -40,3 +40,14 @@ pub fn table<S>(routes: &[Route<S>]) -> String {
     }
     out
 }
+
+/// How many entries of a listing are asked for.
+///
+/// # Errors
+/// None, or more than `most`.
+pub(crate) fn page(limit: Option<u32>, usual: u32, most: u32) -> Result<u32, Error> {
+    match limit.unwrap_or(usual) {
+        limit if (1..=most).contains(&limit) => Ok(limit),
+        _ => Err(Error::invalid("limit", format!("expected 1 to {most}"))),
+    }
+}

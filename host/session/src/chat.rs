@@ -196,7 +196,11 @@ impl Run {
                 reason
             }
             Ended::Waits => {
-                self.recorder.outlive_connection()?;
+                if let Err(unwritten) = self.recorder.outlive_connection() {
+                    let code = unwritten.code();
+                    self.close(SessionState::Failed, code, INTERRUPTED).await;
+                    return Err(unwritten);
+                }
                 let facts = [("reason", json!(WAITS))];
                 self.recorder.close(SessionState::Suspended, &facts).await?;
                 self.say(SessionEvent::Text(self.notice())).await;

@@ -1,7 +1,10 @@
 //! What agents of any tenant wait for.
 
 use super::{Admin, Answer, Asked, At, Live, now_ms, one};
-use crate::approvals::{self, Which, reason};
+use crate::{
+    approvals::{self, Which, reason},
+    routes::page,
+};
 use ambit_session::{ApprovalView, Decision};
 use ambit_store::{Approval, Asked as Wanted};
 use ambit_types::{ApprovalId, Error, ErrorKind, OPERATOR, TenantId, TenantSlug};
@@ -27,10 +30,7 @@ pub(super) struct Listed {
 
 pub(super) async fn list(admin: Admin, Asked(asked): Asked<Listed>) -> Answer {
     // What is asked for may be long: no more of it at a time.
-    let limit = match asked.limit.unwrap_or(MAX_PAGE) {
-        limit @ 1..=MAX_PAGE => limit,
-        _ => return Err(Error::invalid("limit", format!("expected 1 to {MAX_PAGE}")).into()),
-    };
+    let limit = page(asked.limit, MAX_PAGE, MAX_PAGE)?;
     let ms = |seconds: i64| seconds.saturating_mul(1000);
     let within = match (asked.from, asked.to) {
         (None, None) => None,

@@ -1,6 +1,7 @@
 //! A tenant's sessions, read from the journal.
 
 use super::{Admin, Answer, Asked, At, one};
+use crate::routes;
 use ambit_session::{ModelName, Trial};
 use ambit_store::{Event, Session, StoreError, TenantStore};
 use ambit_types::{Error, ErrorKind, SessionId, TenantSlug};
@@ -127,11 +128,7 @@ async fn find(store: &TenantStore, id: SessionId) -> Result<Session, Error> {
 }
 
 pub(super) fn page(limit: Option<u32>) -> Result<u32, Error> {
-    match limit {
-        None => Ok(100),
-        Some(limit @ 1..=MAX_PAGE) => Ok(limit),
-        Some(_) => Err(Error::invalid("limit", format!("expected 1 to {MAX_PAGE}"))),
-    }
+    routes::page(limit, 100, MAX_PAGE)
 }
 
 /// A body that is JSON is shown as such, any other in base64; one whose key was erased is said to be.

@@ -10,6 +10,7 @@ use crate::{
     data::{AgentTally, Call},
     error::OpenAiError,
     openai::json,
+    routes::page,
 };
 use ambit_policy::token::Credential;
 use ambit_session::{ChatTurn, Key, View};
@@ -116,13 +117,7 @@ pub(crate) async fn create(
 
 pub(crate) async fn list(call: Call, Query(asked): Query<Older>) -> Result<Response, OpenAiError> {
     call.require(Scope::Chat)?;
-    let limit = match asked.limit {
-        None => 20,
-        Some(limit @ 1..=MAX_PAGE) => limit,
-        Some(_) => {
-            return Err(Error::invalid("limit", format!("expected 1 to {MAX_PAGE}")).into());
-        }
-    };
+    let limit = page(asked.limit, 20, MAX_PAGE)?;
     let principal = &call.context.principal.id;
     let page = store(&call)
         .sessions_of(principal, asked.before, limit)
