@@ -147,7 +147,7 @@ fn the_check_of_a_token_is_cheap() {
     // As deep as a token may be, and narrowed each time.
     let token = (0..MAX_ANCESTORS).fold(root, |parent, _| {
         let request = Delegation {
-            grants: Some(rules()),
+            grants: vec![rules()],
             ..Delegation::new(TokenId::new())
         };
         parent.delegate(request, NOW).unwrap()

@@ -151,7 +151,7 @@ impl Rig {
         Delegation {
             scopes: step.scopes.map(scopes),
             id: TokenId::new(),
-            grants: step.grants.as_ref().map(grant),
+            grants: step.grants.iter().map(grant).collect(),
             budget_micros: step.budget,
             expires_at: step.lifetime.map(|lifetime| NOW + lifetime),
             agent: step.agent.map(|agent| self.agents[agent].clone()),

@@ -5,6 +5,7 @@
 //! another version never widens anything by itself.
 
 use crate::{
+    children::tool_name,
     definition::AgentDefinition,
     library::store_error,
     platform::Platform,
@@ -21,7 +22,7 @@ use ambit_capabilities::{
 use ambit_policy::{Ambit, Ceiling, Grant, Kind, Permissions};
 use ambit_runtime::{Admitted, admit};
 use ambit_store::{Digest, SlotBinding, TenantStore};
-use ambit_types::{ComponentName, Error, ErrorKind};
+use ambit_types::{AgentName, ComponentName, Error, ErrorKind};
 use serde::Deserialize as _;
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -219,6 +220,8 @@ pub(crate) async fn tenant(
         }
     }
 
+    problems.extend(agents.values().flat_map(|agent| absent(agent, &agents)));
+
     // Last: describing tools may have taken a while, and a key revoked meanwhile is not to come back.
     let records = store.load().await.map_err(Error::internal)?;
     let authenticator = Authenticator::new(
@@ -265,6 +268,28 @@ fn shadowed(definition: &AgentDefinition, tools: &[BoundTool]) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// Agents that one asks and cannot.
+fn absent(asking: &LiveAgent, agents: &BTreeMap<AgentName, Arc<LiveAgent>>) -> Vec<Problem> {
+    let definition = &asking.definition;
+    let what = || format!("agent {}", definition.name);
+    let absent = definition.agents.iter().filter_map(|name| {
+        let tool = tool_name(name);
+        let mut specs = asking.tools.iter().flat_map(|bound| bound.toolbox.describe());
+        let why = if !agents.contains_key(name) {
+            format!("it asks the agent `{name}`, which is not there")
+        } else if specs.any(|spec| spec.name == tool) {
+            format!("it cannot ask the agent `{name}`: another tool of it is `{tool}`")
+        } else {
+            let model = &agents.get(name)?.definition.model;
+            let may = asking.ambit.model(&model.provider, &model.model);
+            may.err()?;
+            format!("it asks the agent `{name}`, whose model `{model}` it may not use itself, so that one cannot answer it; add it to `models`")
+        };
+        Some(Problem { what: what(), why })
+    });
+    absent.collect()
 }
 
 /// Plain pass-through asks for every model; what the operator and the tenant grant remains.

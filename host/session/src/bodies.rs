@@ -8,6 +8,7 @@ use crate::{
 };
 use ambit_capabilities::agent::{Definition, Move, Usage as AgentUsage};
 use ambit_inference::ToolCall;
+use ambit_types::ComponentName;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -30,6 +31,9 @@ pub(crate) struct Request {
     /// The most that may be spent in the session, in nano-units; with its first message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) budget_nanos: Option<i64>,
+    /// The tool components that the session may use, of one that another one started; with its first message. None: all of its agent's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tools: Option<Vec<ComponentName>>,
     /// The caller's own words about the session.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub(crate) metadata: Map<String, Value>,

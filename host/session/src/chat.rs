@@ -4,11 +4,10 @@
 //! reader that goes away cancels the request, whatever it waits for. Either way the session's end is journalled.
 
 use crate::{
-    approvals::WAITS,
     bodies::{Answered, Checkpoint},
     conversation::Conversation,
     ending::{Tasks, stopping},
-    event::{ChatEvents, ChatTurn, Citation, SessionEvent},
+    event::{ChatEvents, ChatTurn, Citation, ClientTool, SessionEvent},
     guard::Guard,
     observer::Observer,
     platform::Platform,
@@ -24,7 +23,7 @@ use ambit_capabilities::agent::{Answer, Decision, Definition, Finish, Move, Turn
 use ambit_inference::FinishReason;
 use ambit_policy::token::TokenError;
 use ambit_store::SessionState;
-use ambit_types::{CallContext, Error, ErrorKind, SessionId};
+use ambit_types::{CallContext, ComponentName, Error, ErrorKind, SessionId};
 use serde_json::json;
 use std::{
     sync::{Arc, atomic::AtomicBool},
@@ -103,6 +102,8 @@ impl Sessions {
                 context: context.clone(),
                 observer: self.observer.clone(),
             },
+            parent: None,
+            tools: None,
             offer: Offer::default(),
             progress: Progress::new(Conversation::new(), definition.limits.steps),
             underway: None,
@@ -131,6 +132,10 @@ pub(crate) struct Run {
     pub(crate) events: Option<mpsc::Sender<SessionEvent>>,
     pub(crate) recorder: Recorder,
     pub(crate) guard: Guard,
+    /// The session that started this one and waits for it.
+    pub(crate) parent: Option<SessionId>,
+    /// The tool components that the session may use. None: all of its agent's.
+    pub(crate) tools: Option<Arc<[ComponentName]>>,
     pub(crate) offer: Offer,
     pub(crate) progress: Progress,
     pub(crate) underway: Option<Underway>,
@@ -143,8 +148,8 @@ pub(crate) struct Run {
 /// How a turn ended well.
 pub(crate) enum Ended {
     Answered(FinishReason),
-    /// Somebody has to approve of something first.
-    Waits,
+    /// For this: somebody has to approve of something first, here or in a session that this one started.
+    Waits(&'static str),
 }
 
 impl Run {
@@ -171,6 +176,7 @@ impl Run {
             None => {
                 self.close(SessionState::Interrupted, tasks.reason(), INTERRUPTED)
                     .await;
+                self.end_children().await;
                 SessionEvent::Failed(stopping())
             }
             Some(Ok(ended)) => match self.ended(ended).await {
@@ -180,6 +186,7 @@ impl Run {
             Some(Err(error)) => {
                 self.close(SessionState::Failed, error.code(), error.code())
                     .await;
+                self.end_children().await;
                 SessionEvent::Failed(error)
             }
         };
@@ -195,15 +202,16 @@ impl Run {
                 self.recorder.close(SessionState::Finished, &facts).await?;
                 reason
             }
-            Ended::Waits => {
+            Ended::Waits(reason) => {
                 if let Err(unwritten) = self.recorder.outlive_connection() {
                     let code = unwritten.code();
                     self.close(SessionState::Failed, code, INTERRUPTED).await;
                     return Err(unwritten);
                 }
-                let facts = [("reason", json!(WAITS))];
+                let facts = [("reason", json!(reason))];
                 self.recorder.close(SessionState::Suspended, &facts).await?;
-                self.say(SessionEvent::Text(self.notice())).await;
+                let notice = self.notice().await;
+                self.say(SessionEvent::Text(notice)).await;
                 FinishReason::Stop
             }
         };
@@ -246,8 +254,14 @@ impl Run {
 
     /// Takes in what the caller said.
     pub(crate) async fn begin(&mut self) -> Result<(), Error> {
-        self.offer = Offer::new(&self.agent, std::mem::take(&mut self.turn.client_tools))?;
+        let client = std::mem::take(&mut self.turn.client_tools);
+        self.offer_tools(client)?;
         self.take_in().await
+    }
+
+    pub(crate) fn offer_tools(&mut self, client: Vec<ClientTool>) -> Result<(), Error> {
+        self.offer = Offer::new(&self.tenant, &self.agent, self.tools.as_deref(), client)?;
+        Ok(())
     }
 
     /// Steps, and carries out what is decided, until the turn ends.
@@ -270,8 +284,8 @@ impl Run {
             match current.move_ {
                 Move::AskModel(request) => self.ask_model(request).await?,
                 Move::CallTools(calls) => {
-                    if !self.call_tools(calls, current.begun).await? {
-                        return Ok(Ended::Waits);
+                    if let Some(reason) = self.call_tools(calls, current.begun).await? {
+                        return Ok(Ended::Waits(reason));
                     }
                 }
                 Move::Retrieve(requests) => self.retrieve(&requests[current.done..]).await?,

@@ -8,6 +8,7 @@
 //! models = ["openai/gpt-5-mini"]                  # further ones its component may name
 //! collections = ["handbook"]                      # read by retrieval
 //! tools = ["ambit:tool-datetime"]              # components of kind tool
+//! agents = ["researcher"]                         # agents it may ask, each in a session of its own
 //! max_passages = 6
 //!
 //! [limits]
@@ -99,6 +100,9 @@ pub struct AgentDefinition {
     /// Tool components; every tool one describes is offered.
     #[serde(default)]
     pub tools: Vec<ComponentName>,
+    /// Agents it may ask, each in a session of its own that has at most what this one has: of each it is offered a tool, `ask_` and its name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agents: Vec<AgentName>,
     #[serde(default = "default_passages")]
     pub max_passages: u32,
     #[serde(default)]
@@ -229,6 +233,16 @@ impl AgentDefinition {
             &format!("{} entries", self.tools.len()),
             "at most 32",
         );
+        check(
+            self.agents.len() <= 16,
+            "agents",
+            &format!("{} entries", self.agents.len()),
+            "at most 16",
+        );
+        for agent in &self.agents {
+            // With `ask_` before it, it is a tool's name.
+            check(agent.len() <= 60, "agents", agent, "at most 60 bytes each");
+        }
         check(
             self.models.len() <= 16,
             "models",

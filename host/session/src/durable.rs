@@ -104,11 +104,16 @@ impl Sessions {
         self.work(run, Start::Again).await
     }
 
-    /// Ends a session. One that is worked on, here or elsewhere, ends soon; one that is closed already stays as it is.
+    /// Ends a session, and those that it started. One that is worked on, here or elsewhere, ends soon; one that is closed already stays as it is.
     ///
     /// # Errors
     /// The store's; [`ErrorKind::Conflict`] when it went on meanwhile, and of a chat completion.
     pub async fn cancel(&self, known: &Session) -> Result<(), Error> {
+        self.cancel_one(known).await?;
+        self.cancel_children(known.tenant, known.id).await
+    }
+
+    async fn cancel_one(&self, known: &Session) -> Result<(), Error> {
         let store = self.platform.store.tenant(known.tenant);
         match known.state {
             SessionState::Open if !known.durable => Err(Error::new(
@@ -211,21 +216,39 @@ impl Sessions {
                 if run.progress.has_more() {
                     return self.work(run, Start::Again).await;
                 }
-                let waits = SessionState::Suspended;
-                run.close(waits, ANSWERED, ANSWERED).await;
+                let rests = match known.parent {
+                    Some(_) => SessionState::Finished,
+                    None => SessionState::Suspended,
+                };
+                run.close(rests, ANSWERED, ANSWERED).await;
                 Ok(())
             }
             Err(error) => {
-                tracing::warn!(session = %known.id, error = &error as &dyn std::error::Error, "a session cannot be gone on with; it is suspended");
-                let facts = header(&[("reason", json!(error.code()))]);
                 let append = Append::new(known.tenant, known.id).after(last_seq);
-                let append = crate::recovery::unknown(append, held)
-                    .event(NewEvent::new("suspend", facts, Vec::new()))
-                    .state_because(SessionState::Suspended, error.code());
-                self.platform.store.journal().append(append).await?;
-                Ok(())
+                self.give_up(known, crate::recovery::unknown(append, held), &error)
+                    .await
             }
         }
+    }
+
+    /// Leaves a session suspended that cannot be gone on with, until somebody has it go on; one that another one waits for is over.
+    pub(crate) async fn give_up(
+        &self,
+        known: &Session,
+        append: Append,
+        why: &Error,
+    ) -> Result<(), Error> {
+        tracing::warn!(session = %known.id, error = why as &dyn std::error::Error, "a session cannot be gone on with");
+        let facts = header(&[("reason", json!(why.code()))]);
+        let (kind, state) = match known.parent {
+            Some(_) => ("end", SessionState::Failed),
+            None => ("suspend", SessionState::Suspended),
+        };
+        let append = append
+            .event(NewEvent::new(kind, facts, Vec::new()))
+            .state_because(state, why.code());
+        self.platform.store.journal().append(append).await?;
+        Ok(())
     }
 
     /// The turn of a session that a process left open.
@@ -263,6 +286,7 @@ impl Sessions {
             deadline: Instant::now() + agent.definition.limits.deadline(),
         };
         let mut run = self.run(known.id, context, tenant, agent, ChatTurn::default());
+        run.parent = known.parent;
         run.take_over(past)?;
         Ok(run)
     }
@@ -275,6 +299,14 @@ impl Sessions {
         tenant: Arc<Tenant>,
         turn: ChatTurn,
     ) -> Result<(Run, Vec<Key>), Error> {
+        if let Some(parent) = known.parent {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!(
+                    "the session {parent} started this one and waits for it; go on with that one"
+                ),
+            ));
+        }
         if !known.durable {
             return Err(Error::new(
                 ErrorKind::Conflict,

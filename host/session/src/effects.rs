@@ -2,9 +2,10 @@
 //! journalled as an intent before it starts; and what comes back passes the guardrail before anybody reads it.
 
 use crate::{
-    approvals::Passes,
+    approvals::{Passes, WAITS},
     bodies::{self, Returned},
     chat::Run,
+    children::{Asking, CHILD, CHILD_SPENT},
     conversation::bad_move,
     definition::ModelName,
     guard::arguments,
@@ -205,7 +206,7 @@ impl Run {
         self.progress.replied(text, calls, finish, &usage)
     }
 
-    /// Whether they were called: not while somebody has to approve of one.
+    /// What they wait for, where they are not called yet: somebody has to approve of one, or of a call in a session that one started.
     ///
     /// `begun`: by a process that ended before it knew what they came to. What can be made again without doing anything twice is; of the rest
     /// nobody knows, and the agent is told so.
@@ -213,7 +214,7 @@ impl Run {
         &mut self,
         calls: Vec<AgentCall>,
         begun: bool,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<&'static str>, Error> {
         let mut seen = std::collections::BTreeSet::new();
         if calls.is_empty()
             || calls.len() > CALLS_AT_MOST
@@ -243,32 +244,49 @@ impl Run {
                 false => 0,
             })
             .collect();
+        let alone = calls.len() == 1;
         let mut refused: Vec<_> = calls
             .iter()
             .zip(times)
             .enumerate()
-            .map(|(place, (call, times))| self.refused(place, call, times, begun))
+            .map(|(place, (call, times))| self.refused(place, call, times, begun, alone))
             .collect();
         let passes = match &self.tape {
             Some(_) => Passes::new(),
             None => match self.clear(&calls, &mut refused, begun).await? {
                 Some(passes) => passes,
-                None => return Ok(false),
+                None => return Ok(Some(WAITS)),
             },
         };
         let mut facts = vec![("effect", json!("tools")), ("counted", json!(counted))];
         if !passes.is_empty() {
             facts.push(("approvals", json!(passes.values().collect::<Vec<_>>())));
         }
+        let child = self.child_of(&calls, &refused);
+        if child.is_none() && self.progress.child().is_some() {
+            // What was asked for is not to be asked any more.
+            self.end_children().await;
+        }
+        facts.extend(child.map(|child| ("child", json!(child))));
         self.recorder.note("intent", &facts, &body)?;
         self.recorder.flush().await?;
         self.progress.begun();
-        self.underway = Some(Underway::Tools);
-        let _outside = Outside::new(&self.outside);
+        child.into_iter().for_each(|id| self.progress.started(id));
 
-        let results = match &mut self.tape {
-            Some((_, tape)) => calls.iter().map(|call| played(tape, call)).collect(),
-            None => {
+        let (mut child_spent, mut _outside) = (None, None);
+        let results = match (&mut self.tape, child) {
+            (Some((_, tape)), _) => calls.iter().map(|call| played(tape, call)).collect(),
+            // Whatever becomes of this one, that goes on and can be waited for again.
+            (None, Some(child)) => match self.ask_agent(&calls[0], child).await? {
+                Asking::Waits => return Ok(Some(CHILD)),
+                Asking::Over { answer, spent } => {
+                    child_spent = Some(spent);
+                    vec![answer]
+                }
+            },
+            (None, None) => {
+                self.underway = Some(Underway::Tools);
+                _outside = Some(Outside::new(&self.outside));
                 let each = calls.iter().zip(refused).enumerate();
                 let each = each.map(|(place, (call, refused))| {
                     self.call_tool(call, refused, passes.contains_key(&place))
@@ -339,6 +357,10 @@ impl Run {
         if unknown {
             facts.push(("code", json!(UNKNOWN)));
         }
+        if let Some(spent) = child_spent {
+            facts.push((CHILD_SPENT, json!(spent.nanos())));
+            self.progress.spend(child_spent);
+        }
         self.recorder.note("outcome", &facts, &outcome)?;
         for (place, approval) in &passes {
             self.note_end(*approval, &outcome[*place].code);
@@ -350,7 +372,7 @@ impl Run {
         self.underway = None;
         let results = outcome.into_iter().map(|one| (one.ok, one.content));
         self.progress.returned(results.collect())?;
-        Ok(true)
+        Ok(None)
     }
 
     /// What tools did is on record whatever becomes of its judgement: where the guardrail fails, nobody reads what they answered.
@@ -384,6 +406,7 @@ impl Run {
         call: &AgentCall,
         times: u32,
         begun: bool,
+        alone: bool,
     ) -> Option<ToolFailure> {
         // Only what the model asked for in its last reply, word for word: an agent invents no calls, and asks nobody to approve of any.
         if !self.progress.last_reply_calls.iter().any(|asked| {
@@ -413,14 +436,22 @@ impl Run {
                 ),
             });
         }
-        let idempotent = matches!(
-            self.offer.source(&call.name),
-            Some(Source::Host {
-                idempotent: true,
-                ..
-            })
-        );
-        (begun && !idempotent).then(|| unknown(call))
+        let again = match self.offer.source(&call.name) {
+            Some(Source::Host { idempotent, .. }) => *idempotent,
+            Some(Source::Agent(_)) if !alone => {
+                return Some(ToolFailure {
+                    code: "limit",
+                    message: format!(
+                        "`{}` waits for another agent, so it is called alone; call it again by itself",
+                        call.name
+                    ),
+                });
+            }
+            // The session that it started is there, or can still be started.
+            Some(Source::Agent(_)) => self.progress.child().is_some(),
+            Some(Source::Client) | None => false,
+        };
+        (begun && !again).then(|| unknown(call))
     }
 
     /// One call. A failure is for the model to read; it never ends the request.
@@ -434,7 +465,7 @@ impl Run {
             return Err(refused);
         }
         match self.offer.source(&call.name) {
-            None | Some(Source::Client) => Err(ToolFailure {
+            None | Some(Source::Client | Source::Agent(_)) => Err(ToolFailure {
                 code: "denied",
                 message: format!("there is no tool `{}` to call", call.name),
             }),

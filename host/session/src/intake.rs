@@ -39,7 +39,8 @@ impl Run {
         }
         facts.push(("component", json!(self.agent.step.digest())));
         // Whoever goes on with it goes on for whom it acts for from here on.
-        let lasts = self.events.is_none() || self.recorder.is_durable();
+        let may_wait = !self.agent.definition.agents.is_empty();
+        let lasts = self.events.is_none() || self.recorder.is_durable() || may_wait;
         let mut request = Request {
             messages,
             options: std::mem::take(&mut self.turn.options),
@@ -47,6 +48,7 @@ impl Run {
             delimiter: self.progress.conversation.delimiter().clone(),
             caller: lasts.then(|| Caller::of(&self.context.principal)),
             budget_nanos: self.turn.budget.map(Money::nanos),
+            tools: self.tools.as_deref().map(<[_]>::to_vec),
             metadata: std::mem::take(&mut self.turn.metadata),
         };
         self.recorder.note("request", &facts, &request)?;

@@ -17,6 +17,7 @@ mod bind;
 mod bodies;
 mod caller;
 mod chat;
+mod children;
 mod conversation;
 mod definition;
 mod durable;

@@ -6,6 +6,7 @@ use crate::{
         Asked, Checkpoint, Decided, Key, NotFound, Passage, Reply, Request, Resume, Returned,
     },
     caller::Caller,
+    children::CHILD_SPENT,
     conversation::{Conversation, Found},
     durable::is_request,
     progress::{AskedCall, Progress, UNKNOWN, ends_turn},
@@ -15,9 +16,10 @@ use ambit_capabilities::agent::{Decision, Definition, Failure, Move};
 use ambit_inference::{FinishReason, Message, Usage};
 use ambit_ledger::Money;
 use ambit_store::{Event, TenantStore};
-use ambit_types::{Error, ErrorKind, SessionId};
+use ambit_types::{ComponentName, Error, ErrorKind, SessionId};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::sync::Arc;
 
 /// Events read at a time.
 const PAGE: u32 = 16;
@@ -35,6 +37,8 @@ pub(crate) struct Past {
     pub(crate) caller: Option<Caller>,
     /// What the steps of the last turn were told of the agent.
     pub(crate) definition: Option<Definition>,
+    /// The tool components it may use; None: all of its agent's.
+    pub(crate) tools: Option<Arc<[ComponentName]>>,
     /// Idempotency keys of its messages.
     pub(crate) keys: Vec<Key>,
     /// Times it was gone on with after a process had ended, since anything came of that.
@@ -49,6 +53,7 @@ impl Past {
             progress: Progress::new(Conversation::new(), 0),
             caller: None,
             definition: None,
+            tools: None,
             keys: Vec::new(),
             recoveries: 0,
             bytes: 0,
@@ -112,6 +117,8 @@ impl Past {
                 for id in used.into_iter().flatten().filter_map(Value::as_str) {
                     id.parse().into_iter().for_each(|id| self.progress.used(id));
                 }
+                let child = fact("child").and_then(|id| id.parse().ok());
+                child.into_iter().for_each(|id| self.progress.started(id));
                 let counted = event.header.facts.get("counted").and_then(Value::as_u64);
                 self.count_calls(usize::try_from(counted.unwrap_or(0)).unwrap_or(0));
             }
@@ -184,6 +191,8 @@ impl Past {
                 Some(_) => self.progress.do_again(),
             },
             Some("tools") => {
+                let spent = event.header.facts.get(CHILD_SPENT).and_then(Value::as_i64);
+                self.progress.spend(spent.and_then(Money::from_nanos));
                 let returned: Vec<Returned> = body(event)?;
                 let results = returned.into_iter().map(|one| (one.ok, one.content));
                 self.progress.returned(results.collect())?;
@@ -200,6 +209,7 @@ impl Past {
         if self.definition.is_none() {
             self.progress.budget = request.budget_nanos.and_then(Money::from_nanos);
             self.progress.conversation = Conversation::delimited_by(request.delimiter);
+            self.tools = request.tools.map(Arc::from);
         }
         self.caller = request.caller.or(self.caller.take());
         self.progress.allow(request.definition.steps_left);

@@ -16,7 +16,7 @@ use ambit_capabilities::{
 };
 use ambit_inference::{FinishReason, Message, Role, ToolCall, Usage};
 use ambit_ledger::Money;
-use ambit_types::{ApprovalId, Error};
+use ambit_types::{ApprovalId, Error, SessionId};
 use serde_json::{Map, Value};
 use std::collections::{BTreeSet, HashMap};
 
@@ -65,6 +65,8 @@ pub(crate) struct Current {
     pub(crate) begun: bool,
     /// Its calls that somebody was asked to approve of.
     pub(crate) asked: Vec<AskedCall>,
+    /// The session that it started.
+    pub(crate) child: Option<SessionId>,
 }
 
 /// A call that somebody was asked to approve of.
@@ -118,7 +120,7 @@ impl Progress {
         // What was decided on meanwhile is done, or refused, before anything else, and of what was begun is told that nobody knows its end: who waited
         // for it is to hear of it.
         let waited = self.current.as_ref();
-        let waited = waited.is_some_and(|current| !current.asked.is_empty());
+        let waited = waited.is_some_and(|one| !one.asked.is_empty() || one.child.is_some());
         if !waited {
             self.drop_current();
         }
@@ -208,6 +210,7 @@ impl Progress {
             done: 0,
             begun: false,
             asked: Vec::new(),
+            child: None,
         });
     }
 
@@ -261,6 +264,18 @@ impl Progress {
             Move::CallTools(calls) => calls.iter().find(|call| call.id == asked.call).cloned(),
             _ => None,
         }
+    }
+
+    /// The current move started a session.
+    pub(crate) fn started(&mut self, child: SessionId) {
+        if let Some(current) = &mut self.current {
+            current.child = Some(child);
+        }
+    }
+
+    /// The session that the current move started.
+    pub(crate) fn child(&self) -> Option<SessionId> {
+        self.current.as_ref()?.child
     }
 
     pub(crate) fn begun(&mut self) {

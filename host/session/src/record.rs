@@ -6,10 +6,10 @@
 //!
 //! | kind | header facts | body |
 //! |---|---|---|
-//! | `request` | agent or model; the component's digest; the idempotency key, hashed | JSON: messages, options, what the agent is told of itself, delimiters; of a durable session whom it acts for, and metadata |
+//! | `request` | agent or model; the component's digest; the idempotency key, hashed | JSON: messages, options, what the agent is told of itself, delimiters; of a durable session whom it acts for, and metadata; of one that another one started which tools it has |
 //! | `verdict` | stage, action, categories | JSON: findings by message, no text |
-//! | `intent` | effect, and provider and model; of tools how many calls count against `same_call`, and the approvals they are made with | JSON: what is about to be done |
-//! | `outcome` | effect, code; what it cost, as far as it is known | JSON: the reply (what was released of it, if it was cut), results or passages |
+//! | `intent` | effect, and provider and model; of tools how many calls count against `same_call`, the approvals they are made with, and the session that one starts | JSON: what is about to be done |
+//! | `outcome` | effect, code; what it cost, as far as it is known; of tools what a session spent that one started, whose own journal has the costs | JSON: the reply (what was released of it, if it was cut), results or passages |
 //! | `checkpoint` | step, move, time | JSON: the move, and the agent's state in base64 |
 //! | `answer` | of a durable session's turn | JSON: text, citations |
 //! | `approval` | action: asked, refused, approved or denied; its id; of a question the tool, digests of arguments and policy, why, until when; of a decision by whom | JSON: of a question the call, its arguments in canonical form; of a decision the reason |
@@ -42,6 +42,7 @@ pub(crate) struct Recorder {
     session: SessionId,
     /// Until the journal has the session.
     open: Option<NewSession>,
+    parent: Option<SessionId>,
     /// Another process goes on with it, should this one die.
     durable: bool,
     /// Its last event, of a durable session: nothing is written unless it still is the last. So whoever lost the session writes nothing more.
@@ -89,6 +90,7 @@ impl Recorder {
             context,
             session,
             open: Some(open),
+            parent: None,
             durable: false,
             last: None,
             reopens: false,
@@ -111,6 +113,12 @@ impl Recorder {
     /// Of a session that another process goes on with.
     pub(crate) fn durable(mut self) -> Self {
         self.durable = true;
+        self
+    }
+
+    /// Of a session that another one started.
+    pub(crate) fn started_by(mut self, parent: SessionId) -> Self {
+        self.parent = Some(parent);
         self
     }
 
@@ -151,6 +159,7 @@ impl Recorder {
             context: self.context.clone(),
             session: self.session,
             open: self.open.take(),
+            parent: self.parent,
             durable: self.durable,
             last: self.last,
             reopens: self.reopens,
@@ -338,6 +347,9 @@ impl Recorder {
             .approvals(self.approvals.drain(..));
         if let Some(open) = &self.open {
             append = append.open(open.clone());
+            if let Some(parent) = self.parent {
+                append = append.started_by(parent);
+            }
         }
         if self.durable {
             append = append.durable();

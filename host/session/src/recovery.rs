@@ -111,6 +111,7 @@ impl Sessions {
             self.at_work.cancel(session);
         }
         self.go_on_with_own(tenants, &mut others.idle).await?;
+        self.look_after_families(tenants).await?;
         // In this order: who is at work has said that he lives before.
         let at_work = operator.nodes_at_work().await?;
         if alone && at_work.contains(&None) {

@@ -1,11 +1,16 @@
 //! What a model call costs: held back with its intent, settled with its outcome, both in the journal's own appends. The rules are
 //! [`ambit_ledger`]'s; here is what a call can cost at most, and what one that broke off is taken to have cost.
 
-use crate::{definition::ModelName, library::now_ms, platform::Platform, tenants::Tenant};
+use crate::{
+    children::CHILD_SPENT, definition::ModelName, library::now_ms, platform::Platform,
+    tenants::Tenant,
+};
 use ambit_inference::ProviderError;
 use ambit_ledger::{Day, LedgerOp, Money, Price, PriceTable, Reserve, Spender, Usage};
 use ambit_policy::token::Credential;
-use ambit_types::{CallContext, Error, ReservationId, TokenId};
+use ambit_store::TenantStore;
+use ambit_types::{CallContext, Error, ReservationId, SessionId, TokenId};
+use serde_json::Value;
 use std::{
     sync::{
         Arc,
@@ -24,6 +29,9 @@ const BYTES_OF_TOKEN: usize = 3;
 
 /// Counts beyond this are no counts: a provider that goes mad must not keep a session from ending.
 const MOST_TOKENS: u64 = u32::MAX as u64;
+
+/// Events read at a time.
+const EVENTS: u32 = 256;
 
 /// The most that one call is said to have cost: an event carries no more exactly.
 const MOST_COST: i64 = (1 << 53) - 1;
@@ -254,6 +262,28 @@ pub(crate) fn spent(usage: &ambit_inference::Usage, heard: usize, how: Over) -> 
         }
         (None, Over::Unheard) if heard == 0 => Spent::Unheard,
         (None, Over::Ended | Over::Broken | Over::Unheard) => Spent::Said(heard),
+    }
+}
+
+/// What was spent in a session and in those that it started, as its events say.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn spent_in(store: &TenantStore, session: SessionId) -> Result<Money, Error> {
+    let (mut after, mut nanos) = (0, 0_i64);
+    loop {
+        let events = store.event_facts(session, after, EVENTS).await?;
+        for event in &events {
+            let child = event.header.facts.get(CHILD_SPENT).and_then(Value::as_i64);
+            let cost = event.header.cost.map_or(0, Money::nanos);
+            nanos = nanos
+                .saturating_add(cost)
+                .saturating_add(child.unwrap_or(0));
+            after = event.seq;
+        }
+        if events.len() < EVENTS as usize {
+            return Ok(Money::from_nanos(nanos.min(MOST_COST)).unwrap_or(Money::ZERO));
+        }
     }
 }
 

@@ -26,7 +26,7 @@ use ambit_capabilities::{
 use ambit_ledger::ScopeKind;
 use ambit_policy::{Ambit, token::Revoked};
 use ambit_store::TenantStore;
-use ambit_types::{AgentName, Error, TenantId, TenantSlug};
+use ambit_types::{AgentName, ComponentName, Error, TenantId, TenantSlug};
 use futures::{StreamExt as _, stream};
 use serde::Serialize;
 use std::{
@@ -117,6 +117,17 @@ pub struct LiveAgent {
     pub tools: Vec<BoundTool>,
     /// Author ∩ operator ∩ tenant ∩ definition.
     pub ambit: Ambit,
+}
+
+impl LiveAgent {
+    /// Its tool components, as far as they are among `only`. None: all.
+    pub(crate) fn tools_within(
+        &self,
+        only: Option<&[ComponentName]>,
+    ) -> impl Iterator<Item = (&ComponentName, &BoundTool)> {
+        let tools = self.definition.tools.iter().zip(&self.tools);
+        tools.filter(move |(name, _)| only.is_none_or(|only| only.contains(name)))
+    }
 }
 
 /// A tool component as one agent holds it.

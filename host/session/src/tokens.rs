@@ -10,8 +10,8 @@ use ambit_ledger::Money;
 use ambit_policy::{
     Permissions,
     token::{
-        Claims, Credential, Delegation, DelegationError, Held, Mode, Overlooked, SignError, Signer,
-        Token, TokenError, VerifiedTokens, Verifier,
+        Claims, Credential, Delegation, DelegationError, Held, Mode, Overlooked, Place, SignError,
+        Signer, Token, TokenError, VerifiedTokens, Verifier,
     },
 };
 use ambit_store::{TenantStore, TokenRecord};
@@ -162,7 +162,7 @@ impl Tokens {
                 let request = Delegation {
                     id,
                     scopes: new.scopes,
-                    grants: new.grants.map(Arc::new),
+                    grants: new.grants.map(Arc::new).into_iter().collect(),
                     budget_micros: budget,
                     expires_at: Some(expires_at),
                     agent: new.agent,
@@ -174,22 +174,10 @@ impl Tokens {
             }
             None => {
                 let ends = principal.expires_at.unwrap_or(u64::MAX).min(expires_at);
-                let credential = Credential::of(principal);
-                let mut claims = Claims::new(
-                    &self.issuer,
-                    context.tenant,
-                    &principal.id,
-                    id,
-                    now.as_secs(),
-                    ends,
-                );
-                claims.scopes = principal.scopes.clone();
+                let mut claims = self.root(context, id, now.as_secs(), ends);
                 if let Some(asked) = new.scopes {
                     claims.scopes.retain(|scope| asked.contains(scope));
                 }
-                claims.key = principal.key.as_deref().map(str::to_owned);
-                claims.trusted = principal.issuer.as_deref().map(str::to_owned);
-                claims.credential = credential.and_then(|known| known.permissions.clone());
                 claims.layers.extend(new.grants.map(Arc::new));
                 claims.budget_micros = budget;
                 claims.agent = new.agent;
@@ -201,26 +189,97 @@ impl Tokens {
             SignError::TooLong => Error::invalid("grants", error.to_string()),
             SignError::Failed(_) => Error::internal(error),
         })?;
-        let ms = |seconds: u64| i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
-        let record = TokenRecord {
-            id,
-            parent: token.ancestors.first().copied(),
-            principal: token.sub.clone(),
-            key: token.key.clone(),
-            agent: token.agent.as_ref().map(ToString::to_string),
-            session: token.session.map(|session| session.to_string()),
-            created_ms: ms(token.iat),
-            expires_ms: ms(token.exp),
-            revoked_ms: None,
-        };
         let micros = token.budget_micros.filter(|_| new.budget.is_some());
         let budget = micros.and_then(|micros| Money::from_nanos(ms(micros)));
         store
-            .create_token(&record, budget)
+            .create_token(&record(&token), budget)
             .await
             .map_err(store_error)?;
         Ok(Issued { token, text })
     }
+
+    /// Whom a session acts for that the one of `context` starts: the same principal, with a token for that session and its agent, which allows what the
+    /// caller's does and each of `layers` too. The token is nobody's to carry: its text is never written.
+    ///
+    /// # Errors
+    /// The caller's token does not allow it, or it cannot be noted.
+    pub(crate) async fn hand_over(
+        &self,
+        store: &TenantStore,
+        tenant: &Tenant,
+        context: &CallContext,
+        (session, agent): (SessionId, &AgentName),
+        mut layers: Vec<Arc<Permissions>>,
+    ) -> Result<Arc<Principal>, Error> {
+        let (now, id) = (now().as_secs(), TokenId::new());
+        let parent = Credential::token_of(&context.principal);
+        let token = match parent {
+            Some(parent) => {
+                layers.retain(|layer| !parent.layers.contains(layer));
+                let request = Delegation {
+                    grants: layers,
+                    agent: Some(agent.clone()),
+                    session: Some(session),
+                    ..Delegation::new(id)
+                };
+                let from = Place {
+                    tenant: context.tenant,
+                    session: context.session,
+                    agent: context.agent.as_deref(),
+                };
+                parent.hand_over(from, request, now).map_err(undelegated)?
+            }
+            None => {
+                // As the session that starts it: it may go on when what its caller came with has expired.
+                let mut claims = self.root(context, id, now, now + LONGEST.as_secs());
+                claims.layers = layers;
+                claims.agent = Some(agent.clone());
+                claims.session = Some(session);
+                Token::issue(claims).map_err(|error| Error::forbidden(error.to_string()))?
+            }
+        };
+        let noted = store.create_token(&record(&token), None).await;
+        noted.map_err(store_error)?;
+        let credential = Credential {
+            permissions: token.credential.clone(),
+            token: Some(self.held(tenant, Arc::new(token))),
+        };
+        Ok(Arc::new(Principal {
+            credential: Some(credential.into_opaque()),
+            ..Principal::clone(&context.principal)
+        }))
+    }
+
+    /// Everything that the principal of a call has, who came without a token.
+    fn root(&self, context: &CallContext, id: TokenId, now: u64, ends: u64) -> Claims {
+        let principal = &context.principal;
+        let credential = Credential::of(principal);
+        let (tenant, name) = (context.tenant, &principal.id);
+        let mut claims = Claims::new(&self.issuer, tenant, name, id, now, ends);
+        claims.scopes = principal.scopes.clone();
+        claims.key = principal.key.as_deref().map(str::to_owned);
+        claims.trusted = principal.issuer.as_deref().map(str::to_owned);
+        claims.credential = credential.and_then(|known| known.permissions.clone());
+        claims
+    }
+}
+
+fn record(token: &Token) -> TokenRecord {
+    TokenRecord {
+        id: token.jti,
+        parent: token.ancestors.first().copied(),
+        principal: token.sub.clone(),
+        key: token.key.clone(),
+        agent: token.agent.as_ref().map(ToString::to_string),
+        session: token.session.map(|session| session.to_string()),
+        created_ms: ms(token.iat),
+        expires_ms: ms(token.exp),
+        revoked_ms: None,
+    }
+}
+
+fn ms(seconds: u64) -> i64 {
+    i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX)
 }
 
 /// Ends a token and its descendants: on this node before it is answered, on the others within two seconds. None: there is no such token.

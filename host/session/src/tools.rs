@@ -1,12 +1,16 @@
-//! The tools of one request: those of the agent's components and those the client brought.
+//! The tools of one request: those of the agent's components, the agents it may ask, and those the client brought.
 
-use crate::{event::ClientTool, tenants::LiveAgent};
+use crate::{
+    children,
+    event::ClientTool,
+    tenants::{LiveAgent, Tenant},
+};
 use ambit_capabilities::{
     Narrowing,
     tool::{ToolSpec, Toolbox},
 };
 use ambit_inference::Tool;
-use ambit_types::Error;
+use ambit_types::{AgentName, ComponentName, Error};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
@@ -20,6 +24,8 @@ pub(crate) enum Source {
         /// Calling it twice with one id does it once.
         idempotent: bool,
     },
+    /// Another agent, in a session of its own.
+    Agent(AgentName),
     Client,
 }
 
@@ -30,11 +36,18 @@ pub(crate) struct Offer {
 }
 
 impl Offer {
+    /// `only`: the components that the session may use of the agent's. None: all.
+    ///
     /// # Errors
     /// A client's tool has a name that is none, is taken, or comes twice.
-    pub(crate) fn new(agent: &LiveAgent, client: Vec<ClientTool>) -> Result<Self, Error> {
+    pub(crate) fn new(
+        tenant: &Tenant,
+        agent: &LiveAgent,
+        only: Option<&[ComponentName]>,
+        client: Vec<ClientTool>,
+    ) -> Result<Self, Error> {
         let mut offer = Self::default();
-        for bound in &agent.tools {
+        for (_, bound) in agent.tools_within(only) {
             for spec in bound.toolbox.describe() {
                 let source = Source::Host {
                     toolbox: bound.toolbox.clone(),
@@ -46,6 +59,15 @@ impl Offer {
                 if !offer.tools.contains_key(&spec.name) {
                     offer.add(source, spec.clone());
                 }
+            }
+        }
+        for name in &agent.definition.agents {
+            let Some(asked) = tenant.agents.get(name) else {
+                continue;
+            };
+            let spec = children::spec(&asked.definition);
+            if !offer.tools.contains_key(&spec.name) {
+                offer.add(Source::Agent(name.clone()), spec);
             }
         }
         for tool in client {

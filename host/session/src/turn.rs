@@ -1,7 +1,6 @@
 //! A turn of a durable session: begun durably, gone through by a task of its own, and brought to rest.
 
 use crate::{
-    approvals::WAITS,
     bodies::Resume,
     caller::Caller,
     chat::{Ended, Run, Sessions, say},
@@ -11,7 +10,6 @@ use crate::{
     past::Past,
     progress::UNKNOWN,
     record::{INTERRUPTED, header},
-    tools::Offer,
 };
 use ambit_capabilities::agent::Move;
 use ambit_inference::FinishReason;
@@ -42,20 +40,37 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// The sessions this process works on, and how each is told to end.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct AtWork(Arc<Mutex<HashMap<SessionId, CancellationToken>>>);
+pub(crate) struct AtWork(Arc<Mutex<HashMap<SessionId, Turn>>>);
+
+/// A turn that is gone through here.
+#[derive(Debug, Clone, Default)]
+struct Turn {
+    /// Ends it.
+    cancel: CancellationToken,
+    /// It is at rest.
+    done: CancellationToken,
+}
 
 impl AtWork {
-    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, CancellationToken>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Turn>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether it is worked on here.
     pub(crate) fn cancel(&self, session: SessionId) -> bool {
         let known = self.lock().get(&session).cloned();
-        known.is_some_and(|token| {
-            token.cancel();
+        known.is_some_and(|turn| {
+            turn.cancel.cancel();
             true
         })
+    }
+
+    /// Once it is not worked on here.
+    pub(crate) async fn rests(&self, session: SessionId) {
+        let known = self.lock().get(&session).cloned();
+        if let Some(turn) = known {
+            turn.done.cancelled().await;
+        }
     }
 
     pub(crate) fn has(&self, session: SessionId) -> bool {
@@ -68,7 +83,9 @@ struct Working(AtWork, SessionId);
 
 impl Drop for Working {
     fn drop(&mut self) {
-        self.0.lock().remove(&self.1);
+        if let Some(turn) = self.0.lock().remove(&self.1) {
+            turn.done.cancel();
+        }
     }
 }
 
@@ -88,10 +105,11 @@ pub(crate) enum Start {
 impl Sessions {
     /// Works on a turn in a task of its own. Returns when what it begins with is durable.
     pub(crate) async fn work(&self, mut run: Run, start: Start) -> Result<(), Error> {
-        let cancel = CancellationToken::new();
+        let turn = Turn::default();
+        let cancel = turn.cancel.clone();
         let session = run.session;
         match self.at_work.lock().entry(session) {
-            Entry::Vacant(place) => drop(place.insert(cancel.clone())),
+            Entry::Vacant(place) => drop(place.insert(turn)),
             Entry::Occupied(_) => {
                 return Err(Error::new(
                     ErrorKind::Conflict,
@@ -132,7 +150,8 @@ impl Sessions {
 impl Run {
     /// Stands where the session stands.
     pub(crate) fn take_over(&mut self, past: Past) -> Result<(), Error> {
-        self.offer = Offer::new(&self.agent, Vec::new())?;
+        self.tools = past.tools;
+        self.offer_tools(Vec::new())?;
         self.recorder.go_on(past.last_seq);
         self.progress = past.progress;
         // Whoever listens from here on has heard nothing of it.
@@ -206,6 +225,8 @@ impl Run {
             biased;
             () = cancel.cancelled() => {
                 self.close(SessionState::Cancelled, CANCELLED, CANCELLED).await;
+                self.end_children().await;
+                self.tell_parent().await;
                 let over = Error::new(ErrorKind::Conflict, "the session was cancelled");
                 return vec![SessionEvent::Failed(over)];
             }
@@ -216,13 +237,21 @@ impl Run {
             ended = self.within_deadline(async |run| run.go().await) => ended,
         };
         let waits = SessionState::Suspended;
+        // Whoever started it waits for this turn, and there is no other.
+        let (answered, failed) = match self.parent {
+            Some(_) => (SessionState::Finished, SessionState::Failed),
+            None => (waits, waits),
+        };
         let last = match ended {
             Ok(ended) => {
-                let (waits_for, reason, notice) = match ended {
-                    Ended::Answered(reason) => (ANSWERED, reason, String::new()),
-                    Ended::Waits => (WAITS, FinishReason::Stop, self.notice()),
+                let (state, waits_for, reason, notice) = match ended {
+                    Ended::Answered(reason) => (answered, ANSWERED, reason, String::new()),
+                    Ended::Waits(waits_for) => {
+                        let notice = self.notice().await;
+                        (waits, waits_for, FinishReason::Stop, notice)
+                    }
                 };
-                match self.close(waits, waits_for, INTERRUPTED).await {
+                match self.close(state, waits_for, INTERRUPTED).await {
                     None => vec![SessionEvent::Text(notice), self.finished(reason)],
                     Some(unwritten) => vec![SessionEvent::Failed(unwritten)],
                 }
@@ -231,15 +260,19 @@ impl Run {
                 tracing::info!(
                     code = error.code(),
                     error = &error as &dyn std::error::Error,
-                    "a turn failed; its session is suspended"
+                    "a turn failed; its session is suspended, or over where another one started it"
                 );
-                self.close(waits, error.code(), error.code()).await;
+                self.close(failed, error.code(), error.code()).await;
+                if failed.is_closed() {
+                    self.end_children().await;
+                }
                 vec![SessionEvent::Failed(error)]
             }
         };
         if let Err(error) = self.cancelled_meanwhile(&cancel).await {
             crate::record::unwritten(&error);
         }
+        self.tell_parent().await;
         last
     }
 
@@ -251,7 +284,10 @@ impl Run {
         };
         let asked = cancel.is_cancelled() || now.cancel_ms.is_some();
         match asked && now.state == SessionState::Suspended {
-            true => self.sessions.end(&now).await,
+            true => {
+                self.sessions.end(&now).await?;
+                self.sessions.cancel_children(now.tenant, now.id).await
+            }
             false => Ok(()),
         }
     }

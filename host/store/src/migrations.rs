@@ -44,6 +44,7 @@ changes![
     "20261121004000_create_tokens",
     "20261121005000_continue_sessions",
     "20261122001000_create_approvals",
+    "20261122002000_add_session_parents",
 ];
 
 impl Change {

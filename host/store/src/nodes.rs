@@ -54,6 +54,25 @@ impl Operator {
         rows.iter().map(session_from).collect()
     }
 
+    /// Sessions that wait for one that they started and that is over, in order, from after `after`.
+    pub async fn sessions_to_wake(
+        &self,
+        after: Option<SessionId>,
+        limit: u32,
+    ) -> Result<Vec<Session>> {
+        let after = after.map_or_else(String::new, |session| session.to_string());
+        let query = SESSIONS_TO_WAKE.query().bind(after).bind(i64::from(limit));
+        let rows = query.all(&mut self.read().await?).await?;
+        rows.iter().map(session_from).collect()
+    }
+
+    /// Sessions that go on, or wait, for one that is over, and that nobody was asked to end.
+    pub async fn orphans(&self, limit: u32) -> Result<Vec<Session>> {
+        let query = ORPHANS.query().bind(i64::from(limit));
+        let rows = query.all(&mut self.read().await?).await?;
+        rows.iter().map(session_from).collect()
+    }
+
     /// Sessions that a process works on and somebody wants ended.
     pub async fn sessions_to_cancel(&self, node: &str) -> Result<Vec<(TenantId, SessionId)>> {
         let query = SESSIONS_TO_CANCEL.query().bind(node);
@@ -69,9 +88,17 @@ statements! {
     NODES = "SELECT node, beat FROM nodes ORDER BY node";
     NODE_DELETE = "DELETE FROM nodes WHERE node = $1";
     NODES_AT_WORK = "SELECT DISTINCT node FROM sessions WHERE state = 'open'";
-    SESSIONS_OF_NODE = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms, node, durable, reason, cancel_ms \
+    SESSIONS_OF_NODE = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms, node, durable, reason, cancel_ms, parent \
         FROM sessions WHERE state = 'open' AND COALESCE(node, '') = $1 AND session > $2 ORDER BY session LIMIT $3";
-    SESSIONS_IDLE = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms, node, durable, reason, cancel_ms \
+    SESSIONS_IDLE = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms, node, durable, reason, cancel_ms, parent \
         FROM sessions WHERE state = 'suspended' AND updated_ms < $1 ORDER BY updated_ms LIMIT $2";
+    SESSIONS_TO_WAKE = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms, node, durable, reason, cancel_ms, parent \
+        FROM sessions WHERE reason = 'child' AND session > $1 AND state = 'suspended' AND NOT EXISTS (SELECT 1 FROM sessions AS child \
+        WHERE child.tenant = sessions.tenant AND child.parent = sessions.session AND child.parent IS NOT NULL AND child.state IN ('open', 'suspended')) \
+        ORDER BY session LIMIT $2";
+    ORPHANS = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms, node, durable, reason, cancel_ms, parent \
+        FROM sessions WHERE parent IS NOT NULL AND state IN ('open', 'suspended') AND (cancel_ms IS NULL OR state = 'suspended') \
+        AND NOT EXISTS (SELECT 1 FROM sessions AS starter \
+        WHERE starter.tenant = sessions.tenant AND starter.session = sessions.parent AND starter.state IN ('open', 'suspended')) LIMIT $1";
     SESSIONS_TO_CANCEL = "SELECT tenant, session FROM sessions WHERE state = 'open' AND node = $1 AND cancel_ms IS NOT NULL";
 }

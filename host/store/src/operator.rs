@@ -365,7 +365,7 @@ statements! {
     INSTALLATION_EPOCH_GET = "SELECT epoch FROM installation_epochs WHERE kind = $1";
     INSTALLATION_EPOCH_BUMP = "INSERT INTO installation_epochs (kind, epoch) VALUES ($1, 1) \
         ON CONFLICT (kind) DO UPDATE SET epoch = installation_epochs.epoch + 1";
-    SESSIONS_IN_STATE = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms, node, durable, reason, cancel_ms FROM sessions \
+    SESSIONS_IN_STATE = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms, node, durable, reason, cancel_ms, parent FROM sessions \
         WHERE state = $1 ORDER BY updated_ms LIMIT $2";
     COSTS_OF_ALL = "SELECT CASE WHEN CAST($3 AS BIGINT) = 1 THEN tenant ELSE '' END, CASE WHEN CAST($4 AS BIGINT) = 1 THEN agent ELSE '' END, \
             CASE WHEN CAST($5 AS BIGINT) = 1 THEN key_id ELSE '' END, \

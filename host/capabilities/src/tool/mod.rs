@@ -17,7 +17,7 @@ pub use http::Outbound;
 pub use values::{BadValue, Set, Values};
 
 use crate::{Failure, LoadError, Narrowing};
-use ambit_policy::Ambit;
+use ambit_policy::{Ambit, Permissions};
 use ambit_runtime::{Admitted, CallError, Effectful, Limit, Meter, Runtime};
 use ambit_store::Store;
 use ambit_types::{CallContext, TenantSlug};
@@ -227,6 +227,12 @@ impl Toolbox {
         let ambit = narrowing.of(&self.0.ambit);
         let layers: Vec<_> = ambit.layers().collect();
         json!({ "component": self.0.component.code().digest(), "permissions": layers })
+    }
+
+    /// Everything its author asks for: no call of it is allowed anything else.
+    #[must_use]
+    pub fn asks(&self) -> &Permissions {
+        &self.0.component.code().manifest().permissions
     }
 
     /// The arguments of a call as the component is to read them.

@@ -245,6 +245,10 @@ async fn shown(call: &Call, session: Session, status: StatusCode) -> Result<Resp
 }
 
 fn view(session: &Session) -> Value {
-    json!({"id": session.id, "object": "session", "agent": session.agent, "state": session.state, "reason": session.reason,
-        "created_at": session.created_ms / 1000, "updated_at": session.updated_ms / 1000})
+    let mut view = json!({"id": session.id, "object": "session", "agent": session.agent, "state": session.state, "reason": session.reason,
+        "created_at": session.created_ms / 1000, "updated_at": session.updated_ms / 1000});
+    if let Some(parent) = session.parent {
+        view["parent"] = json!(parent);
+    }
+    view
 }

@@ -13,8 +13,8 @@ pub struct Delegation {
     pub id: TokenId,
     /// None: those of the parent.
     pub scopes: Option<Vec<Scope>>,
-    /// None: whatever the parent may do.
-    pub grants: Option<Arc<Permissions>>,
+    /// A layer each. None: whatever the parent may do.
+    pub grants: Vec<Arc<Permissions>>,
     /// None: as much as the parent.
     pub budget_micros: Option<u64>,
     /// Seconds since the Unix epoch. None: as long as the parent.
@@ -50,7 +50,7 @@ impl Delegation {
         Self {
             id,
             scopes: None,
-            grants: None,
+            grants: Vec::new(),
             budget_micros: None,
             expires_at: None,
             agent: None,
@@ -98,7 +98,7 @@ impl Token {
         if self.ancestors.len() >= MAX_ANCESTORS {
             return Err(DelegationError::TooDeep);
         }
-        if request.grants.is_some() && self.layers.len() >= MAX_LAYERS {
+        if self.layers.len() + request.grants.len() > MAX_LAYERS {
             return Err(DelegationError::TooManyLayers);
         }
         let nbf = self.nbf.max(now);
@@ -187,7 +187,7 @@ mod tests {
         .unwrap();
         let own = permissions("models = [\"*\"]");
         let wide = Delegation {
-            grants: Some(own.clone()),
+            grants: vec![own.clone()],
             budget_micros: Some(51),
             expires_at: Some(parent.exp + 1),
             ..request()
@@ -334,17 +334,17 @@ mod tests {
             parent.delegate(request, NOW)
         };
         let root = Token::issue(claims()).unwrap();
-        let deep = (0..MAX_ANCESTORS).fold(root, |token, _| child(&token, None).unwrap());
+        let deep = (0..MAX_ANCESTORS).fold(root, |token, _| child(&token, vec![]).unwrap());
         assert_eq!(deep.ancestors.len(), MAX_ANCESTORS);
-        assert_eq!(child(&deep, None), Err(DelegationError::TooDeep));
+        assert_eq!(child(&deep, vec![]), Err(DelegationError::TooDeep));
 
         let full = Token::issue(Claims {
             layers: vec![Arc::default(); MAX_LAYERS],
             ..claims()
         })
         .unwrap();
-        assert!(child(&full, None).is_ok());
-        let more = child(&full, Some(Arc::default()));
+        assert!(child(&full, vec![]).is_ok());
+        let more = child(&full, vec![Arc::default()]);
         assert_eq!(more, Err(DelegationError::TooManyLayers));
     }
 

@@ -40,9 +40,9 @@ pub(super) fn full() -> Token {
     })
     .unwrap();
     let request = Delegation {
-        grants: Some(layer(
+        grants: vec![layer(
             "[[http]]\norigin = \"https://*.example\"\nmethods = [\"GET\"]",
-        )),
+        )],
         agent: Some("assistant".parse::<AgentName>().unwrap()),
         session: Some(SessionId::new()),
         ..Delegation::new(TokenId::new())

@@ -22,24 +22,36 @@ pub(super) struct Need {
 impl Run {
     /// None: it may be made without anybody's approval.
     pub(super) async fn need(&self, call: &AgentCall) -> Result<Option<Need>, ToolFailure> {
-        let Some(Source::Host {
-            toolbox,
-            narrowing,
-            reversible,
-            ..
-        }) = self.offer.source(&call.name)
-        else {
-            return Ok(None);
-        };
         let rules = &self.agent.definition.approvals;
-        if *reversible && !rules.concern(&call.name) {
+        let reversible = match self.offer.source(&call.name) {
+            Some(Source::Host { reversible, .. }) => *reversible,
+            Some(Source::Agent(_)) => true,
+            Some(Source::Client) | None => return Ok(None),
+        };
+        if reversible && !rules.concern(&call.name) {
             return Ok(None);
         }
         let failure = |error: ToolError| ToolFailure {
             code: error.code(),
             message: error.message(),
         };
-        let arguments = toolbox.arguments(call).await.map_err(failure)?;
+        let (arguments, terms) = match self.offer.source(&call.name) {
+            Some(Source::Host {
+                toolbox, narrowing, ..
+            }) => {
+                let arguments = toolbox.arguments(call).await.map_err(failure)?;
+                (arguments, toolbox.terms(narrowing))
+            }
+            // Who is asked, and what he is.
+            Some(Source::Agent(name)) => {
+                let asked = self.tenant.agents.get(name);
+                (
+                    call.arguments.clone(),
+                    json!(asked.map(|one| &one.definition)),
+                )
+            }
+            Some(Source::Client) | None => return Ok(None),
+        };
         let invalid = |why: &str| ToolFailure {
             code: "invalid",
             message: format!("the arguments of `{}` {why}", call.name),
@@ -55,7 +67,7 @@ impl Run {
             let why = "hold a whole number beyond 2^53 - 1, which nobody can be asked about exactly; give it as a text";
             return Err(invalid(why));
         }
-        let policy = json!({ "approvals": rules, "tool": toolbox.terms(narrowing) });
+        let policy = json!({ "approvals": rules, "tool": terms });
         let canonical = |value: &Value| {
             let text = serde_json_canonicalizer::to_string(value);
             text.map_err(|_| invalid("have no canonical form"))

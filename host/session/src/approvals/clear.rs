@@ -101,6 +101,10 @@ impl Run {
         for (place, call) in calls.iter().enumerate() {
             let again = refused[place].is_none();
             match of_call(call) {
+                // What it started goes on, and is waited for.
+                Some((asked, _)) if asked.used && again && self.progress.child().is_some() => {
+                    passes.insert(place, asked.approval);
+                }
                 // It is made again only where it would be made anew.
                 Some((asked, row)) if asked.used => {
                     passes.insert(place, asked.approval);
@@ -124,6 +128,7 @@ impl Run {
                     });
                 }
                 // It was made when nobody had to approve of it.
+                None if again && self.progress.child().is_some() => {}
                 None if again && !matches!(self.need(call).await, Ok(None)) => {
                     refused[place] = Some(unknown(call));
                 }

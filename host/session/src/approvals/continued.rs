@@ -8,11 +8,10 @@ use crate::{
     event::{ChatEvents, ChatTurn, SessionEvent},
     past::body,
     tenants::Tenant,
-    tools::Offer,
     turn::{BY_CALLER, Start},
 };
 use ambit_inference::{FinishReason, Usage};
-use ambit_store::Session;
+use ambit_store::{Event, Session};
 use ambit_types::{CallContext, Error};
 use serde_json::Value;
 use std::sync::Arc;
@@ -50,7 +49,7 @@ impl Sessions {
             None => Vec::new(),
         };
         if run.pending().await?.is_some() {
-            let all = before.into_iter().chain([run.notice()]);
+            let all = before.into_iter().chain([run.notice().await]);
             end(all.collect::<Vec<_>>().join("\n\n"));
             return Ok(ChatEvents { session, events });
         }
@@ -69,7 +68,7 @@ impl Sessions {
             }
             true => {
                 let tools = std::mem::take(&mut run.turn.client_tools);
-                run.offer = Offer::new(&run.agent, tools)?;
+                run.offer_tools(tools)?;
                 run.note_resume(BY_CALLER)?;
                 Start::Again
             }
@@ -82,16 +81,27 @@ impl Sessions {
         Ok(ChatEvents { session, events })
     }
 
-    /// What was answered since a notice, whose approvals it names: the last of it where there is much.
+    /// What was answered since a notice, whose approvals, or whose session, it names: the last of it where there is much.
     async fn answered_since(&self, known: &Session, notice: &str) -> Result<Vec<String>, Error> {
         let store = self.platform.store.tenant(known.tenant);
         let asked = store.events_of_kind(known.id, KIND).await?;
-        let named = asked.iter().rev().find(|event| {
-            let id = event.header.facts.get("approval").and_then(Value::as_str);
-            let action = event.header.facts.get("action").and_then(Value::as_str);
-            action == Some("asked") && id.is_some_and(|id| notice.contains(id))
-        });
-        let Some(since) = named.map(|event| event.seq) else {
+        let named = |events: &[Event], what: &str| {
+            let named = events.iter().rev().find(|event| {
+                let fact = |name: &str| event.header.facts.get(name).and_then(Value::as_str);
+                fact("action").is_none_or(|action| action == "asked")
+                    && fact(what).is_some_and(|id| notice.contains(id))
+            });
+            named.map(|event| event.seq)
+        };
+        let since = match named(&asked, "approval") {
+            Some(since) => Some(since),
+            // Or the session that one it asked for waited in.
+            None => {
+                let begun = store.events_of_kind(known.id, "intent").await?;
+                named(&begun, "child")
+            }
+        };
+        let Some(since) = since else {
             return Ok(Vec::new());
         };
         let answers = store.events_of_kind(known.id, "answer").await?;

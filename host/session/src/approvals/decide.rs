@@ -133,10 +133,17 @@ impl Sessions {
 }
 
 impl Run {
-    /// What its session waits for and somebody can still decide on.
+    /// What its session waits for and somebody can still decide on: here, or in one that it started.
     pub(crate) async fn pending(&self) -> Result<Option<Approval>, Error> {
         let store = self.sessions.platform.store.tenant(self.tenant.id);
-        pending_of(&store, self.session, self.progress.approvals()).await
+        let own = pending_of(&store, self.session, self.progress.approvals()).await?;
+        match (own, self.progress.child()) {
+            (None, Some(child)) => {
+                let below = self.sessions.pending_below(self.tenant.id, child).await?;
+                Ok(below.into_iter().next())
+            }
+            (own, _) => Ok(own),
+        }
     }
 
     /// Refuses to go on while somebody can still decide.

@@ -33,15 +33,27 @@ pub(crate) type Passes = BTreeMap<usize, ApprovalId>;
 
 impl Run {
     /// What a caller without any notion of approvals is told in place of an answer, or after what it was told already.
-    pub(crate) fn notice(&self) -> String {
-        let asked = self.progress.current.iter().flat_map(|one| &one.asked);
-        let lines: Vec<_> = asked
-            .filter_map(|asked| {
-                let call = self.progress.call_of(asked.approval)?;
-                Some(format!("- `{}` ({})", call.name, asked.approval))
-            })
-            .collect();
-        let notice = notice(self.session, &lines);
+    pub(crate) async fn notice(&self) -> String {
+        let notice = match self.progress.child() {
+            Some(child) => {
+                // Where it cannot be read now, whoever decides reads it elsewhere.
+                let pending = self.sessions.pending_below(self.tenant.id, child).await;
+                let pending = pending.unwrap_or_default();
+                let lines: Vec<_> = pending.iter().map(|row| line(&row.tool, row.id)).collect();
+                let whose = format!("an agent that I asked in session {child} wants to make");
+                notice(self.session, &whose, &lines)
+            }
+            None => {
+                let asked = self.progress.current.iter().flat_map(|one| &one.asked);
+                let lines: Vec<_> = asked
+                    .filter_map(|asked| {
+                        let call = self.progress.call_of(asked.approval)?;
+                        Some(line(&call.name, asked.approval))
+                    })
+                    .collect();
+                notice(self.session, "I want to make", &lines)
+            }
+        };
         match self.progress.has_streamed() {
             true => format!("\n\n{notice}"),
             false => notice,
@@ -50,15 +62,19 @@ impl Run {
 }
 
 /// Begins with the words by which [`session_of`] finds it again.
-fn notice(session: SessionId, lines: &[String]) -> String {
+fn notice(session: SessionId, whose: &str, lines: &[String]) -> String {
     let (what, verb) = match lines.len() {
         1 => ("a call", "needs"),
         _ => ("calls", "need"),
     };
     format!(
-        "{NOTICE}{session}: {what} I want to make {verb} somebody's approval first.\n\n{}\n\nNothing of it is done yet. Once it is decided, write again and I go on.",
+        "{NOTICE}{session}: {what} {whose} {verb} somebody's approval first.\n\n{}\n\nNothing of it is done yet. Once it is decided, write again and I go on.",
         lines.join("\n")
     )
+}
+
+fn line(tool: &str, id: ApprovalId) -> String {
+    format!("- `{tool}` ({id})")
 }
 
 const NOTICE: &str = "Waiting for approval in session ";
@@ -96,9 +112,13 @@ mod tests {
     #[test]
     fn a_notice_leads_back_to_its_session() {
         let session = SessionId::new();
-        let text = notice(session, &["- `pay` (apr_1)".to_owned()]);
+        let text = notice(session, "I want to make", &["- `pay` (apr_1)".to_owned()]);
         assert_eq!(session_of(&text), Some(session));
-        let other = notice(SessionId::new(), &["- `pay` (apr_2)".to_owned()]);
+        let other = notice(
+            SessionId::new(),
+            "I want to make",
+            &["- `pay` (apr_2)".to_owned()],
+        );
         let after = format!("I will pay now.\n\n{other}\n\n{text}");
         assert_eq!(session_of(&after), Some(session), "the last one");
         for other in ["", "Waiting for approval in session ses_1: x", "Hello"] {

@@ -30,6 +30,7 @@ pub struct Append {
     pub(crate) tenant: TenantId,
     pub(crate) session: SessionId,
     pub(crate) open: Option<NewSession>,
+    pub(crate) parent: Option<SessionId>,
     pub(crate) events: Vec<NewEvent>,
     pub(crate) durable: bool,
     pub(crate) expected: Option<i64>,
@@ -45,6 +46,7 @@ impl Append {
             tenant,
             session,
             open: None,
+            parent: None,
             events: Vec::new(),
             durable: false,
             expected: None,
@@ -58,6 +60,13 @@ impl Append {
     #[must_use]
     pub fn open(mut self, session: NewSession) -> Self {
         self.open = Some(session);
+        self
+    }
+
+    /// The session that is opened was started by this one, which waits for it.
+    #[must_use]
+    pub fn started_by(mut self, parent: SessionId) -> Self {
+        self.parent = Some(parent);
         self
     }
 
@@ -249,6 +258,9 @@ pub struct Session {
     /// When somebody asked for its end while it was worked on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel_ms: Option<i64>,
+    /// The session that started it and waits for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<SessionId>,
 }
 
 /// A chain that holds.
@@ -422,5 +434,9 @@ pub(crate) fn session_from(row: &Row) -> Result<Session> {
         durable: row.int(11)? != 0,
         reason: row.optional_text(12)?,
         cancel_ms: row.optional_int(13)?,
+        parent: match row.optional_text(14)? {
+            Some(_) => Some(row.parsed(14)?),
+            None => None,
+        },
     })
 }

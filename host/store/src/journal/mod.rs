@@ -176,6 +176,7 @@ impl Journal {
             tenant: append.tenant.to_string().into(),
             session: append.session.to_string().into(),
             open: append.open,
+            parent: append.parent.map(|parent| parent.to_string().into()),
             sealed_key,
             durable: append.durable,
             expected: append.expected,

@@ -120,7 +120,7 @@ const EVENTS: &str = "INSERT INTO events \
 const NOTHING: &str = "";
 
 const SESSIONS: &str = "INSERT INTO sessions (tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, sealed_key, \
-    node, durable, reason) VALUES ";
+    node, durable, reason, parent) VALUES ";
 const CHANGE: &str = " ON CONFLICT (tenant, session) DO UPDATE SET state = excluded.state, updated_ms = excluded.updated_ms, \
     head_seq = excluded.head_seq, head_hash = excluded.head_hash, node = excluded.node, reason = excluded.reason, \
     durable = CASE WHEN excluded.durable = 1 THEN 1 ELSE sessions.durable END";
@@ -135,9 +135,9 @@ pub(super) const EVENT_INSERT: [(usize, Statement); 3] = [
 
 /// An existing session that is opened again fails at its first event, whose place is taken.
 pub(super) const SESSION_PUT: [(usize, Statement); 3] = [
-    multi_row!("SESSION_PUT_16", SESSIONS, 13, 16, CHANGE),
-    multi_row!("SESSION_PUT_4", SESSIONS, 13, 4, CHANGE),
-    multi_row!("SESSION_PUT_1", SESSIONS, 13, 1, CHANGE),
+    multi_row!("SESSION_PUT_16", SESSIONS, 14, 16, CHANGE),
+    multi_row!("SESSION_PUT_4", SESSIONS, 14, 4, CHANGE),
+    multi_row!("SESSION_PUT_1", SESSIONS, 14, 1, CHANGE),
 ];
 
 #[cfg(test)]

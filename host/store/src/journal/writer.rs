@@ -42,6 +42,8 @@ pub(super) struct Waiting {
     pub(super) tenant: Arc<str>,
     pub(super) session: Arc<str>,
     pub(super) open: Option<NewSession>,
+    /// Of a session that is opened: which one started it.
+    pub(super) parent: Option<Arc<str>>,
     /// Of a session that is opened.
     pub(super) sealed_key: Option<Arc<[u8]>>,
     pub(super) durable: bool,
@@ -438,6 +440,7 @@ fn session_row(waiting: &Waiting, node: &Arc<str>, head: &Place) -> InsertRow {
             Value::Text(node),
             Value::from(i64::from(waiting.durable)),
             Value::Text(head.reason.clone()),
+            Value::Text(waiting.parent.clone()),
         ],
     }
 }
@@ -471,7 +474,7 @@ fn answer(batch: Vec<Waiting>, outcomes: Vec<Result<Appended>>) {
 }
 
 statements! {
-    SESSION_OF_HEAD = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms, node, durable, reason, cancel_ms FROM sessions \
+    SESSION_OF_HEAD = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms, node, durable, reason, cancel_ms, parent FROM sessions \
         WHERE tenant = $1 AND session = $2";
     LAST_EVENT = "SELECT seq, content_hash FROM events WHERE tenant = $1 AND session = $2 ORDER BY seq DESC LIMIT 1";
 }

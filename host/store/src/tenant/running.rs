@@ -75,6 +75,13 @@ impl TenantStore {
         Ok(row.is_some())
     }
 
+    /// The sessions that this one started and that are not over.
+    pub async fn children(&self, session: SessionId) -> Result<Vec<Session>> {
+        let query = self.query(CHILDREN).bind(session.to_string());
+        let rows = query.all(&mut self.read().await?).await?;
+        rows.iter().map(session_from).collect()
+    }
+
     /// A principal's durable sessions, newest first; `before`: only those whose id is smaller.
     pub async fn sessions_of(
         &self,
@@ -98,6 +105,8 @@ statements! {
     REQUEST_GET = "SELECT session, digest FROM session_requests WHERE tenant = $1 AND principal = $2 AND idempotency_key = $3";
     RESERVED_OF = "SELECT reservation, amount FROM reservations WHERE tenant = $1 AND session = $2 AND state = 'reserved' ORDER BY reservation";
     DAY_REMOVED = "SELECT removed_ms FROM partitions WHERE tenant = $1 AND day = $2 AND removed_ms IS NOT NULL";
-    SESSIONS_OF = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms, node, durable, reason, cancel_ms \
+    CHILDREN = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms, node, durable, reason, cancel_ms, parent \
+        FROM sessions WHERE tenant = $1 AND parent = $2 AND parent IS NOT NULL AND state IN ('open', 'suspended') ORDER BY session";
+    SESSIONS_OF = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms, node, durable, reason, cancel_ms, parent \
         FROM sessions WHERE tenant = $1 AND principal = $2 AND session < $3 AND durable = 1 ORDER BY session DESC LIMIT $4";
 }

@@ -229,16 +229,16 @@ impl TenantStore {
 }
 
 statements! {
-    SESSION_GET = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms, node, durable, reason, cancel_ms FROM sessions \
+    SESSION_GET = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms, node, durable, reason, cancel_ms, parent FROM sessions \
         WHERE tenant = $1 AND session = $2";
-    SESSION_PAGE = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms, node, durable, reason, cancel_ms FROM sessions \
+    SESSION_PAGE = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms, node, durable, reason, cancel_ms, parent FROM sessions \
         WHERE tenant = $1 AND session < $2 ORDER BY session DESC LIMIT $3";
     EVENT_FACTS_PAGE = "SELECT seq, kind, header FROM events WHERE tenant = $1 AND session = $2 AND seq > $3 ORDER BY seq LIMIT $4";
     EVENT_FIRST = "SELECT seq, schema_version, kind, time_ms, header, body, content_hash, previous_hash FROM events \
         WHERE tenant = $1 AND session = $2 AND kind = $3 ORDER BY seq LIMIT 1";
     EVENT_LATEST = "SELECT seq, schema_version, kind, time_ms, header, body, content_hash, previous_hash FROM events \
         WHERE tenant = $1 AND session = $2 AND kind = $3 ORDER BY seq DESC LIMIT 1";
-    SESSION_UNERASED = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms, node, durable, reason, cancel_ms FROM sessions \
+    SESSION_UNERASED = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms, node, durable, reason, cancel_ms, parent FROM sessions \
         WHERE tenant = $1 AND principal = $2 AND session > $3 AND sealed_key IS NOT NULL ORDER BY session LIMIT $4";
     SESSION_SEAL = "SELECT sealed_key FROM sessions WHERE tenant = $1 AND session = $2";
     SESSION_ERASE = "UPDATE sessions SET sealed_key = NULL, erased_ms = $3 WHERE tenant = $1 AND session = $2 AND sealed_key IS NOT NULL";

@@ -6,6 +6,7 @@
 
 mod access;
 mod approvals;
+mod children;
 mod documents;
 mod fail_over;
 mod hostile;

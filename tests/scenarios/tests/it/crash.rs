@@ -101,6 +101,8 @@ pub(crate) struct World {
     pub(crate) outside: Outside,
     pub(crate) tenant: Tenant,
     pub(crate) mock: Mock,
+    /// Whose sessions are opened: `payer`, or `lead`, who asks that one.
+    agent: &'static str,
 }
 
 impl World {
@@ -117,6 +119,10 @@ impl World {
 
     /// With these rounds of calls, each of a tool and a name.
     async fn of(rounds: &[&[(&str, &str)]]) -> Option<Self> {
+        Self::asked("payer", rounds).await
+    }
+
+    async fn asked(agent: &'static str, rounds: &[&[(&str, &str)]]) -> Option<Self> {
         let binary = binary()?;
         let (outside, authority) = Outside::start().await;
         let call = |(tool, name): &(&str, &str)| {
@@ -125,10 +131,12 @@ impl World {
         };
         let round = |calls: &&[(&str, &str)]| calls.iter().map(call).collect();
         let rounds = rounds.iter().map(round).collect();
-        let script = Script {
-            reply: Reply::ToolsThenTell(rounds),
-            ..Script::default()
-        };
+        let question = json!({ "input": "Pay them." });
+        let question = Call::new("ask_payer", question.to_string());
+        let script = Script::models([
+            ("mock-1", Reply::ToolsThenTell(rounds)),
+            ("mock-2", Reply::ToolsThenTell(vec![vec![question]])),
+        ]);
         let mock = Mock::start(script).await.unwrap();
         let template = tempfile::tempdir().unwrap();
         let prices = template.path().join("prices.toml");
@@ -149,8 +157,10 @@ impl World {
             .await
             .unwrap();
         install_poster(&ambit, &authority).await;
-        let agent = json!({ "name": "payer", "model": "paid/mock-1", "models": ["paid/mock-2"], "tools": ["hostile:poster"] });
-        ambit.apply(&tenant, &agent).await.unwrap();
+        let payer = json!({ "name": "payer", "model": "paid/mock-1", "models": ["paid/mock-2"], "tools": ["hostile:poster"] });
+        ambit.apply(&tenant, &payer).await.unwrap();
+        let lead = json!({ "name": "lead", "model": "paid/mock-2", "models": ["paid/mock-1"], "tools": ["hostile:poster"], "agents": ["payer"] });
+        ambit.apply(&tenant, &lead).await.unwrap();
         let budget = json!({ "scope": "tenant", "period": "none", "limit": "1000000" });
         ambit.put("/tenants/acme/budgets", &budget).await.unwrap();
         ambit.signal(Signal::Terminate).await.unwrap();
@@ -162,7 +172,34 @@ impl World {
             outside,
             tenant,
             mock,
+            agent,
         })
+    }
+
+    /// The session that has the effects: what was opened, or the one session that it started, which it has the answer of.
+    async fn at_work(&self, ambit: &Ambit, id: &str, point: &str) -> String {
+        if self.agent == "payer" {
+            return id.to_owned();
+        }
+        let listed = ambit.get("/tenants/acme/sessions").await.unwrap();
+        let listed = listed["data"].as_array().unwrap().iter();
+        let children: Vec<_> = listed.filter(|one| one["parent"] == id).collect();
+        let [child] = &children[..] else {
+            panic!("{point}: {children:?}")
+        };
+        assert_eq!(child["state"], "finished", "{point}: {child}");
+        let child = child["id"].as_str().unwrap();
+        let events = ambit.events(&self.tenant, id).await.unwrap();
+        let results = events.iter().filter(|event| {
+            event["kind"] == "outcome" && event["header"]["facts"]["effect"] == "tools"
+        });
+        let results: Vec<_> = results.map(|event| &event["body"]).collect();
+        let [told] = &results[..] else {
+            panic!("{point}: {results:?}")
+        };
+        assert_eq!(told[0]["code"], "ok", "{point}: {told}");
+        ambit.session(&self.tenant, child).await.unwrap();
+        child.to_owned()
     }
 
     /// A copy of the installation. What is never written again is linked.
@@ -185,7 +222,7 @@ impl World {
 
     /// Asks for the session; its id, where anybody answers.
     pub(crate) async fn open(&self, ambit: &Ambit, key: &str) -> Option<String> {
-        let body = json!({ "agent": "payer", "input": "Pay them." });
+        let body = json!({ "agent": self.agent, "input": "Pay them." });
         let request = ambit
             .request(Method::POST, &self.tenant, "/sessions")
             .json(&body);
@@ -206,7 +243,7 @@ impl World {
                 && let Ok(session) = response.json::<Value>().await
                 && session["state"] == "suspended"
             {
-                if session["reason"] != "approval" {
+                if !["approval", "child"].contains(&session["reason"].as_str().unwrap()) {
                     return Some(session);
                 }
                 // What is decided already, or by a server that is gone, is seen the next time.
@@ -234,6 +271,7 @@ impl World {
         // Its chain holds, or this fails.
         let (.., kinds) = ambit.session(&self.tenant, id).await.unwrap();
         assert_eq!(kinds.last().unwrap(), "suspend", "{point}");
+        let id = &self.at_work(ambit, id, point).await;
         let events = ambit.events(&self.tenant, id).await.unwrap();
         let results = events.iter().filter(|event| {
             event["kind"] == "outcome" && event["header"]["facts"]["effect"] == "tools"
@@ -394,6 +432,19 @@ async fn killed_at_every_boundary_what_was_approved_of_happens_once() {
         "killed at {killed} boundaries of one session that waits for approvals: nothing twice that cannot be undone, nothing lost; {unknown} times an outcome was unknown"
     ));
     assert!(killed > 80 && unknown > 0, "{killed}, {unknown}");
+}
+
+/// An agent that asks another one, which needs an approval on the way: of both sessions, and between them.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_every_boundary_who_is_asked_is_asked_once() {
+    let Some(world) = World::asked("lead", &[&[("pay", "a")], &[("wire", "b")]]).await else {
+        return;
+    };
+    let (killed, unknown) = killed_everywhere(&world, &[("/a", true), ("/b", true)]).await;
+    say(&format!(
+        "killed at {killed} boundaries of a session and one that it started: nobody asked twice, no effect twice, nothing lost; {unknown} times an outcome was unknown"
+    ));
+    assert!(killed > 120 && unknown > 0, "{killed}, {unknown}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

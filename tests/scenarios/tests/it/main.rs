@@ -4,6 +4,7 @@ mod anchors_s3;
 #[cfg(target_os = "linux")]
 mod approvals;
 mod audit;
+mod children;
 mod command_line;
 #[cfg(target_os = "linux")]
 mod crash;

@@ -1,0 +1,175 @@
+//! Sessions that start others, and what ends or wakes the one with the other.
+
+use super::CHILD;
+use crate::{
+    chat::{Run, Sessions},
+    library::now_ms,
+    past::Past,
+    tenants::{Tenant, Tenants},
+    turn::Start,
+};
+use ambit_store::{Append, Approval, Session, SessionState, StoreError};
+use ambit_types::{Error, ErrorKind, SessionId, TenantId};
+use std::{pin::Pin, sync::Arc};
+
+/// By whom a session is gone on with: the one that it started is over.
+const BY_CHILD: &str = "child";
+
+/// The one that started it.
+const BY_PARENT: &str = "parent";
+
+/// Sessions looked at at a time.
+const PAGE: u32 = 256;
+
+type Working<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
+
+impl Run {
+    /// Ends what the session started, when it is over itself. What fails is looked after later.
+    pub(crate) async fn end_children(&self) {
+        if self.progress.child().is_some()
+            && let Err(error) = self
+                .sessions
+                .cancel_children(self.tenant.id, self.session)
+                .await
+        {
+            not_yet(self.session, &error);
+        }
+    }
+
+    /// Has the session that started this one go on, if it waits as rows only and this one is over.
+    pub(crate) async fn tell_parent(&self) {
+        let Some(parent) = self.parent else { return };
+        if let Err(error) = self.sessions.wake(self.tenant.clone(), parent).await {
+            not_yet(parent, &error);
+        }
+    }
+}
+
+impl Sessions {
+    /// Ends the sessions that one started and that are not over, and theirs.
+    pub(crate) fn cancel_children(&self, tenant: TenantId, parent: SessionId) -> Working<'_> {
+        Box::pin(async move {
+            let children = self.platform.store.tenant(tenant).children(parent).await?;
+            for child in children {
+                self.cancel(&child).await?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Goes on with a session whose child is over.
+    ///
+    /// # Errors
+    /// The store's, and that somebody else goes on with it.
+    fn wake(&self, tenant: Arc<Tenant>, parent: SessionId) -> Working<'_> {
+        Box::pin(async move {
+            let store = self.platform.store.tenant(tenant.id);
+            let known = store.session(parent).await?;
+            let waits = |known: &Session| {
+                known.state == SessionState::Suspended && known.reason.as_deref() == Some(CHILD)
+            };
+            match known.filter(waits) {
+                Some(known) if store.children(parent).await?.is_empty() => {
+                    self.take_up_again(&known, tenant, BY_CHILD).await
+                }
+                _ => Ok(()),
+            }
+        })
+    }
+
+    /// Goes on with a child that waits for nobody.
+    ///
+    /// # Errors
+    /// As [`Sessions::wake`].
+    pub(super) fn go_on_for_parent<'a>(
+        &'a self,
+        known: &'a Session,
+        tenant: Arc<Tenant>,
+    ) -> Working<'a> {
+        Box::pin(self.take_up_again(known, tenant, BY_PARENT))
+    }
+
+    /// Goes on with a session that waits, as whom it acts for. One that cannot be gone on with waits for somebody to see why, or is over.
+    async fn take_up_again(
+        &self,
+        known: &Session,
+        tenant: Arc<Tenant>,
+        by: &str,
+    ) -> Result<(), Error> {
+        let store = self.platform.store.tenant(known.tenant);
+        let run = match Past::read(&store, known.id).await {
+            Ok(past) if past.last_seq != known.head_seq => {
+                let why = "somebody else goes on with this session";
+                return Err(Error::new(ErrorKind::Conflict, why));
+            }
+            Ok(past) => self.taken_over(known, tenant, past),
+            Err(error) => Err(error),
+        };
+        let run = run.and_then(|mut run| {
+            if !run.progress.has_more() {
+                return Err(Error::internal("there is nothing to go on with"));
+            }
+            run.note_resume(by)?;
+            Ok(run)
+        });
+        match run {
+            Ok(run) => self.work(run, Start::Again).await,
+            Err(error) if matches!(error.kind(), ErrorKind::Unavailable { .. }) => Err(error),
+            Err(error) => {
+                let append = Append::new(known.tenant, known.id).after(known.head_seq);
+                self.give_up(known, append, &error).await
+            }
+        }
+    }
+
+    /// What somebody can decide on in a session that another one started, or in those that it started.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) async fn pending_below(
+        &self,
+        tenant: TenantId,
+        child: SessionId,
+    ) -> Result<Vec<Approval>, Error> {
+        let (store, now) = (self.platform.store.tenant(tenant), now_ms());
+        let (mut pending, mut sessions) = (Vec::new(), vec![child]);
+        while let Some(session) = sessions.pop() {
+            let rows = store.approvals_of(session).await?;
+            pending.extend(rows.into_iter().filter(|row| row.is_pending(now)));
+            let children = store.children(session).await?;
+            sessions.extend(children.into_iter().map(|child| child.id));
+        }
+        Ok(pending)
+    }
+
+    /// Ends sessions whose starter is over, and goes on with those whose child is: what their own processes did not come to.
+    pub(crate) async fn look_after_families(&self, tenants: &Tenants) -> Result<(), StoreError> {
+        let operator = self.platform.store.operator();
+        for orphan in operator.orphans(PAGE).await? {
+            if let Err(error) = self.cancel(&orphan).await {
+                not_yet(orphan.id, &error);
+            }
+        }
+        let mut after = None;
+        loop {
+            let page = operator.sessions_to_wake(after, PAGE).await?;
+            for parent in &page {
+                let Some(tenant) = tenants.by_id(parent.tenant) else {
+                    continue;
+                };
+                if let Err(error) = self.wake(tenant, parent.id).await {
+                    not_yet(parent.id, &error);
+                }
+            }
+            match page.last() {
+                Some(last) if page.len() == PAGE as usize => after = Some(last.id),
+                _ => return Ok(()),
+            }
+        }
+    }
+}
+
+/// It is tried again.
+fn not_yet(session: SessionId, error: &Error) {
+    tracing::debug!(%session, error = error as &dyn std::error::Error, "a session could not be woken or ended just now");
+}

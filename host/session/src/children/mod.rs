@@ -1,0 +1,105 @@
+//! An agent that asks another one: in a session of its own, a child, that has at most what the asking one has, and that it waits for.
+//!
+//! The definition names whom an agent may ask; of each it is offered a tool ([`spec`]). A call starts the child ([`open`]): which session that is
+//! stands in the call's intent, so whoever goes on with the parent waits for the same one ([`wait`]). While the child waits for somebody's approval
+//! the parent waits too, as rows only ([`CHILD`]), and is woken when it is over ([`family`]). The child answers once and is over. What ends the
+//! parent ends it.
+
+mod family;
+mod open;
+mod wait;
+
+use crate::{chat::Run, definition::AgentDefinition, effects::ToolFailure, tools::Source};
+use ambit_capabilities::tool::{ToolCall as AgentCall, ToolSpec};
+use ambit_ledger::Money;
+use ambit_types::{AgentName, Error, SessionId};
+use serde_json::json;
+
+/// The reason of a session that waits for one that it started.
+pub(crate) const CHILD: &str = "child";
+
+/// The fact of an outcome that says what a session spent which the call had started, in nano-units.
+pub(crate) const CHILD_SPENT: &str = "child_spent";
+
+/// What became of asking an agent.
+pub(crate) enum Asking {
+    /// Somebody has to approve of something first.
+    Waits,
+    Over {
+        answer: Result<String, ToolFailure>,
+        spent: Money,
+    },
+}
+
+/// What the tool is called by which an agent is asked.
+pub(crate) fn tool_name(agent: &AgentName) -> String {
+    format!("ask_{}", agent.as_str())
+}
+
+/// The tool by which an agent is asked.
+pub(crate) fn spec(asked: &AgentDefinition) -> ToolSpec {
+    let name = &asked.name;
+    let what = match asked.description.trim() {
+        "" => String::new(),
+        description => format!(" {description}"),
+    };
+    let parameters = json!({
+        "type": "object",
+        "properties": {
+            "input": {
+                "type": "string",
+                "minLength": 1,
+                "description": "The task or question, with everything that has to be known for it: the agent sees nothing of this conversation."
+            },
+            "budget": {
+                "type": "string",
+                "description": "The most that may be spent on it, as a decimal number, for example \"0.50\". Without it: what is left here."
+            }
+        },
+        "required": ["input"],
+        "additionalProperties": false
+    });
+    ToolSpec {
+        name: tool_name(name),
+        description: format!("Asks the agent `{name}` and waits for its answer.{what}"),
+        parameters: parameters.to_string(),
+        reversible: true,
+        idempotent: false,
+    }
+}
+
+impl Run {
+    /// The session that these calls start, or started.
+    pub(crate) fn child_of(
+        &self,
+        calls: &[AgentCall],
+        refused: &[Option<ToolFailure>],
+    ) -> Option<SessionId> {
+        let ([call], [None], None) = (calls, refused, &self.tape) else {
+            return None;
+        };
+        match self.offer.source(&call.name) {
+            Some(Source::Agent(_)) => Some(self.progress.child().unwrap_or_else(SessionId::new)),
+            _ => None,
+        }
+    }
+
+    /// Starts the child unless it is there, and waits for it.
+    ///
+    /// # Errors
+    /// The journal's, and what may be otherwise the next time: then the child can be waited for again.
+    pub(crate) async fn ask_agent(
+        &mut self,
+        call: &AgentCall,
+        child: SessionId,
+    ) -> Result<Asking, Error> {
+        let store = self.sessions.platform.store.tenant(self.tenant.id);
+        if store.session(child).await?.is_none()
+            && let Err(failure) = self.open_child(call, child).await?
+        {
+            let (answer, spent) = (Err(failure), Money::ZERO);
+            return Ok(Asking::Over { answer, spent });
+        }
+        self.wait_for(child).await
+    }
+}

@@ -1,0 +1,273 @@
+//! How long the one that is asked lives: as long as the one that asks, through approvals and the end of a process.
+
+use super::{Family, script};
+use crate::sessions::{get, post, wait};
+use ambit_mock_provider::{Fault, Reply};
+use ambit_scenarios::{Ambit, Signal, binary, until};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancelling_the_parent_cancels_the_child() {
+    let Some(family) = Family::new().await else {
+        return;
+    };
+    let cancel = async |id: &str| {
+        let path = format!("/sessions/{id}/cancel");
+        let (status, told) = post(&family.ambit, &family.acme, &path, json!({})).await;
+        assert_eq!(status, 202, "{told}");
+    };
+    // At work.
+    let hangs = script(Reply::Text("Never.".to_owned())).with_fault(Fault::HangBeforeHead);
+    family.helper.follow(hangs);
+    let id = family.open().await;
+    let child = family.child(&id).await;
+    cancel(&id).await;
+    for session in [&id, &child] {
+        wait(&family.ambit, &family.acme, session, "cancelled").await;
+        family.ambit.session(&family.acme, session).await.unwrap();
+    }
+    // Waiting: what the child asked for is not to be decided any more.
+    family.calls(&[("wire", "a")]);
+    let (id, child, approval) = family.waits().await;
+    cancel(&id).await;
+    for session in [&id, &child] {
+        wait(&family.ambit, &family.acme, session, "cancelled").await;
+    }
+    let path = format!("/approvals/{approval}/approve");
+    let refused = family.ambit.admin(Method::POST, &path, "").await;
+    assert!(refused.is_err(), "{refused:?}");
+    assert_eq!(family.seen(&child, "/a"), 0);
+    // The child alone: who asked it is told, and goes on.
+    let (id, child, _) = family.waits().await;
+    cancel(&child).await;
+    let session = family.over(&id).await;
+    let answer = session["answer"].as_str().unwrap();
+    assert!(answer.contains("somebody ended its session"), "{answer}");
+    // A chat client that goes away while its agent waits for another one.
+    let hangs = script(Reply::Text("Never.".to_owned())).with_fault(Fault::HangBeforeHead);
+    family.helper.follow(hangs);
+    let body = json!({ "model": "lead", "stream": true, "messages": [{ "role": "user", "content": "Ask them." }] });
+    let before = family.helper.stats().requests;
+    let request = family
+        .ambit
+        .request(Method::POST, &family.acme, "/chat/completions");
+    let response = request.json(&body).send().await.unwrap();
+    until("it is asked", async || {
+        family.helper.stats().requests > before
+    })
+    .await;
+    let id = response.headers()["x-ambit-session"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let child = family.child(&id).await;
+    drop(response);
+    wait(&family.ambit, &family.acme, &child, "cancelled").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_an_approval_of_another_waits_as_rows_only() {
+    let Some(family) = Family::new().await else {
+        return;
+    };
+    family.calls(&[("wire", "a"), ("pay", "b")]);
+    let (id, child, approval) = family.waits().await;
+    assert_eq!(family.seen(&child, "/a"), 0);
+    // Whoever talks to it is told what it waits for.
+    for (path, body) in [
+        ("messages", json!({ "input": "Do it now." })),
+        ("resume", json!({})),
+    ] {
+        let path = format!("/sessions/{id}/{path}");
+        let (status, refused) = post(&family.ambit, &family.acme, &path, body).await;
+        assert_eq!(status, 409, "{refused}");
+        let message = refused["error"]["message"].as_str().unwrap();
+        assert!(
+            message.contains(&approval) && message.contains("`wire`"),
+            "{message}"
+        );
+    }
+    family.approve(&approval).await;
+    let session = family.over(&id).await;
+    assert_eq!(session["reason"], "message", "{session}");
+    let answer = session["answer"].as_str().unwrap();
+    assert!(answer.contains("done 200"), "{answer}");
+    assert_eq!(
+        (family.seen(&child, "/a"), family.seen(&child, "/b")),
+        (1, 1)
+    );
+    for session in [&id, &child] {
+        family.ambit.session(&family.acme, session).await.unwrap();
+        let path = format!("/tenants/acme/sessions/{session}/replay");
+        let replayed = family.ambit.admin(Method::POST, &path, "{}").await.unwrap();
+        assert_eq!(replayed["differences"], json!([]), "{replayed}");
+    }
+    assert_eq!(family.children(&id).await.len(), 1);
+    let check = family.ambit.get("/tenants/acme/costs/check").await.unwrap();
+    assert_eq!(check["holds"], true, "{check}");
+
+    // A rule of who asks may want an approval of the asking itself.
+    let rules = json!({ "rules": [{ "tool": "ask_*" }] });
+    family.apply_lead(json!({ "approvals": rules })).await;
+    family
+        .helper
+        .follow(script(Reply::Text("They are well.".to_owned())));
+    let id = family.open().await;
+    let waiting = wait(&family.ambit, &family.acme, &id, "suspended").await;
+    assert_eq!(waiting["reason"], "approval", "{waiting}");
+    assert!(family.children(&id).await.is_empty());
+    let pending = family.ambit.get("/approvals").await.unwrap();
+    let pending = &pending["data"][0];
+    assert_eq!(
+        pending["arguments"],
+        json!({ "input": "How are they?" }),
+        "{pending}"
+    );
+    family.approve(pending["id"].as_str().unwrap()).await;
+    let session = family.over(&id).await;
+    assert!(
+        session["answer"]
+            .as_str()
+            .unwrap()
+            .contains("They are well.")
+    );
+}
+
+/// What expires is seen by whoever goes on with the parent.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_expired_below_is_gone_on_with_from_above() {
+    let Some(family) = Family::new().await else {
+        return;
+    };
+    family
+        .apply_helper(json!({ "approvals": { "expires": 1 } }))
+        .await;
+    family.calls(&[("wire", "a")]);
+    let (id, child, _) = family.waits().await;
+    let path = format!("/sessions/{id}/messages");
+    until("it has expired", async || {
+        let body = json!({ "input": "Never mind." });
+        let (status, _) = post(&family.ambit, &family.acme, &path, body).await;
+        status == 202
+    })
+    .await;
+    let mut told = String::new();
+    until("it has answered", async || {
+        let session = family.over(&id).await;
+        session["answer"]
+            .as_str()
+            .unwrap_or_default()
+            .clone_into(&mut told);
+        session["reason"] == "message" && !told.is_empty()
+    })
+    .await;
+    assert!(told.contains("expired"), "{told}");
+    assert_eq!(family.seen(&child, "/a"), 0);
+    wait(&family.ambit, &family.acme, &child, "finished").await;
+    // The message was not lost.
+    let asked: Value = serde_json::from_slice(family.lead.stats().bodies.last().unwrap()).unwrap();
+    assert!(asked["messages"].to_string().contains("Never mind."));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chat_client_hears_of_what_another_agent_waits_for() {
+    let Some(family) = Family::new().await else {
+        return;
+    };
+    for stream in [false, true] {
+        family.calls(&[("wire", "a")]);
+        let mut said = vec![json!({ "role": "user", "content": "Ask them." })];
+        let chat = async |said: &Vec<Value>| {
+            let body = json!({ "model": "lead", "messages": said, "stream": stream });
+            family.ambit.ask(&family.acme, &body).await.unwrap()
+        };
+        let notice = chat(&said).await;
+        let id = notice.session.clone().unwrap();
+        let child = family.child(&id).await;
+        let pending = family.ambit.get("/approvals").await.unwrap();
+        let approval = pending["data"][0]["id"].as_str().unwrap().to_owned();
+        for word in ["Waiting for approval", &id, &child, &approval, "`wire`"] {
+            assert!(notice.text.contains(word), "{}", notice.text);
+        }
+        said.push(json!({ "role": "assistant", "content": notice.text }));
+        said.push(json!({ "role": "user", "content": "And now?" }));
+        let again = chat(&said).await;
+        assert_eq!(
+            (again.text.trim(), &again.session),
+            (notice.text.trim(), &notice.session)
+        );
+        family.approve(&approval).await;
+        let answered = family.over(&id).await;
+        let answer = answered["answer"].as_str().unwrap();
+        assert!(answer.contains("done 200"), "{answered}");
+        // What was answered meanwhile comes first.
+        let on = chat(&said).await;
+        assert_eq!(on.session, notice.session, "{on:?}");
+        assert!(
+            on.complete && on.text.starts_with(answer),
+            "{on:?}\n{answer}"
+        );
+        assert_eq!(family.seen(&child, "/a"), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_is_woken_by_another_process() {
+    let Some(mut family) = Family::new().await else {
+        return;
+    };
+    family.calls(&[("wire", "a")]);
+    let (id, child, approval) = family.waits().await;
+    family.ambit.signal(Signal::Terminate).await.unwrap();
+    assert!(family.ambit.ended().await.unwrap().success());
+    let data = family.folder.path().join("data");
+    let binary = binary().unwrap();
+    family.ambit = Ambit::serve_in(&binary, &data, &family.configuration, &[])
+        .await
+        .unwrap();
+    family.approve(&approval).await;
+    let session = family.over(&id).await;
+    assert!(session["answer"].as_str().unwrap().contains("done 200"));
+    assert_eq!(family.seen(&child, "/a"), 1);
+
+    // One that stops while both are at work: both are gone on with, and nobody is asked twice.
+    let hangs = script(Reply::Text("They are well.".to_owned())).with_fault(Fault::HangBeforeHead);
+    family.helper.follow(hangs);
+    let id = family.open().await;
+    let child = family.child(&id).await;
+    family.ambit.signal(Signal::Kill).await.unwrap();
+    family.ambit.ended().await.unwrap();
+    family
+        .helper
+        .follow(script(Reply::Text("They are well.".to_owned())));
+    family.ambit = Ambit::serve_in(&binary, &data, &family.configuration, &[])
+        .await
+        .unwrap();
+    let session = family.over(&id).await;
+    let answer = session["answer"].as_str().unwrap_or_default();
+    assert!(answer.contains("They are well."), "{session}");
+    assert_eq!(family.child(&id).await, child);
+    let (_, known) = get(&family.ambit, &family.acme, &format!("/sessions/{child}")).await;
+    assert_eq!(known["state"], "finished");
+
+    // And of a chat completion, which ends with its process, the child ends too.
+    let hangs = script(Reply::Text("Never.".to_owned())).with_fault(Fault::HangBeforeHead);
+    family.helper.follow(hangs);
+    let body = json!({ "model": "lead", "stream": true, "messages": [{ "role": "user", "content": "Ask them." }] });
+    let request = family
+        .ambit
+        .request(Method::POST, &family.acme, "/chat/completions");
+    let response = request.json(&body).send().await.unwrap();
+    let id = response.headers()["x-ambit-session"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let child = family.child(&id).await;
+    family.ambit.signal(Signal::Kill).await.unwrap();
+    family.ambit.ended().await.unwrap();
+    family.ambit = Ambit::serve_in(&binary, &data, &family.configuration, &[])
+        .await
+        .unwrap();
+    wait(&family.ambit, &family.acme, &child, "cancelled").await;
+}
