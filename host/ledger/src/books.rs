@@ -28,6 +28,8 @@ pub struct Reserve {
     pub spender: Spender,
     /// The capability token it is made with, and those that was delegated from.
     pub tokens: Arc<[TokenId]>,
+    /// The sessions above the one that it is made in: the one that started that, and so on.
+    pub above: Arc<[SessionId]>,
 }
 
 /// One operation on the ledger, part of an append.
@@ -439,7 +441,8 @@ struct Undo {
 
 /// Whose budgets a call falls under. An id that no budget can name falls under none.
 fn scopes_of(session: SessionId, call: &Reserve) -> impl Iterator<Item = BudgetScope> {
-    let session: Arc<str> = session.to_string().into();
+    let sessions = std::iter::once(session).chain(call.above.iter().copied());
+    let sessions = sessions.filter_map(|id| BudgetScope::new(ScopeKind::Session, id.to_string()));
     let spender = &call.spender;
     let tokens = call.tokens.iter();
     let tokens = tokens.filter_map(|id| BudgetScope::new(ScopeKind::Token, id.to_string()));
@@ -447,9 +450,9 @@ fn scopes_of(session: SessionId, call: &Reserve) -> impl Iterator<Item = BudgetS
         Some(BudgetScope::tenant()),
         BudgetScope::new(ScopeKind::Key, Arc::clone(&spender.key)),
         BudgetScope::new(ScopeKind::Agent, Arc::clone(&spender.agent)),
-        BudgetScope::new(ScopeKind::Session, session),
     ]
     .into_iter()
     .flatten()
+    .chain(sessions)
     .chain(tokens)
 }

@@ -179,6 +179,7 @@ impl World {
                         at_ms: state.day * DAY,
                         spender: spender(),
                         tokens: Default::default(),
+                        above: std::sync::Arc::default(),
                     };
                     let (next, answer) = self.apply(state, LedgerOp::Reserve(reserve));
                     assert_eq!(answer.is_ok(), enough(state, n), "caller {n} in {state:?}");
@@ -369,6 +370,7 @@ fn a_refused_append_changes_nothing() {
             at_ms: window,
             spender: spender(),
             tokens: Default::default(),
+            above: std::sync::Arc::default(),
         })
     };
     let release = LedgerOp::Release { id: ids[1] };
@@ -413,6 +415,7 @@ fn what_was_spent_without_a_reservation_counts() {
             at_ms: day,
             spender: spender(),
             tokens: Default::default(),
+            above: std::sync::Arc::default(),
         };
         let spend = |n| LedgerOp::Spend {
             call: call(n, amount),

@@ -220,7 +220,12 @@ pub(crate) async fn tenant(
         }
     }
 
-    problems.extend(agents.values().flat_map(|agent| absent(agent, &agents)));
+    let signs = platform.tokens.is_some();
+    problems.extend(
+        agents
+            .values()
+            .flat_map(|agent| absent(agent, &agents, signs)),
+    );
 
     // Last: describing tools may have taken a while, and a key revoked meanwhile is not to come back.
     let records = store.load().await.map_err(Error::internal)?;
@@ -271,13 +276,19 @@ fn shadowed(definition: &AgentDefinition, tools: &[BoundTool]) -> Vec<Problem> {
 }
 
 /// Agents that one asks and cannot.
-fn absent(asking: &LiveAgent, agents: &BTreeMap<AgentName, Arc<LiveAgent>>) -> Vec<Problem> {
+fn absent(
+    asking: &LiveAgent,
+    agents: &BTreeMap<AgentName, Arc<LiveAgent>>,
+    signs: bool,
+) -> Vec<Problem> {
     let definition = &asking.definition;
     let what = || format!("agent {}", definition.name);
     let absent = definition.agents.iter().filter_map(|name| {
         let tool = tool_name(name);
         let mut specs = asking.tools.iter().flat_map(|bound| bound.toolbox.describe());
-        let why = if !agents.contains_key(name) {
+        let why = if !signs {
+            format!("it asks the agent `{name}`, which it can only with a key for capability tokens: set `tokens.key`")
+        } else if !agents.contains_key(name) {
             format!("it asks the agent `{name}`, which is not there")
         } else if specs.any(|spec| spec.name == tool) {
             format!("it cannot ask the agent `{name}`: another tool of it is `{tool}`")

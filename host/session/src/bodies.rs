@@ -31,12 +31,22 @@ pub(crate) struct Request {
     /// The most that may be spent in the session, in nano-units; with its first message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) budget_nanos: Option<i64>,
-    /// The tool components that the session may use, of one that another one started; with its first message. None: all of its agent's.
+    /// What the session has that another one started; with its first message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) tools: Option<Vec<ComponentName>>,
+    pub(crate) handed: Option<HandedOn>,
     /// The caller's own words about the session.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub(crate) metadata: Map<String, Value>,
+}
+
+/// Of `request`, where another session started this one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct HandedOn {
+    /// The tool components that it may use.
+    pub(crate) tools: Vec<ComponentName>,
+    /// Tokens that models may read and write in it. None: as its own agent's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tokens: Option<u64>,
 }
 
 /// Of `resume`.

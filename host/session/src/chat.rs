@@ -5,6 +5,7 @@
 
 use crate::{
     bodies::{Answered, Checkpoint},
+    children::Handed,
     conversation::Conversation,
     ending::{Tasks, stopping},
     event::{ChatEvents, ChatTurn, Citation, ClientTool, SessionEvent},
@@ -29,7 +30,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tracing::Instrument as _;
 
 /// Events on their way to the caller: enough that a burst of tokens does not wake the task for each.
@@ -42,6 +43,8 @@ pub struct Sessions {
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) tasks: Tasks,
     pub(crate) at_work: AtWork,
+    /// Somebody waits for a session that may be over, or is waited for by one.
+    pub(crate) families: Arc<Notify>,
 }
 
 impl Sessions {
@@ -52,6 +55,7 @@ impl Sessions {
             observer,
             tasks: Tasks::default(),
             at_work: AtWork::default(),
+            families: Arc::default(),
         }
     }
 
@@ -102,8 +106,8 @@ impl Sessions {
                 context: context.clone(),
                 observer: self.observer.clone(),
             },
-            parent: None,
-            tools: None,
+            handed: None,
+            another: false,
             offer: Offer::default(),
             progress: Progress::new(Conversation::new(), definition.limits.steps),
             underway: None,
@@ -132,10 +136,10 @@ pub(crate) struct Run {
     pub(crate) events: Option<mpsc::Sender<SessionEvent>>,
     pub(crate) recorder: Recorder,
     pub(crate) guard: Guard,
-    /// The session that started this one and waits for it.
-    pub(crate) parent: Option<SessionId>,
-    /// The tool components that the session may use. None: all of its agent's.
-    pub(crate) tools: Option<Arc<[ComponentName]>>,
+    /// What it has of the session that started it. None: nobody did.
+    pub(crate) handed: Option<Arc<Handed>>,
+    /// Somebody else goes on with it than it acted for.
+    pub(crate) another: bool,
     pub(crate) offer: Offer,
     pub(crate) progress: Progress,
     pub(crate) underway: Option<Underway>,
@@ -259,8 +263,30 @@ impl Run {
         self.take_in().await
     }
 
+    /// The tool components that the session may use. None: all of its agent's.
+    pub(crate) fn tools_left(&self) -> Option<&[ComponentName]> {
+        self.handed.as_ref().map(|handed| &*handed.tools)
+    }
+
+    /// It has what it has of the session that started it.
+    pub(crate) fn hand(&mut self, handed: Handed) {
+        self.recorder.below(&handed.above);
+        self.handed = Some(Arc::new(handed));
+    }
+
+    /// The sessions above it, the nearest first.
+    pub(crate) fn above(&self) -> Arc<[SessionId]> {
+        let handed = self.handed.as_ref();
+        handed.map_or_else(Arc::default, |handed| handed.above.clone())
+    }
+
+    /// The session that started this one and waits for it.
+    pub(crate) fn parent(&self) -> Option<SessionId> {
+        self.handed.as_ref()?.above.first().copied()
+    }
+
     pub(crate) fn offer_tools(&mut self, client: Vec<ClientTool>) -> Result<(), Error> {
-        self.offer = Offer::new(&self.tenant, &self.agent, self.tools.as_deref(), client)?;
+        self.offer = Offer::new(&self.tenant, &self.agent, self.tools_left(), client)?;
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 
 use crate::{
     bodies::{Answered, Key, Request},
+    caller::Caller,
     chat::{Run, Sessions},
     event::ChatTurn,
     past::{Past, body},
@@ -110,7 +111,11 @@ impl Sessions {
     /// The store's; [`ErrorKind::Conflict`] when it went on meanwhile, and of a chat completion.
     pub async fn cancel(&self, known: &Session) -> Result<(), Error> {
         self.cancel_one(known).await?;
-        self.cancel_children(known.tenant, known.id).await
+        // It is ended; what it started is so too, now or when it is looked after next.
+        if let Err(error) = self.cancel_children(known.tenant, known.id).await {
+            tracing::debug!(session = %known.id, error = &error as &dyn std::error::Error, "what a session started could not be ended just now");
+        }
+        Ok(())
     }
 
     async fn cancel_one(&self, known: &Session) -> Result<(), Error> {
@@ -187,7 +192,7 @@ impl Sessions {
         let Some(now) = mine.filter(|_| !self.at_work.has(known.id)) else {
             return Ok(());
         };
-        if now.cancel_ms.is_some() {
+        if now.cancel_ms.is_some() || self.is_orphan(&now).await? {
             let held = store.held_back(known.id).await?;
             let append = Append::new(known.tenant, known.id).after(last_seq(&store, known).await?);
             let facts = header(&[("reason", json!(CANCELLED))]);
@@ -209,7 +214,13 @@ impl Sessions {
             }
             Err(_) => last_seq(&store, known).await?,
         };
-        match past.and_then(|past| self.recovered(known, tenant, past)) {
+        let run = match past {
+            Ok(past) => self.recovered(known, tenant, past).await,
+            Err(error) => Err(error),
+        };
+        match run {
+            // The database, not the session.
+            Err(error) if matches!(error.kind(), ErrorKind::Unavailable { .. }) => Err(error),
             Ok(mut run) => {
                 run.note_resume(RECOVERY)?;
                 run.settle_unknown(held);
@@ -252,7 +263,12 @@ impl Sessions {
     }
 
     /// The turn of a session that a process left open.
-    fn recovered(&self, known: &Session, tenant: Arc<Tenant>, past: Past) -> Result<Run, Error> {
+    async fn recovered(
+        &self,
+        known: &Session,
+        tenant: Arc<Tenant>,
+        past: Past,
+    ) -> Result<Run, Error> {
         if past.recoveries >= RECOVERIES {
             return Err(Error::new(
                 ErrorKind::LimitExceeded {
@@ -261,17 +277,21 @@ impl Sessions {
                 "its process ended each time it was gone on with",
             ));
         }
-        self.taken_over(known, tenant, past)
+        self.taken_over(known, tenant, past).await
     }
 
     /// A session's turn from its last event, for whom it acts for.
-    pub(crate) fn taken_over(
+    pub(crate) async fn taken_over(
         &self,
         known: &Session,
         tenant: Arc<Tenant>,
         past: Past,
     ) -> Result<Run, Error> {
         let agent = live_agent(&tenant, known)?;
+        let handed = match known.parent {
+            Some(parent) => Some(self.handed(&tenant, &agent.definition.name, parent).await?),
+            None => None,
+        };
         let caller = past.caller.clone();
         let caller = caller.ok_or_else(|| Error::not_found("the session has no caller"))?;
         let context = CallContext {
@@ -286,7 +306,9 @@ impl Sessions {
             deadline: Instant::now() + agent.definition.limits.deadline(),
         };
         let mut run = self.run(known.id, context, tenant, agent, ChatTurn::default());
-        run.parent = known.parent;
+        if let Some(handed) = handed {
+            run.hand(handed);
+        }
         run.take_over(past)?;
         Ok(run)
     }
@@ -323,8 +345,11 @@ impl Sessions {
             ));
         }
         let keys = std::mem::take(&mut past.keys);
+        let caller = Caller::of(&context.principal);
+        let another = past.caller.as_ref().is_some_and(|known| *known != caller);
         context.deadline = Instant::now() + agent.definition.limits.deadline();
         let mut run = self.run(known.id, context, tenant, agent, turn);
+        run.another = another;
         run.take_over(past)?;
         Ok((run, keys))
     }

@@ -5,7 +5,7 @@ use crate::{
     approvals::{Passes, WAITS},
     bodies::{self, Returned},
     chat::Run,
-    children::{Asking, CHILD, CHILD_SPENT},
+    children::{Asking, CHILD},
     conversation::bad_move,
     definition::ModelName,
     guard::arguments,
@@ -42,7 +42,11 @@ const ANSWERS_AT_MOST: usize = 32 << 20;
 impl Run {
     /// What the agent may reach for this caller.
     pub(crate) fn ambit(&self) -> Ambit {
-        self.agent.ambit.clone().narrowed_by_caller(&self.context)
+        let above = self.handed.iter().flat_map(|handed| &handed.layers);
+        let ambit = above.fold(self.agent.ambit.clone(), |ambit, layer| {
+            ambit.narrowed_by_tenant(Some(layer.clone()))
+        });
+        ambit.narrowed_by_caller(&self.context)
     }
 
     pub(crate) async fn ask_model(&mut self, request: ModelRequest) -> Result<(), Error> {
@@ -89,6 +93,7 @@ impl Run {
             extent,
             self.progress.budget.is_some(),
         )?;
+        let priced = priced.map(|priced| priced.below(self.above()));
         self.within_budget(&model, priced.as_ref())?;
         self.recorder.note(
             "intent",
@@ -139,14 +144,26 @@ impl Run {
         Ok(())
     }
 
+    /// Tokens that models may read and write in the session and in those that it starts.
+    pub(crate) fn most_tokens(&self) -> Option<u64> {
+        let own = self.agent.definition.limits.tokens;
+        let handed = self.handed.as_ref().and_then(|handed| handed.tokens);
+        own.into_iter().chain(handed).min()
+    }
+
+    pub(crate) fn tokens_used(&self) -> u64 {
+        let usage = &self.progress.usage;
+        let own = usage.input_tokens.saturating_add(usage.output_tokens);
+        own.saturating_add(self.progress.tokens_below)
+    }
+
     /// Whether the session may use more tokens.
     fn within_tokens(&self) -> Result<(), Error> {
-        let usage = &self.progress.usage;
-        let used = usage.input_tokens.saturating_add(usage.output_tokens);
-        match self.agent.definition.limits.tokens {
+        let used = self.tokens_used();
+        match self.most_tokens() {
             Some(most) if used >= most => Err(Error::new(
                 ErrorKind::LimitExceeded { limit: "tokens" },
-                format!("the session has used {used} tokens, and its agent allows {most}"),
+                format!("the session has used {used} tokens, and {most} are allowed"),
             )),
             _ => Ok(()),
         }
@@ -263,9 +280,10 @@ impl Run {
             facts.push(("approvals", json!(passes.values().collect::<Vec<_>>())));
         }
         let child = self.child_of(&calls, &refused);
-        if child.is_none() && self.progress.child().is_some() {
-            // What was asked for is not to be asked any more.
-            self.end_children().await;
+        let mut below = None;
+        if let (None, Some(child)) = (child, self.progress.child()) {
+            // What was asked is not to be asked any more.
+            below = Some(self.give_up_on(child).await?);
         }
         facts.extend(child.map(|child| ("child", json!(child))));
         self.recorder.note("intent", &facts, &body)?;
@@ -273,14 +291,14 @@ impl Run {
         self.progress.begun();
         child.into_iter().for_each(|id| self.progress.started(id));
 
-        let (mut child_spent, mut _outside) = (None, None);
+        let mut _outside = None;
         let results = match (&mut self.tape, child) {
             (Some((_, tape)), _) => calls.iter().map(|call| played(tape, call)).collect(),
             // Whatever becomes of this one, that goes on and can be waited for again.
             (None, Some(child)) => match self.ask_agent(&calls[0], child).await? {
                 Asking::Waits => return Ok(Some(CHILD)),
-                Asking::Over { answer, spent } => {
-                    child_spent = Some(spent);
+                Asking::Over { answer, took } => {
+                    below = Some(took);
                     vec![answer]
                 }
             },
@@ -357,9 +375,9 @@ impl Run {
         if unknown {
             facts.push(("code", json!(UNKNOWN)));
         }
-        if let Some(spent) = child_spent {
-            facts.push((CHILD_SPENT, json!(spent.nanos())));
-            self.progress.spend(child_spent);
+        if let Some(below) = below {
+            facts.extend(below.facts());
+            self.progress.took(below);
         }
         self.recorder.note("outcome", &facts, &outcome)?;
         for (place, approval) in &passes {
@@ -447,8 +465,17 @@ impl Run {
                     ),
                 });
             }
+            Some(Source::Agent(_)) if self.another && self.progress.child().is_some() => {
+                return Some(ToolFailure {
+                    code: UNKNOWN,
+                    message: format!(
+                        "somebody else goes on with this session, so what `{}` asked is not waited for any more",
+                        call.name
+                    ),
+                });
+            }
             // The session that it started is there, or can still be started.
-            Some(Source::Agent(_)) => self.progress.child().is_some(),
+            Some(Source::Agent(_)) => self.goes_on(call),
             Some(Source::Client) | None => false,
         };
         (begun && !again).then(|| unknown(call))

@@ -1,7 +1,7 @@
 //! What the caller wrote, on its way into the session.
 
 use crate::{
-    bodies::Request,
+    bodies::{HandedOn, Request},
     caller::Caller,
     chat::Run,
     event::ChatMessage,
@@ -48,7 +48,10 @@ impl Run {
             delimiter: self.progress.conversation.delimiter().clone(),
             caller: lasts.then(|| Caller::of(&self.context.principal)),
             budget_nanos: self.turn.budget.map(Money::nanos),
-            tools: self.tools.as_deref().map(<[_]>::to_vec),
+            handed: self.handed.as_deref().map(|handed| HandedOn {
+                tools: handed.tools.clone(),
+                tokens: handed.tokens,
+            }),
             metadata: std::mem::take(&mut self.turn.metadata),
         };
         self.recorder.note("request", &facts, &request)?;

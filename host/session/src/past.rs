@@ -3,10 +3,11 @@
 use crate::{
     approvals,
     bodies::{
-        Asked, Checkpoint, Decided, Key, NotFound, Passage, Reply, Request, Resume, Returned,
+        Asked, Checkpoint, Decided, HandedOn, Key, NotFound, Passage, Reply, Request, Resume,
+        Returned,
     },
     caller::Caller,
-    children::CHILD_SPENT,
+    children::Below,
     conversation::{Conversation, Found},
     durable::is_request,
     progress::{AskedCall, Progress, UNKNOWN, ends_turn},
@@ -16,10 +17,9 @@ use ambit_capabilities::agent::{Decision, Definition, Failure, Move};
 use ambit_inference::{FinishReason, Message, Usage};
 use ambit_ledger::Money;
 use ambit_store::{Event, TenantStore};
-use ambit_types::{ComponentName, Error, ErrorKind, SessionId};
+use ambit_types::{Error, ErrorKind, SessionId};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::sync::Arc;
 
 /// Events read at a time.
 const PAGE: u32 = 16;
@@ -37,8 +37,8 @@ pub(crate) struct Past {
     pub(crate) caller: Option<Caller>,
     /// What the steps of the last turn were told of the agent.
     pub(crate) definition: Option<Definition>,
-    /// The tool components it may use; None: all of its agent's.
-    pub(crate) tools: Option<Arc<[ComponentName]>>,
+    /// What it has of the session that started it, as it was then.
+    pub(crate) handed: Option<HandedOn>,
     /// Idempotency keys of its messages.
     pub(crate) keys: Vec<Key>,
     /// Times it was gone on with after a process had ended, since anything came of that.
@@ -53,7 +53,7 @@ impl Past {
             progress: Progress::new(Conversation::new(), 0),
             caller: None,
             definition: None,
-            tools: None,
+            handed: None,
             keys: Vec::new(),
             recoveries: 0,
             bytes: 0,
@@ -191,8 +191,8 @@ impl Past {
                 Some(_) => self.progress.do_again(),
             },
             Some("tools") => {
-                let spent = event.header.facts.get(CHILD_SPENT).and_then(Value::as_i64);
-                self.progress.spend(spent.and_then(Money::from_nanos));
+                let below = Below::told(&event.header.facts);
+                self.progress.took(below);
                 let returned: Vec<Returned> = body(event)?;
                 let results = returned.into_iter().map(|one| (one.ok, one.content));
                 self.progress.returned(results.collect())?;
@@ -209,7 +209,7 @@ impl Past {
         if self.definition.is_none() {
             self.progress.budget = request.budget_nanos.and_then(Money::from_nanos);
             self.progress.conversation = Conversation::delimited_by(request.delimiter);
-            self.tools = request.tools.map(Arc::from);
+            self.handed = request.handed;
         }
         self.caller = request.caller.or(self.caller.take());
         self.progress.allow(request.definition.steps_left);

@@ -5,6 +5,7 @@
 
 use crate::{
     chat::bytes,
+    children::Below,
     conversation::{Conversation, Found, bad_move, reply_message},
 };
 use ambit_capabilities::{
@@ -39,7 +40,9 @@ pub(crate) struct Progress {
     /// What was decided and is not carried out.
     pub(crate) current: Option<Current>,
     pub(crate) usage: Usage,
-    /// What was spent in the session, as its events say.
+    /// Tokens that models read and wrote in sessions that this one started.
+    pub(crate) tokens_below: u64,
+    /// What was spent in the session and in those that it started, as its events say.
     pub(crate) spent: Money,
     /// The most that may be, where its caller bounded it.
     pub(crate) budget: Option<Money>,
@@ -105,6 +108,7 @@ impl Progress {
             allowance,
             current: None,
             usage: Usage::default(),
+            tokens_below: 0,
             spent: Money::ZERO,
             budget: None,
             options: Map::new(),
@@ -151,6 +155,12 @@ impl Progress {
         let nanos = cost.map_or(0, Money::nanos);
         let spent = self.spent.nanos().saturating_add(nanos);
         self.spent = Money::from_nanos(spent).unwrap_or(self.spent);
+    }
+
+    /// What a session took that this one started.
+    pub(crate) fn took(&mut self, below: Below) {
+        self.spend(Some(below.spent));
+        self.tokens_below = self.tokens_below.saturating_add(below.tokens);
     }
 
     /// Whether there is something to go on with.

@@ -116,10 +116,12 @@ impl Recorder {
         self
     }
 
-    /// Of a session that another one started.
-    pub(crate) fn started_by(mut self, parent: SessionId) -> Self {
-        self.parent = Some(parent);
-        self
+    /// Of a session that these started, the nearest first.
+    pub(crate) fn below(&mut self, above: &Arc<[SessionId]>) {
+        self.parent = above.first().copied();
+        if let Some(compute) = &mut self.compute {
+            compute.below(above.clone());
+        }
     }
 
     pub(crate) fn is_durable(&self) -> bool {

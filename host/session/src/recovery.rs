@@ -18,6 +18,7 @@ use std::{
     collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
+use tokio::time::timeout_at;
 
 /// Sessions closed, and events read, at a time.
 const PAGE: u32 = 256;
@@ -95,7 +96,18 @@ impl Sessions {
                     "sessions that nobody works on could not be looked after"
                 );
             }
-            tokio::time::sleep(EVERY).await;
+            let next = Instant::now() + EVERY;
+            while timeout_at(next.into(), self.families.notified())
+                .await
+                .is_ok()
+            {
+                if let Err(error) = self.look_after_families(tenants).await {
+                    tracing::debug!(
+                        error = &error as &dyn std::error::Error,
+                        "sessions that wait for others could not be looked after just now"
+                    );
+                }
+            }
         }
     }
 
@@ -111,7 +123,6 @@ impl Sessions {
             self.at_work.cancel(session);
         }
         self.go_on_with_own(tenants, &mut others.idle).await?;
-        self.look_after_families(tenants).await?;
         // In this order: who is at work has said that he lives before.
         let at_work = operator.nodes_at_work().await?;
         if alone && at_work.contains(&None) {
@@ -124,7 +135,8 @@ impl Sessions {
             tracing::warn!(node, sessions = taken, "a process left sessions open");
             operator.forget_node(&node).await?;
         }
-        Ok(())
+        // Last: what a dead process left is closed by now, or gone on with.
+        self.look_after_families(tenants).await
     }
 
     /// Goes on with sessions that are this process's and that it does not work on: their end could not be written, or they could not be

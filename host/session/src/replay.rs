@@ -8,6 +8,7 @@
 use crate::{
     bodies::{Checkpoint, Reply, Request, Returned},
     chat::{Run, Sessions, clock},
+    children::Handed,
     conversation::{Conversation, Found},
     definition::ModelName,
     durable::{is_request, live_agent},
@@ -259,6 +260,8 @@ impl Sessions {
         let session = SessionId::new();
         let mut run = self.run(session, context, tenant, agent, ChatTurn::default());
         run.tape = Some((known.id, tape));
+        // As the one that is tried again had no more.
+        run.handed = past.handed.as_ref().map(Handed::recorded).map(Arc::new);
         // With its delimiters the prompts are the same to the letter.
         if let Some(delimiter) = delimiter {
             run.progress.conversation = Conversation::delimited_by(delimiter);

@@ -1,16 +1,11 @@
 //! What a model call costs: held back with its intent, settled with its outcome, both in the journal's own appends. The rules are
 //! [`ambit_ledger`]'s; here is what a call can cost at most, and what one that broke off is taken to have cost.
 
-use crate::{
-    children::CHILD_SPENT, definition::ModelName, library::now_ms, platform::Platform,
-    tenants::Tenant,
-};
+use crate::{definition::ModelName, library::now_ms, platform::Platform, tenants::Tenant};
 use ambit_inference::ProviderError;
 use ambit_ledger::{Day, LedgerOp, Money, Price, PriceTable, Reserve, Spender, Usage};
 use ambit_policy::token::Credential;
-use ambit_store::TenantStore;
 use ambit_types::{CallContext, Error, ReservationId, SessionId, TokenId};
-use serde_json::Value;
 use std::{
     sync::{
         Arc,
@@ -29,9 +24,6 @@ const BYTES_OF_TOKEN: usize = 3;
 
 /// Counts beyond this are no counts: a provider that goes mad must not keep a session from ending.
 const MOST_TOKENS: u64 = u32::MAX as u64;
-
-/// Events read at a time.
-const EVENTS: u32 = 256;
 
 /// The most that one call is said to have cost: an event carries no more exactly.
 const MOST_COST: i64 = (1 << 53) - 1;
@@ -92,9 +84,15 @@ pub(crate) struct Compute {
     cpu: Arc<AtomicU64>,
     prices: Arc<PriceTable>,
     agent: Arc<str>,
+    above: Arc<[SessionId]>,
 }
 
 impl Compute {
+    /// Of a session that these started: it counts in their budgets too.
+    pub(crate) fn below(&mut self, above: Arc<[SessionId]>) {
+        self.above = above;
+    }
+
     /// Spends what they cost since it was asked last. None: nothing.
     pub(crate) fn spend(&self, context: &CallContext) -> Option<(LedgerOp, Money)> {
         let cpu = Duration::from_nanos(self.cpu.swap(0, Relaxed));
@@ -110,6 +108,7 @@ impl Compute {
                 model: "compute".into(),
             },
             tokens: tokens(context),
+            above: self.above.clone(),
         };
         let usage = Usage::default();
         (cost > Money::ZERO).then_some((LedgerOp::Spend { call, usage }, cost))
@@ -124,6 +123,7 @@ impl Platform {
             cpu: context.cpu.get_or_insert_default().clone(),
             prices: self.prices.clone(),
             agent: agent.into(),
+            above: Arc::default(),
         })
     }
 
@@ -176,6 +176,7 @@ impl Platform {
                 at_ms,
                 spender,
                 tokens: tokens(context),
+                above: Arc::default(),
             },
             price,
             prompt: media.saturating_add(guess(extent.bytes)),
@@ -187,6 +188,12 @@ impl Platform {
 }
 
 impl Priced {
+    /// Made in a session that these started: it counts in their budgets too.
+    pub(crate) fn below(mut self, above: Arc<[SessionId]>) -> Self {
+        self.call.above = above;
+        self
+    }
+
     /// The most it can cost.
     pub(crate) fn most(&self) -> Money {
         self.call.amount
@@ -265,28 +272,6 @@ pub(crate) fn spent(usage: &ambit_inference::Usage, heard: usize, how: Over) -> 
     }
 }
 
-/// What was spent in a session and in those that it started, as its events say.
-///
-/// # Errors
-/// The store's.
-pub(crate) async fn spent_in(store: &TenantStore, session: SessionId) -> Result<Money, Error> {
-    let (mut after, mut nanos) = (0, 0_i64);
-    loop {
-        let events = store.event_facts(session, after, EVENTS).await?;
-        for event in &events {
-            let child = event.header.facts.get(CHILD_SPENT).and_then(Value::as_i64);
-            let cost = event.header.cost.map_or(0, Money::nanos);
-            nanos = nanos
-                .saturating_add(cost)
-                .saturating_add(child.unwrap_or(0));
-            after = event.seq;
-        }
-        if events.len() < EVENTS as usize {
-            return Ok(Money::from_nanos(nanos.min(MOST_COST)).unwrap_or(Money::ZERO));
-        }
-    }
-}
-
 /// How a call was over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Over {
@@ -356,6 +341,7 @@ pub(crate) fn priced(holds: bool) -> Priced {
                 model,
             },
             tokens: Arc::default(),
+            above: Arc::default(),
         },
         price,
         prompt: guess(10),

@@ -239,7 +239,7 @@ impl Tokens {
             }
         };
         let noted = store.create_token(&record(&token), None).await;
-        noted.map_err(store_error)?;
+        noted?;
         let credential = Credential {
             permissions: token.credential.clone(),
             token: Some(self.held(tenant, Arc::new(token))),

@@ -4,6 +4,7 @@ use crate::{
     bodies::Resume,
     caller::Caller,
     chat::{Ended, Run, Sessions, say},
+    children::{CHILD, Handed},
     durable::{ANSWERED, CANCELLED},
     ending::Tasks,
     event::SessionEvent,
@@ -150,7 +151,14 @@ impl Sessions {
 impl Run {
     /// Stands where the session stands.
     pub(crate) fn take_over(&mut self, past: Past) -> Result<(), Error> {
-        self.tools = past.tools;
+        if let Some(on) = &past.handed {
+            let handed = self.handed.take();
+            let handed = handed.map_or_else(
+                || Handed::recorded(on),
+                |now| Handed::clone(&now).within(on),
+            );
+            self.handed = Some(Arc::new(handed));
+        }
         self.offer_tools(Vec::new())?;
         self.recorder.go_on(past.last_seq);
         self.progress = past.progress;
@@ -226,7 +234,7 @@ impl Run {
             () = cancel.cancelled() => {
                 self.close(SessionState::Cancelled, CANCELLED, CANCELLED).await;
                 self.end_children().await;
-                self.tell_parent().await;
+                self.tell_family();
                 let over = Error::new(ErrorKind::Conflict, "the session was cancelled");
                 return vec![SessionEvent::Failed(over)];
             }
@@ -238,7 +246,7 @@ impl Run {
         };
         let waits = SessionState::Suspended;
         // Whoever started it waits for this turn, and there is no other.
-        let (answered, failed) = match self.parent {
+        let (answered, failed) = match self.parent() {
             Some(_) => (SessionState::Finished, SessionState::Failed),
             None => (waits, waits),
         };
@@ -256,6 +264,11 @@ impl Run {
                     Some(unwritten) => vec![SessionEvent::Failed(unwritten)],
                 }
             }
+            // The one that it started goes on, and this one is woken when that is over.
+            Err(error) if self.progress.child().is_some() && passes_by(&error) => {
+                self.close(waits, CHILD, INTERRUPTED).await;
+                vec![SessionEvent::Failed(error)]
+            }
             Err(error) => {
                 tracing::info!(
                     code = error.code(),
@@ -272,7 +285,7 @@ impl Run {
         if let Err(error) = self.cancelled_meanwhile(&cancel).await {
             crate::record::unwritten(&error);
         }
-        self.tell_parent().await;
+        self.tell_family();
         last
     }
 
@@ -299,6 +312,14 @@ impl Run {
             crate::record::unwritten(&error);
         }
     }
+}
+
+/// Whether who waits for another session can go on doing so.
+fn passes_by(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::LimitExceeded { limit: "deadline" } | ErrorKind::Unavailable { .. }
+    )
 }
 
 /// Once the server stops and no tool is at work: of one that is cut nobody would know what it did.

@@ -167,6 +167,7 @@ async fn calls_until(
                     model,
                 },
                 tokens: Default::default(),
+                above: std::sync::Arc::default(),
             };
             store.journal().append(intent.reserve(reserve)).await?;
             let outcome = event("outcome", Some(cost)).settle(id, cost, usage);

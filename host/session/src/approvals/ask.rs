@@ -1,13 +1,13 @@
 //! Which calls need an approval, and asking for it.
 
-use super::KIND;
+use super::{Approvals, KIND};
 use crate::{
     bodies, caller::Caller, chat::Run, effects::ToolFailure, library::now_ms, progress::AskedCall,
     tools::Source,
 };
 use ambit_capabilities::tool::{ToolCall as AgentCall, ToolError};
 use ambit_store::{ApprovalOp, Bound, Digest, NewApproval, digest_of, holds_exact};
-use ambit_types::{ApprovalId, Error, ErrorKind};
+use ambit_types::{AgentName, ApprovalId, Error, ErrorKind};
 use serde_json::{Value, json};
 
 /// What a call needs.
@@ -22,13 +22,12 @@ pub(super) struct Need {
 impl Run {
     /// None: it may be made without anybody's approval.
     pub(super) async fn need(&self, call: &AgentCall) -> Result<Option<Need>, ToolFailure> {
-        let rules = &self.agent.definition.approvals;
         let reversible = match self.offer.source(&call.name) {
             Some(Source::Host { reversible, .. }) => *reversible,
             Some(Source::Agent(_)) => true,
             Some(Source::Client) | None => return Ok(None),
         };
-        if reversible && !rules.concern(&call.name) {
+        if reversible && !self.rules().any(|(_, rules)| rules.concern(&call.name)) {
             return Ok(None);
         }
         let failure = |error: ToolError| ToolFailure {
@@ -58,15 +57,27 @@ impl Run {
         };
         let value: Value =
             serde_json::from_str(&arguments).map_err(|_| invalid("are not valid JSON"))?;
-        let why = match (reversible, rules.of(&call.name, &value)) {
+        let rule = self.rules().find_map(|(whose, rules)| {
+            let rule = rules.of(&call.name, &value)?;
+            Some(match whose {
+                Some(agent) => format!("rule {rule} of {agent}"),
+                None => format!("rule {rule}"),
+            })
+        });
+        let why = match (reversible, rule) {
             (false, _) => "irreversible".to_owned(),
-            (true, Some(rule)) => format!("rule {rule}"),
+            (true, Some(rule)) => rule,
             (true, None) => return Ok(None),
         };
         if !holds_exact(&value) {
             let why = "hold a whole number beyond 2^53 - 1, which nobody can be asked about exactly; give it as a text";
             return Err(invalid(why));
         }
+        let rules: Vec<_> = self.rules().map(|(_, rules)| rules).collect();
+        let rules = match &rules[..] {
+            [own] => json!(own),
+            all => json!(all),
+        };
         let policy = json!({ "approvals": rules, "tool": terms });
         let canonical = |value: &Value| {
             let text = serde_json_canonicalizer::to_string(value);
@@ -77,6 +88,13 @@ impl Run {
             policy: digest_of(canonical(&policy)?.as_bytes()),
             why,
         }))
+    }
+
+    /// The rules of its agent, and those of the agents above it: whatever one of them wants approved of is.
+    fn rules(&self) -> impl Iterator<Item = (Option<&AgentName>, &Approvals)> {
+        let above = self.handed.iter().flat_map(|handed| &handed.approvals);
+        let above = above.map(|(agent, rules)| (Some(agent), rules));
+        std::iter::once((None, &self.agent.definition.approvals)).chain(above)
     }
 
     pub(super) async fn bound(&self, need: &Need) -> Result<Bound, Error> {
@@ -93,15 +111,17 @@ impl Run {
     }
 
     fn new_approval(&self, tool: &str, bound: Bound) -> NewApproval {
-        let (rules, now) = (&self.agent.definition.approvals, now_ms());
-        let expires = i64::try_from(rules.expires.saturating_mul(1000)).unwrap_or(i64::MAX);
+        let now = now_ms();
+        let expires = self.rules().map(|(_, rules)| rules.expires).min();
+        let expires = expires.unwrap_or_default().saturating_mul(1000);
+        let expires = i64::try_from(expires).unwrap_or(i64::MAX);
         NewApproval {
             id: ApprovalId::new(),
             agent: self.agent.definition.name.as_str().into(),
             principal: self.context.principal.id.as_str().into(),
             tool: tool.into(),
             bound,
-            by_another: rules.by_another,
+            by_another: self.rules().any(|(_, rules)| rules.by_another),
             created_ms: now,
             expires_ms: now.saturating_add(expires),
         }

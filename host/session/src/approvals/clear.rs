@@ -102,7 +102,7 @@ impl Run {
             let again = refused[place].is_none();
             match of_call(call) {
                 // What it started goes on, and is waited for.
-                Some((asked, _)) if asked.used && again && self.progress.child().is_some() => {
+                Some((asked, _)) if asked.used && again && self.goes_on(call) => {
                     passes.insert(place, asked.approval);
                 }
                 // It is made again only where it would be made anew.
@@ -128,7 +128,7 @@ impl Run {
                     });
                 }
                 // It was made when nobody had to approve of it.
-                None if again && self.progress.child().is_some() => {}
+                None if again && self.goes_on(call) => {}
                 None if again && !matches!(self.need(call).await, Ok(None)) => {
                     refused[place] = Some(unknown(call));
                 }

@@ -68,7 +68,7 @@ impl Sessions {
         }
         let last_seq = past.last_seq;
         past.progress.decided_on(id, decision.reason.clone());
-        let run = self.taken_over(&session, tenant, past);
+        let run = self.taken_over(&session, tenant, past).await;
         if decision.approved {
             let run = run.as_ref().map_err(Clone::clone)?;
             let _acting = run.ambit().acting().map_err(not_good)?;

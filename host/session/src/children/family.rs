@@ -36,11 +36,10 @@ impl Run {
         }
     }
 
-    /// Has the session that started this one go on, if it waits as rows only and this one is over.
-    pub(crate) async fn tell_parent(&self) {
-        let Some(parent) = self.parent else { return };
-        if let Err(error) = self.sessions.wake(self.tenant.clone(), parent).await {
-            not_yet(parent, &error);
+    /// Has families looked after at once: the session that started this one, or that this one started, may be over.
+    pub(crate) fn tell_family(&self) {
+        if self.parent().is_some() || self.progress.child().is_some() {
+            self.sessions.families.notify_one();
         }
     }
 }
@@ -55,6 +54,11 @@ impl Sessions {
             }
             Ok(())
         })
+    }
+
+    /// Ends a child.
+    pub(super) fn end_child<'a>(&'a self, known: &'a Session) -> Working<'a> {
+        Box::pin(self.cancel(known))
     }
 
     /// Goes on with a session whose child is over.
@@ -102,7 +106,7 @@ impl Sessions {
                 let why = "somebody else goes on with this session";
                 return Err(Error::new(ErrorKind::Conflict, why));
             }
-            Ok(past) => self.taken_over(known, tenant, past),
+            Ok(past) => self.taken_over(known, tenant, past).await,
             Err(error) => Err(error),
         };
         let run = run.and_then(|mut run| {

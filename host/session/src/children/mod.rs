@@ -6,20 +6,25 @@
 //! parent ends it.
 
 mod family;
+mod handed;
 mod open;
 mod wait;
 
-use crate::{chat::Run, definition::AgentDefinition, effects::ToolFailure, tools::Source};
+pub(crate) use handed::Handed;
+pub(crate) use wait::Below;
+
+use crate::{
+    chat::Run,
+    definition::AgentDefinition,
+    effects::{ToolFailure, unknown},
+    tools::Source,
+};
 use ambit_capabilities::tool::{ToolCall as AgentCall, ToolSpec};
-use ambit_ledger::Money;
 use ambit_types::{AgentName, Error, SessionId};
 use serde_json::json;
 
 /// The reason of a session that waits for one that it started.
 pub(crate) const CHILD: &str = "child";
-
-/// The fact of an outcome that says what a session spent which the call had started, in nano-units.
-pub(crate) const CHILD_SPENT: &str = "child_spent";
 
 /// What became of asking an agent.
 pub(crate) enum Asking {
@@ -27,7 +32,7 @@ pub(crate) enum Asking {
     Waits,
     Over {
         answer: Result<String, ToolFailure>,
-        spent: Money,
+        took: Below,
     },
 }
 
@@ -84,22 +89,36 @@ impl Run {
         }
     }
 
+    /// Whether a call that was begun goes on by itself, in a session that it started.
+    pub(crate) fn goes_on(&self, call: &AgentCall) -> bool {
+        let asks = matches!(self.offer.source(&call.name), Some(Source::Agent(_)));
+        asks && self.progress.child().is_some()
+    }
+
     /// Starts the child unless it is there, and waits for it.
     ///
     /// # Errors
     /// The journal's, and what may be otherwise the next time: then the child can be waited for again.
     pub(crate) async fn ask_agent(
-        &mut self,
+        &self,
         call: &AgentCall,
         child: SessionId,
     ) -> Result<Asking, Error> {
         let store = self.sessions.platform.store.tenant(self.tenant.id);
-        if store.session(child).await?.is_none()
-            && let Err(failure) = self.open_child(call, child).await?
-        {
-            let (answer, spent) = (Err(failure), Money::ZERO);
-            return Ok(Asking::Over { answer, spent });
+        if store.session(child).await?.is_some() {
+            return self.wait_for(child).await;
         }
-        self.wait_for(child).await
+        let refused = match store.was_removed(child).await? {
+            // It was there, and its day was removed after the retention time.
+            true => Err(unknown(call)),
+            false => self.open_child(call, child).await?,
+        };
+        match refused {
+            Ok(()) => self.wait_for(child).await,
+            Err(failure) => {
+                let (answer, took) = (Err(failure), Below::default());
+                Ok(Asking::Over { answer, took })
+            }
+        }
     }
 }

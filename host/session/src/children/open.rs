@@ -12,7 +12,7 @@ use ambit_capabilities::tool::ToolCall as AgentCall;
 use ambit_inference::Role;
 use ambit_ledger::Money;
 use ambit_policy::Permissions;
-use ambit_types::{CallContext, ComponentName, Error, ErrorKind, RequestId, SessionId};
+use ambit_types::{CallContext, Error, ErrorKind, RequestId, SessionId};
 use serde::Deserialize;
 use std::{sync::Arc, time::Instant};
 
@@ -50,12 +50,20 @@ impl Run {
         let Some(agent) = agent else {
             return failure("denied", format!("there is no agent `{}`", call.name));
         };
+        let name = &agent.definition.name;
+        let handed = self.sessions.handed(&self.tenant, name, self.session);
+        let mut handed = match handed.await {
+            Err(error) if is_final(&error) => return failure("denied", error.message().to_owned()),
+            handed => handed?,
+        };
+        if let Some(tools) = self.tools_left() {
+            handed.tools.retain(|tool| tools.contains(tool));
+        }
+        let used = self.tokens_used();
+        handed.tokens = self.most_tokens().map(|most| most.saturating_sub(used));
         let principal = match self.hand_over(child, &agent).await {
-            Ok(principal) => principal,
-            Err(error) if matches!(error.kind(), ErrorKind::Unavailable { .. }) => {
-                return Err(error);
-            }
-            Err(error) => return failure("denied", error.message().to_owned()),
+            Err(error) if is_final(&error) => return failure("denied", error.message().to_owned()),
+            principal => principal?,
         };
         let left = self.progress.budget.map(|budget| {
             let left = budget.nanos().saturating_sub(self.progress.spent.nanos());
@@ -84,9 +92,8 @@ impl Run {
         };
         let sessions = &self.sessions;
         let mut run = sessions.run(child, context, self.tenant.clone(), agent, turn);
-        run.parent = Some(self.session);
-        run.tools = Some(self.tools_to_hand_on());
-        run.recorder = run.recorder.durable().started_by(self.session);
+        run.recorder = run.recorder.durable();
+        run.hand(handed);
         let opened = sessions.work_apart(run, Start::New).await;
         if let Err(error) = opened {
             let store = self.sessions.platform.store.tenant(self.tenant.id);
@@ -117,17 +124,11 @@ impl Run {
             .await
     }
 
-    /// The tool components that this session may use: the child may use no others.
-    fn tools_to_hand_on(&self) -> Arc<[ComponentName]> {
-        let tools = self.agent.tools_within(self.tools.as_deref());
-        tools.map(|(name, _)| name.clone()).collect()
-    }
-
     /// What the child is narrowed to: in models and collections every layer of this agent's. What tools reach their own layers bound, which are the
     /// same for both agents; so of the rest it is what any tool of this session may ask for.
     fn layers_to_hand_on(&self) -> Vec<Arc<Permissions>> {
         let mut of_tools = Permissions::default();
-        for (_, bound) in self.agent.tools_within(self.tools.as_deref()) {
+        for (_, bound) in self.agent.tools_within(self.tools_left()) {
             let asks = bound.toolbox.asks();
             of_tools.http.extend_from_slice(&asks.http);
             of_tools.keyvalue.extend_from_slice(&asks.keyvalue);
@@ -158,6 +159,14 @@ impl Sessions {
     ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), Error>> + Send + '_>> {
         Box::pin(self.work(run, start))
     }
+}
+
+/// Whether it is so whenever it is tried.
+fn is_final(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Forbidden | ErrorKind::Invalid { .. } | ErrorKind::NotFound
+    )
 }
 
 fn question(call: &AgentCall) -> Result<(String, Option<Money>), String> {

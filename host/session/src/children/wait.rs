@@ -1,12 +1,11 @@
 //! Waiting for a child.
 
 use super::{Asking, CHILD};
-use crate::{
-    approvals::WAITS, bodies::Answered, chat::Run, effects::ToolFailure, past::body,
-    spending::spent_in,
-};
+use crate::{bodies::Answered, chat::Run, effects::ToolFailure, past::body};
+use ambit_ledger::Money;
 use ambit_store::{Session, SessionState, TenantStore};
 use ambit_types::{Error, ErrorKind, SessionId};
+use serde_json::{Map, Value, json};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
@@ -15,6 +14,72 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// The same of one that this process works on and says so of.
 const SELDOM: Duration = Duration::from_secs(5);
+
+/// Events read at a time.
+const PAGE: u32 = 256;
+
+/// The facts of an outcome that say what a session took which the call had started: in nano-units, and in tokens that models read and wrote.
+const SPENT: &str = "child_spent";
+const TOKENS: &str = "child_tokens";
+
+/// An event carries no more exactly.
+const MOST: i64 = (1 << 53) - 1;
+
+/// What a session took, and those that it started.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Below {
+    pub(crate) spent: Money,
+    pub(crate) tokens: u64,
+}
+
+impl Below {
+    /// As an outcome tells it.
+    pub(crate) fn told(facts: &Map<String, Value>) -> Self {
+        let spent = facts.get(SPENT).and_then(Value::as_i64);
+        let tokens = facts.get(TOKENS).and_then(Value::as_u64);
+        Self {
+            spent: spent.and_then(Money::from_nanos).unwrap_or(Money::ZERO),
+            tokens: tokens.unwrap_or(0),
+        }
+    }
+
+    pub(crate) fn facts(self) -> [(&'static str, Value); 2] {
+        let (spent, tokens) = (self.spent.nanos().min(MOST), self.tokens.min(MOST as u64));
+        [(SPENT, json!(spent)), (TOKENS, json!(tokens))]
+    }
+
+    /// Of a session that is over, as its events say.
+    async fn of(store: &TenantStore, session: SessionId) -> Result<Self, Error> {
+        let (mut after, mut nanos, mut tokens) = (0, 0_i64, 0_u64);
+        loop {
+            let events = store.event_facts(session, after, PAGE).await?;
+            for event in &events {
+                let (below, usage) = (Self::told(&event.header.facts), event.header.usage);
+                let cost = event.header.cost.map_or(0, Money::nanos);
+                nanos = nanos
+                    .saturating_add(cost)
+                    .saturating_add(below.spent.nanos());
+                let own = usage.map_or(0, |u| u.input_tokens.saturating_add(u.output_tokens));
+                tokens = tokens.saturating_add(own).saturating_add(below.tokens);
+                after = event.seq;
+            }
+            if events.len() < PAGE as usize {
+                let spent = Money::from_nanos(nanos).unwrap_or(Money::ZERO);
+                return Ok(Self { spent, tokens });
+            }
+        }
+    }
+}
+
+/// What a child that is at rest, and not over, waits for.
+enum Rest {
+    /// Somebody has to approve of something, in it or below.
+    Approval,
+    /// One below is at work, or it is just being woken.
+    Soon,
+    /// Nobody: who waits for it goes on with it.
+    Nobody,
+}
 
 impl Run {
     /// Until the child is over, or somebody has to approve of something first.
@@ -26,14 +91,38 @@ impl Run {
                 known.ok_or_else(|| Error::internal("a session that was started is gone"))?;
             match known.state {
                 SessionState::Open => self.rests(child).await,
-                SessionState::Suspended if self.waits_for_somebody(&known).await? => {
-                    return Ok(Asking::Waits);
-                }
-                SessionState::Suspended => self.go_on_with(&known).await?,
+                SessionState::Suspended => match self.rest_of(&known).await? {
+                    Rest::Approval => return Ok(Asking::Waits),
+                    Rest::Soon => {
+                        self.sessions.families.notify_one();
+                        sleep(LOOK).await;
+                    }
+                    Rest::Nobody => self.go_on_with(&known).await?,
+                },
                 _ => {
-                    let spent = spent_in(&store, child).await?;
+                    let took = Below::of(&store, child).await?;
                     let answer = answer(&store, &known).await?;
-                    return Ok(Asking::Over { answer, spent });
+                    return Ok(Asking::Over { answer, took });
+                }
+            }
+        }
+    }
+
+    /// Ends a child that is not to be waited for any more; what it took.
+    pub(crate) async fn give_up_on(&self, child: SessionId) -> Result<Below, Error> {
+        let store = self.sessions.platform.store.tenant(self.tenant.id);
+        loop {
+            match store.session(child).await? {
+                None => return Ok(Below::default()),
+                Some(known) if known.state.is_closed() => return Below::of(&store, child).await,
+                Some(known) => {
+                    match self.sessions.end_child(&known).await {
+                        // It went on just now.
+                        Err(error) if !matches!(error.kind(), ErrorKind::Conflict) => {
+                            return Err(error);
+                        }
+                        _ => self.rests(child).await,
+                    }
                 }
             }
         }
@@ -49,37 +138,34 @@ impl Run {
         }
     }
 
-    /// Whether a child that is at rest goes on by itself, once somebody has decided.
-    async fn waits_for_somebody(&self, known: &Session) -> Result<bool, Error> {
+    async fn rest_of(&self, known: &Session) -> Result<Rest, Error> {
+        let pending = self
+            .sessions
+            .pending_below(self.tenant.id, known.id)
+            .await?;
+        if !pending.is_empty() {
+            return Ok(Rest::Approval);
+        }
         let store = self.sessions.platform.store.tenant(self.tenant.id);
-        match known.reason.as_deref() {
-            Some(WAITS) => {
-                let pending = self
-                    .sessions
-                    .pending_below(self.tenant.id, known.id)
-                    .await?;
-                Ok(!pending.is_empty())
-            }
+        let soon = match known.reason.as_deref() {
             Some(CHILD) => {
                 let children = store.children(known.id).await?;
-                let open = children.iter().any(|one| one.state == SessionState::Open);
-                let pending = self
-                    .sessions
-                    .pending_below(self.tenant.id, known.id)
-                    .await?;
-                Ok(open || !pending.is_empty())
+                let mut states = children.iter().map(|one| one.state);
+                children.is_empty() || states.any(|state| state == SessionState::Open)
             }
-            _ => Ok(false),
-        }
+            _ => false,
+        };
+        Ok(match soon {
+            true => Rest::Soon,
+            false => Rest::Nobody,
+        })
     }
 
     /// Goes on with a child that nobody has to decide about, and nobody else goes on with.
     async fn go_on_with(&self, known: &Session) -> Result<(), Error> {
-        let went_on = self
-            .sessions
-            .go_on_for_parent(known, self.tenant.clone())
-            .await;
-        match went_on {
+        let sessions = &self.sessions;
+        let went_on = sessions.go_on_for_parent(known, self.tenant.clone());
+        match went_on.await {
             // Somebody did just now.
             Err(error) if matches!(error.kind(), ErrorKind::Conflict) => {
                 sleep(LOOK).await;

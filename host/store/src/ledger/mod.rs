@@ -137,7 +137,9 @@ pub(crate) async fn load(tx: &mut Tx, wanted: impl Iterator<Item = Wanted<'_>>) 
         let mut scopes = of.scopes;
         let query = rows::SESSION_BUDGET.query().bind(Arc::clone(&name));
         if !of.calls.is_empty() && query.optional(tx).await?.is_some() {
-            let sessions = of.calls.iter().map(|(session, _)| session);
+            let sessions = of.calls.iter();
+            let sessions =
+                sessions.flat_map(|(session, call)| [session].into_iter().chain(&*call.above));
             scopes.extend(sessions.map(|session| session.to_string().into()));
         }
         let scopes = scopes.into_iter().map(Value::from);

@@ -143,6 +143,7 @@ async fn fill(store: &TestStore, rows: &TenantStore) {
             model,
         },
         tokens: Default::default(),
+        above: std::sync::Arc::default(),
     };
     let id = reserve.id;
     let session = SessionId::new();

@@ -325,7 +325,7 @@ pub(crate) async fn install_poster(ambit: &Ambit, authority: &str) {
         .unwrap();
 }
 
-fn copy(from: &Path, to: &Path, link: bool) {
+pub(crate) fn copy(from: &Path, to: &Path, link: bool) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -59,6 +59,7 @@ async fn what_was_spent_without_a_reservation_is_counted_and_never_refused() {
                 at_ms: NOON,
                 spender: spender(),
                 tokens: Default::default(),
+                above: std::sync::Arc::default(),
             };
             let usage = usage();
             shop.append().ledger([LedgerOp::Spend { call, usage }])
@@ -105,6 +106,7 @@ async fn what_is_over_budget_is_refused_alone_and_writes_nothing() {
                 at_ms: NOON,
                 spender: spender(),
                 tokens: Default::default(),
+                above: std::sync::Arc::default(),
             };
             let append = opening(&shop.acme, session).event(event("intent"));
             (session, append.reserve(reserve).state(SessionState::Open))
@@ -169,6 +171,7 @@ async fn operations_of_an_append_follow_their_order() {
             at_ms: NOON,
             spender: spender(),
             tokens: Default::default(),
+            above: std::sync::Arc::default(),
         };
         let id = both.id;
         let append = append.reserve(both).settle(id, money(1), usage());
@@ -426,6 +429,7 @@ async fn nothing_is_settled_or_released_twice() {
             at_ms: NOON,
             spender: spender(),
             tokens: Default::default(),
+            above: std::sync::Arc::default(),
         };
         conflicts(store.journal().append(append.reserve(again)).await);
         unknown(shop.settle(store, ReservationId::new(), 1).await);

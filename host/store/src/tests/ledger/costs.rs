@@ -25,6 +25,7 @@ async fn call(
         at_ms: NOON + day * DAY,
         spender,
         tokens: Default::default(),
+        above: std::sync::Arc::default(),
     };
     let id = reserve.id;
     let append = shop.append().event(event("intent")).reserve(reserve);

@@ -36,6 +36,7 @@ async fn what_cannot_be_stored_is_refused_before_the_queue() {
                     at_ms,
                     spender: bad,
                     tokens: Default::default(),
+                    above: std::sync::Arc::default(),
                 };
                 refused(shop.append().event(event("x")).reserve(reserve), "spender").await;
             }
@@ -84,6 +85,7 @@ async fn what_cannot_be_stored_is_refused_before_the_queue() {
                 at_ms: NOON,
                 spender,
                 tokens: Default::default(),
+                above: std::sync::Arc::default(),
             };
             let append = shop.append().ledger([LedgerOp::Spend { call, usage }]);
             refused(append.event(outcome(1)), expected).await;
@@ -215,6 +217,7 @@ async fn names_are_values_and_unknown_ones_count_nothing() {
                 at_ms,
                 spender,
                 tokens: Default::default(),
+                above: std::sync::Arc::default(),
             };
             let append = shop.append().event(event("x")).reserve(reserve);
             let outcome = test.store.journal().append(append).await;

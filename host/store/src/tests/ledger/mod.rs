@@ -98,6 +98,7 @@ impl Spending {
             at_ms,
             spender: spender(),
             tokens: Default::default(),
+            above: std::sync::Arc::default(),
         };
         (id, self.append().event(event("intent")).reserve(reserve))
     }

@@ -51,6 +51,7 @@ async fn what_is_spent_with_a_token_counts_for_all_it_descends_from() {
                 at_ms: NOON,
                 spender: spender(),
                 tokens: Arc::from([children[child].id, parent.id]),
+                above: std::sync::Arc::default(),
             };
             let append = shop.append().event(super::event("intent")).reserve(reserve);
             store.journal().append(append).await.map(|_| id)

@@ -131,6 +131,7 @@ async fn walk_once(test: &crate::testing::TestStore, walk: u64) {
                         model,
                     },
                     tokens: Default::default(),
+                    above: std::sync::Arc::default(),
                 };
                 known.push((id, n));
                 shop.append().event(super::event("intent")).reserve(reserve)

@@ -3,7 +3,7 @@
 use super::{Family, ask, script, tells};
 use crate::sessions::{get, post, wait};
 use ambit_mock_provider::{Call, Fault, Reply};
-use ambit_scenarios::{Tenant, until};
+use ambit_scenarios::{NewComponent, Tenant, binary, shipped, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -148,14 +148,35 @@ async fn a_child_holds_nothing_that_its_parent_lacks() {
     let has = retrieved(json!({ "collections": ["handbook"] })).await;
     assert_ne!(has, "denied");
 
-    // What the operator takes from who asks is taken from who is asked, though its own grant has it.
-    family.apply_helper(json!({})).await;
+    // What the tenant, or the operator, leaves the asking agent's component bounds who is asked, whose own has more.
+    let shipped = std::fs::read(shipped(&binary().unwrap()).join("agent-assistant.wasm"));
+    let asks = "[permissions]\nmodels = [\"*\"]\ncollections = [\"read:*\"]\n";
+    let component = NewComponent::new("hostile:asked", "agent", shipped.unwrap()).tables(asks);
+    family.ambit.install(&component).await.unwrap();
+    let all = json!({ "models": ["one/*", "two/*"], "collections": ["read:*"] });
+    let one = json!({ "models": ["one/*"], "collections": ["read:*"] });
+    let put = async |path: &str, body: &Value| family.ambit.put(path, body).await.unwrap();
+    put("/grants/hostile:asked", &all).await;
+    let slot = json!({ "component": "hostile:asked" });
+    put("/slots/agent/hostile:asked", &slot).await;
+    family
+        .apply_helper(json!({ "component": "hostile:asked" }))
+        .await;
     family.apply_lead(json!({})).await;
-    let grant = json!({ "models": ["one/*"], "collections": ["read:*"] });
-    let path = "/tenants/acme/grants/ambit:agent-assistant";
-    family.ambit.put(path, &grant).await.unwrap();
-    let answer = family.answer().await;
-    assert!(answer.contains("failed (permission_denied)"), "{answer}");
+    assert!(family.answer().await.contains("Well."));
+    for path in [
+        "/tenants/acme/grants/ambit:agent-assistant",
+        "/grants/ambit:agent-assistant",
+    ] {
+        put(path, &one).await;
+        let answer = family.answer().await;
+        assert!(
+            answer.contains("failed (permission_denied)"),
+            "{path}: {answer}"
+        );
+        put(path, &all).await;
+        assert!(family.answer().await.contains("Well."), "{path}");
+    }
 }
 
 /// A token from `POST /v1/tokens`, made with the tenant's key.
@@ -206,21 +227,20 @@ async fn a_childs_token_is_a_part_of_its_parents() {
     assert!(answer.contains("failed (permission_denied)"), "{answer}");
     assert_eq!(family.helper.stats().requests, before);
 
-    // Revoked, it ends the child's turn at its next step, as it ends the parent's.
+    // Revoked, it ends the child at its next step, and the parent at its own.
     let (holder, parent_token) = token(&family, json!({})).await;
-    let hangs = script(Reply::Text("Never.".to_owned())).with_fault(Fault::HangBeforeHead);
-    family.helper.follow(hangs);
+    let mut slow = tells(vec![vec![family.call("pay", "a")]]);
+    slow.latency_ms = 1500;
+    family.helper.follow(slow);
     let (_, session) = family.open_as(&holder, json!({})).await;
     let id = session["id"].as_str().unwrap().to_owned();
     let child = family.child(&id).await;
     let path = format!("/tenants/acme/tokens/{parent_token}");
     family.ambit.admin(Method::DELETE, &path, "").await.unwrap();
-    let path = format!("/sessions/{id}/cancel");
-    assert_eq!(
-        post(&family.ambit, &family.acme, &path, json!({})).await.0,
-        202
-    );
-    wait(&family.ambit, &family.acme, &child, "cancelled").await;
+    let known = wait(&family.ambit, &family.acme, &child, "failed").await;
+    assert_eq!(known["reason"], "permission_denied", "{known}");
+    assert_eq!(family.seen(&child, "/a"), 0);
+    assert_eq!(family.over(&id).await["reason"], "permission_denied");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,8 +2,8 @@
 
 use super::{Family, script};
 use crate::sessions::{get, post, wait};
-use ambit_mock_provider::{Fault, Reply};
-use ambit_scenarios::{Ambit, Signal, binary, until};
+use ambit_mock_provider::{Call, Fault, Reply, Script};
+use ambit_scenarios::{Signal, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -221,11 +221,7 @@ async fn who_waits_is_woken_by_another_process() {
     let (id, child, approval) = family.waits().await;
     family.ambit.signal(Signal::Terminate).await.unwrap();
     assert!(family.ambit.ended().await.unwrap().success());
-    let data = family.folder.path().join("data");
-    let binary = binary().unwrap();
-    family.ambit = Ambit::serve_in(&binary, &data, &family.configuration, &[])
-        .await
-        .unwrap();
+    family.ambit = family.again().await;
     family.approve(&approval).await;
     let session = family.over(&id).await;
     assert!(session["answer"].as_str().unwrap().contains("done 200"));
@@ -241,9 +237,7 @@ async fn who_waits_is_woken_by_another_process() {
     family
         .helper
         .follow(script(Reply::Text("They are well.".to_owned())));
-    family.ambit = Ambit::serve_in(&binary, &data, &family.configuration, &[])
-        .await
-        .unwrap();
+    family.ambit = family.again().await;
     let session = family.over(&id).await;
     let answer = session["answer"].as_str().unwrap_or_default();
     assert!(answer.contains("They are well."), "{session}");
@@ -266,8 +260,147 @@ async fn who_waits_is_woken_by_another_process() {
     let child = family.child(&id).await;
     family.ambit.signal(Signal::Kill).await.unwrap();
     family.ambit.ended().await.unwrap();
-    family.ambit = Ambit::serve_in(&binary, &data, &family.configuration, &[])
-        .await
-        .unwrap();
+    family.ambit = family.again().await;
     wait(&family.ambit, &family.acme, &child, "cancelled").await;
+}
+
+/// Two nodes over one database: what one started the other goes on with, wakes, and ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn families_are_looked_after_by_every_node() {
+    let Some(server) = ambit_store::testing::server().await else {
+        return;
+    };
+    let database = server.create_database().await.unwrap();
+    let url = |login: &ambit_types::Secret| login.expose().to_owned();
+    let environment = vec![
+        ("APP", url(&database.app)),
+        ("OPERATOR", url(&database.operator)),
+        ("OWNER", url(database.owner.as_ref().unwrap())),
+        ("MASTER", "5a".repeat(32)),
+    ];
+    let rest = "listen.ops = \"127.0.0.1:0\"\nlimits.drain_seconds = 1\n[database]\nkind = \"postgres\"\napp = { env = \"APP\" }\n\
+        operator = { env = \"OPERATOR\" }\nowner = { env = \"OWNER\" }\n[journal]\nmaster_key = { env = \"MASTER\" }\n\
+        [anchors]\nkey = { env = \"MASTER\" }\n[tokens]\nkey = { env = \"MASTER\" }\n";
+    let Some(mut family) = Family::with(rest, environment).await else {
+        return;
+    };
+    let other = family.node().await;
+    family.calls(&[("wire", "a")]);
+    // Begun on the first, decided on the second; the first wakes the parent, or the second does.
+    let (id, child, approval) = family.waits().await;
+    let path = format!("/approvals/{approval}/approve");
+    until("it knows the agents", async || {
+        other.admin(Method::POST, &path, "").await.is_ok()
+    })
+    .await;
+    let session = family.over(&id).await;
+    assert!(
+        session["answer"].as_str().unwrap().contains("done 200"),
+        "{session}"
+    );
+    assert_eq!(family.seen(&child, "/a"), 1);
+
+    // Cancelled on the second while the first works on both.
+    let hangs = script(Reply::Text("They are well.".to_owned())).with_fault(Fault::HangBeforeHead);
+    family.helper.follow(hangs);
+    let id = family.open().await;
+    let child = family.child(&id).await;
+    let path = format!("/sessions/{id}/cancel");
+    assert_eq!(post(&other, &family.acme, &path, json!({})).await.0, 202);
+    for session in [&id, &child] {
+        wait(&other, &family.acme, session, "cancelled").await;
+    }
+
+    // The first dies at work on both: the second goes on with both, and asks nobody twice. Of a chat completion it ends the child.
+    let id = family.open().await;
+    let child = family.child(&id).await;
+    let body = json!({ "model": "lead", "stream": true, "messages": [{ "role": "user", "content": "Ask them." }] });
+    let request = family
+        .ambit
+        .request(Method::POST, &family.acme, "/chat/completions");
+    let response = request.json(&body).send().await.unwrap();
+    let chat = response.headers()["x-ambit-session"].to_str().unwrap();
+    let orphan = family.child(chat).await;
+    family.ambit.signal(Signal::Kill).await.unwrap();
+    family.ambit.ended().await.unwrap();
+    family
+        .helper
+        .follow(script(Reply::Text("They are well.".to_owned())));
+    family.ambit = other;
+    let session = family.over(&id).await;
+    let answer = session["answer"].as_str().unwrap_or_default();
+    assert!(answer.contains("They are well."), "{session}");
+    assert_eq!(family.child(&id).await, child);
+    wait(&family.ambit, &family.acme, &orphan, "cancelled").await;
+    for session in [&id, &child, &orphan] {
+        family.ambit.session(&family.acme, session).await.unwrap();
+    }
+}
+
+/// Who waits for another agent waits as long as that one takes, and is told in the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deadline_of_who_waits_ends_nobody() {
+    let Some(family) = Family::new().await else {
+        return;
+    };
+    let limits = json!({ "deadline": 1 });
+    family.apply_lead(json!({ "limits": limits })).await;
+    let mut slow = script(Reply::Text("At last.".to_owned()));
+    slow.latency_ms = 2500;
+    family.helper.follow(slow);
+    let id = family.open().await;
+    let waiting = wait(&family.ambit, &family.acme, &id, "suspended").await;
+    assert_eq!(waiting["reason"], "child", "{waiting}");
+    let session = family.over(&id).await;
+    let answer = session["answer"].as_str().unwrap_or_default();
+    assert!(answer.contains("At last."), "{session}");
+    assert_eq!(family.children(&id).await.len(), 1);
+}
+
+/// Three levels, and what has to be approved of is at the lowest.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_who_waits_is_woken_too() {
+    let Some(family) = Family::new().await else {
+        return;
+    };
+    let middle = json!({ "name": "middle", "model": "one/mock-1", "models": ["two/mock-1"], "tools": ["hostile:poster"], "agents": ["helper"] });
+    family.apply(middle, json!({})).await;
+    family.apply_lead(json!({ "model": "one/mock-2", "models": ["one/mock-1", "two/mock-1"], "agents": ["middle"] })).await;
+    let asks = |agent: &str| {
+        let call = Call::new(format!("ask_{agent}"), json!({ "input": "a" }).to_string());
+        Reply::ToolsThenTell(vec![vec![call]])
+    };
+    family.lead.follow(Script::models([
+        ("mock-1", asks("helper")),
+        ("mock-2", asks("middle")),
+    ]));
+    family.calls(&[("wire", "a")]);
+    let id = family.open().await;
+    let below = family.child(&id).await;
+    let lowest = family.child(&below).await;
+    for session in [&id, &below, &lowest] {
+        wait(&family.ambit, &family.acme, session, "suspended").await;
+    }
+    let pending = family.ambit.get("/approvals").await.unwrap();
+    assert_eq!(pending["data"][0]["session"], lowest);
+    family
+        .approve(pending["data"][0]["id"].as_str().unwrap())
+        .await;
+    let session = family.over(&id).await;
+    let answer = session["answer"].as_str().unwrap();
+    assert!(answer.contains("done 200"), "{answer}");
+    assert_eq!(family.seen(&lowest, "/a"), 1);
+    for (session, state) in [(&below, "finished"), (&lowest, "finished")] {
+        wait(&family.ambit, &family.acme, session, state).await;
+    }
+    // And ended from above.
+    let id = family.open().await;
+    let below = family.child(&id).await;
+    let lowest = family.child(&below).await;
+    wait(&family.ambit, &family.acme, &id, "suspended").await;
+    let path = format!("/sessions/{id}/cancel");
+    post(&family.ambit, &family.acme, &path, json!({})).await;
+    for session in [&id, &below, &lowest] {
+        wait(&family.ambit, &family.acme, session, "cancelled").await;
+    }
 }

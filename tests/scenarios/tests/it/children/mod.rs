@@ -2,9 +2,10 @@
 
 mod held;
 mod lives;
+mod terms;
 
 use crate::{
-    crash::{Outside, install_poster},
+    crash::{Outside, copy, install_poster},
     sessions::{get, post, wait},
 };
 use ambit_mock_provider::{Call, Mock, Reply, Script, UsageCounts};
@@ -24,6 +25,7 @@ price = [
 struct Family {
     folder: tempfile::TempDir,
     configuration: String,
+    environment: Vec<(&'static str, String)>,
     ambit: Ambit,
     acme: Tenant,
     lead: Mock,
@@ -56,10 +58,10 @@ fn ask(arguments: Value) -> Call {
 
 impl Family {
     async fn new() -> Option<Self> {
-        Self::with("").await
+        Self::with("", Vec::new()).await
     }
 
-    async fn with(rest: &str) -> Option<Self> {
+    async fn with(rest: &str, environment: Vec<(&'static str, String)>) -> Option<Self> {
         let binary = binary()?;
         let question = ask(json!({ "input": "How are they?" }));
         let lead = Mock::start(tells(vec![vec![question]])).await.unwrap();
@@ -75,7 +77,8 @@ impl Family {
             helper.url()
         );
         let data = folder.path().join("data");
-        let ambit = Ambit::serve_in(&binary, &data, &configuration, &[]).await;
+        let variables: Vec<_> = environment.iter().map(|(n, v)| (*n, v.as_str())).collect();
+        let ambit = Ambit::serve_in(&binary, &data, &configuration, &variables).await;
         let ambit = ambit.unwrap();
         let acme = ambit.new_tenant("acme").await.unwrap();
         let grant = json!({ "models": ["one/*", "two/*"], "collections": ["read:*"] });
@@ -85,6 +88,7 @@ impl Family {
         let family = Self {
             folder,
             configuration,
+            environment,
             ambit,
             acme,
             lead,
@@ -95,6 +99,26 @@ impl Family {
         family.apply_helper(json!({})).await;
         family.apply_lead(json!({})).await;
         Some(family)
+    }
+
+    /// The next process on the same data.
+    async fn again(&self) -> Ambit {
+        let data = self.folder.path().join("data");
+        let binary = binary().unwrap();
+        let ambit = Ambit::serve_in(&binary, &data, &self.configuration, &[]);
+        ambit.await.unwrap()
+    }
+
+    /// Another process on the same database, with the components that were installed.
+    async fn node(&self) -> Ambit {
+        let data = self.folder.path().join("other");
+        let components = self.folder.path().join("data/components");
+        copy(&components, &data.join("components"), true);
+        let variables = self.environment.iter();
+        let variables: Vec<_> = variables.map(|(n, v)| (*n, v.as_str())).collect();
+        let binary = binary().unwrap();
+        let ambit = Ambit::serve_in(&binary, &data, &self.configuration, &variables);
+        ambit.await.unwrap()
     }
 
     async fn apply(&self, mut agent: Value, change: Value) {
@@ -114,12 +138,14 @@ impl Family {
         self.apply(agent, change).await;
     }
 
+    fn call(&self, tool: &str, name: &str) -> Call {
+        let arguments = json!({ "authority": self.authority, "name": name });
+        Call::new(tool, arguments.to_string())
+    }
+
     /// From here on the agent that is asked calls these tools, one after another.
     fn calls(&self, tools: &[(&str, &str)]) {
-        let call = |(tool, name): &(&str, &str)| {
-            let arguments = json!({ "authority": self.authority, "name": name });
-            vec![Call::new(*tool, arguments.to_string())]
-        };
+        let call = |(tool, name): &(&str, &str)| vec![self.call(tool, name)];
         self.helper.follow(tells(tools.iter().map(call).collect()));
     }
 
