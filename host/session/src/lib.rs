@@ -16,6 +16,7 @@ mod approvals;
 mod bind;
 mod bodies;
 mod caller;
+mod calls;
 mod chat;
 mod children;
 mod conversation;

@@ -3,7 +3,7 @@
 use super::{Need, Passes};
 use crate::{
     chat::Run,
-    effects::{ToolFailure, unknown},
+    calls::{ToolFailure, unknown},
     library::now_ms,
     progress::AskedCall,
 };

@@ -16,7 +16,7 @@ pub(crate) use wait::Below;
 use crate::{
     chat::Run,
     definition::AgentDefinition,
-    effects::{ToolFailure, unknown},
+    calls::{ToolFailure, unknown},
     tools::Source,
 };
 use ambit_capabilities::tool::{ToolCall as AgentCall, ToolSpec};

@@ -2,7 +2,7 @@
 
 use crate::{
     chat::{Run, Sessions, not_good},
-    effects::ToolFailure,
+    calls::ToolFailure,
     event::{ChatMessage, ChatTurn},
     tenants::LiveAgent,
     tools::Source,

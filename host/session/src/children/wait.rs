@@ -1,7 +1,7 @@
 //! Waiting for a child.
 
 use super::{Asking, CHILD};
-use crate::{bodies::Answered, chat::Run, effects::ToolFailure, past::body};
+use crate::{bodies::Answered, chat::Run, calls::ToolFailure, past::body};
 use ambit_ledger::Money;
 use ambit_store::{Session, SessionState, TenantStore};
 use ambit_types::{Error, ErrorKind, SessionId};
