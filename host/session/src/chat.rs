@@ -5,7 +5,7 @@
 
 use crate::{
     bodies::{Answered, Checkpoint},
-    children::Handed,
+    children::{Families, Handed},
     conversation::Conversation,
     ending::{Tasks, stopping},
     event::{ChatEvents, ChatTurn, Citation, ClientTool, SessionEvent},
@@ -30,7 +30,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tracing::Instrument as _;
 
 /// Events on their way to the caller: enough that a burst of tokens does not wake the task for each.
@@ -43,8 +43,7 @@ pub struct Sessions {
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) tasks: Tasks,
     pub(crate) at_work: AtWork,
-    /// Somebody waits for a session that may be over, or is waited for by one.
-    pub(crate) families: Arc<Notify>,
+    pub(crate) families: Arc<Families>,
 }
 
 impl Sessions {
@@ -107,7 +106,6 @@ impl Sessions {
                 observer: self.observer.clone(),
             },
             handed: None,
-            another: false,
             offer: Offer::default(),
             progress: Progress::new(Conversation::new(), definition.limits.steps),
             underway: None,
@@ -138,8 +136,6 @@ pub(crate) struct Run {
     pub(crate) guard: Guard,
     /// What it has of the session that started it. None: nobody did.
     pub(crate) handed: Option<Arc<Handed>>,
-    /// Somebody else goes on with it than it acted for.
-    pub(crate) another: bool,
     pub(crate) offer: Offer,
     pub(crate) progress: Progress,
     pub(crate) underway: Option<Underway>,

@@ -202,9 +202,7 @@ impl Sessions {
             self.platform.store.journal().append(append).await?;
             return Ok(());
         }
-        let Some(tenant) = tenants.by_id(known.tenant) else {
-            return Err(Error::not_found("its tenant is not served at present"));
-        };
+        let tenant = self.tenant_now(tenants, known).await?;
         let past = Past::read(&store, known.id).await;
         let held = store.held_back(known.id).await?;
         let last_seq = match &past {
@@ -349,8 +347,10 @@ impl Sessions {
         let another = past.caller.as_ref().is_some_and(|known| *known != caller);
         context.deadline = Instant::now() + agent.definition.limits.deadline();
         let mut run = self.run(known.id, context, tenant, agent, turn);
-        run.another = another;
         run.take_over(past)?;
+        if another {
+            run.progress.abandon();
+        }
         Ok((run, keys))
     }
 }

@@ -156,7 +156,7 @@ impl Past {
                 self.recoveries += u32::from(fact("by") == Some(RECOVERY));
                 self.progress.resumed(definition.steps_left, by_caller);
                 self.definition = Some(definition);
-                self.caller = caller.or(self.caller.take());
+                self.goes_on(caller);
             }
             _ => {}
         }
@@ -211,11 +211,20 @@ impl Past {
             self.progress.conversation = Conversation::delimited_by(request.delimiter);
             self.handed = request.handed;
         }
-        self.caller = request.caller.or(self.caller.take());
+        self.goes_on(request.caller);
         self.progress.allow(request.definition.steps_left);
         self.definition = Some(request.definition);
         let messages = request.messages.into_iter().map(Message::from).collect();
         self.progress.said(messages, request.options);
+    }
+
+    /// Somebody, where the event says who.
+    fn goes_on(&mut self, caller: Option<Caller>) {
+        let Some(caller) = caller else { return };
+        if self.caller.as_ref().is_some_and(|known| *known != caller) {
+            self.progress.abandon();
+        }
+        self.caller = Some(caller);
     }
 
     /// As they were counted when they were made.

@@ -70,6 +70,8 @@ pub(crate) struct Current {
     pub(crate) asked: Vec<AskedCall>,
     /// The session that it started.
     pub(crate) child: Option<SessionId>,
+    /// Somebody else goes on with this session since, whom that one does not act for.
+    pub(crate) abandoned: bool,
 }
 
 /// A call that somebody was asked to approve of.
@@ -221,6 +223,7 @@ impl Progress {
             begun: false,
             asked: Vec::new(),
             child: None,
+            abandoned: false,
         });
     }
 
@@ -280,6 +283,13 @@ impl Progress {
     pub(crate) fn started(&mut self, child: SessionId) {
         if let Some(current) = &mut self.current {
             current.child = Some(child);
+        }
+    }
+
+    /// Somebody else goes on: what was started is not waited for any more.
+    pub(crate) fn abandon(&mut self) {
+        if let Some(current) = &mut self.current {
+            current.abandoned = current.child.is_some();
         }
     }
 

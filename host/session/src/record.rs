@@ -9,7 +9,7 @@
 //! | `request` | agent or model; the component's digest; the idempotency key, hashed | JSON: messages, options, what the agent is told of itself, delimiters; of a durable session whom it acts for, and metadata; of one that another one started what it was handed |
 //! | `verdict` | stage, action, categories | JSON: findings by message, no text |
 //! | `intent` | effect, and provider and model; of tools how many calls count against `same_call`, the approvals they are made with, and the session that one starts | JSON: what is about to be done |
-//! | `outcome` | effect, code; what it cost, as far as it is known; of tools what a session took that one started, whose own journal has the costs | JSON: the reply (what was released of it, if it was cut), results or passages |
+//! | `outcome` | effect, code; what it cost, as far as it is known; of tools what a session took that one started, in money and tokens, whose own journal has the costs | JSON: the reply (what was released of it, if it was cut), results or passages |
 //! | `checkpoint` | step, move, time | JSON: the move, and the agent's state in base64 |
 //! | `answer` | of a durable session's turn | JSON: text, citations |
 //! | `approval` | action: asked, refused, approved or denied; its id; of a question the tool, digests of arguments and policy, why, until when; of a decision by whom | JSON: of a question the call, its arguments in canonical form; of a decision the reason |

@@ -18,7 +18,6 @@ use std::{
     collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
-use tokio::time::timeout_at;
 
 /// Sessions closed, and events read, at a time.
 const PAGE: u32 = 256;
@@ -97,10 +96,7 @@ impl Sessions {
                 );
             }
             let next = Instant::now() + EVERY;
-            while timeout_at(next.into(), self.families.notified())
-                .await
-                .is_ok()
-            {
+            while self.families.changed(next).await {
                 if let Err(error) = self.look_after_families(tenants).await {
                     tracing::debug!(
                         error = &error as &dyn std::error::Error,
@@ -176,21 +172,15 @@ impl Sessions {
     /// Closes or goes on with every open session of a process that is no more; the number of both.
     async fn take_over(&self, tenants: &Tenants, node: Option<&str>) -> Result<usize, StoreError> {
         let store = &self.platform.store;
-        let taken = each_of(
-            store,
-            node,
-            |_| true,
-            async |session| {
-                if session.durable {
-                    self.recover(tenants, session).await
-                } else {
-                    close(store, session).await.map_err(Error::from)
-                }
-            },
-        );
-        let taken = taken.await?;
+        // Chat completions first: what they started ends with them.
+        let completion = |session: &Session| !session.durable;
+        let close = async |session: &Session| Ok(close(store, session).await?);
+        let closed = each_of(store, node, completion, close).await?;
+        let durable = |session: &Session| session.durable;
+        let recover = async |session: &Session| self.recover(tenants, session).await;
+        let taken = each_of(store, node, durable, recover).await?;
         store.release_abandoned(0).await?;
-        Ok(taken)
+        Ok(closed + taken)
     }
 }
 

@@ -265,7 +265,7 @@ impl Run {
                 }
             }
             // The one that it started goes on, and this one is woken when that is over.
-            Err(error) if self.progress.child().is_some() && passes_by(&error) => {
+            Err(error) if passes_by(&error) && self.child_lives().await => {
                 self.close(waits, CHILD, INTERRUPTED).await;
                 vec![SessionEvent::Failed(error)]
             }

@@ -49,6 +49,10 @@ pub(crate) fn all(arguments: Vec<String>) -> Result<()> {
         "--hostile".to_owned(),
         guests.to_string_lossy().into_owned(),
     ]);
+    let parts = ["call_cost", "journal_rate", "ledger_rate", "search_rate"];
+    let parts = parts.iter().flat_map(|name| ["--example", name]);
+    let build = ["build", "--release", "--workspace"];
+    sh::run("cargo", build.into_iter().chain(parts))?;
     fs::create_dir_all(sh::target_folder().join("bench-data"))?;
     let restate = restate();
     if let Err(error) = &restate {

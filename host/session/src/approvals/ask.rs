@@ -2,7 +2,7 @@
 
 use super::{Approvals, KIND};
 use crate::{
-    bodies, caller::Caller, chat::Run, calls::ToolFailure, library::now_ms, progress::AskedCall,
+    bodies, caller::Caller, calls::ToolFailure, chat::Run, library::now_ms, progress::AskedCall,
     tools::Source,
 };
 use ambit_capabilities::tool::{ToolCall as AgentCall, ToolError};

@@ -2,8 +2,8 @@
 
 use super::{Need, Passes};
 use crate::{
-    chat::Run,
     calls::{ToolFailure, unknown},
+    chat::Run,
     library::now_ms,
     progress::AskedCall,
 };
@@ -98,11 +98,12 @@ impl Run {
     ) -> Result<Passes, Error> {
         let (mut passes, now) = (Passes::new(), now_ms());
         let acting = self.ambit().acting().is_ok();
+        let started = self.was_started().await?;
         for (place, call) in calls.iter().enumerate() {
             let again = refused[place].is_none();
             match of_call(call) {
                 // What it started goes on, and is waited for.
-                Some((asked, _)) if asked.used && again && self.goes_on(call) => {
+                Some((asked, _)) if asked.used && again && started && self.goes_on(call) => {
                     passes.insert(place, asked.approval);
                 }
                 // It is made again only where it would be made anew.
@@ -128,7 +129,7 @@ impl Run {
                     });
                 }
                 // It was made when nobody had to approve of it.
-                None if again && self.goes_on(call) => {}
+                None if again && started && self.goes_on(call) => {}
                 None if again && !matches!(self.need(call).await, Ok(None)) => {
                     refused[place] = Some(unknown(call));
                 }

@@ -1,8 +1,8 @@
 //! Sessions that start others, and what ends or wakes the one with the other.
 
-use super::CHILD;
 use crate::{
     chat::{Run, Sessions},
+    durable::live_agent,
     library::now_ms,
     past::Past,
     tenants::{Tenant, Tenants},
@@ -39,7 +39,7 @@ impl Run {
     /// Has families looked after at once: the session that started this one, or that this one started, may be over.
     pub(crate) fn tell_family(&self) {
         if self.parent().is_some() || self.progress.child().is_some() {
-            self.sessions.families.notify_one();
+            self.sessions.families.look();
         }
     }
 }
@@ -61,43 +61,15 @@ impl Sessions {
         Box::pin(self.cancel(known))
     }
 
-    /// Goes on with a session whose child is over.
+    /// Goes on with a session that waits for nobody, as whom it acts for: its child is over, or its parent waits for it. One that cannot be gone on with
+    /// waits for somebody to see why, or is over.
     ///
     /// # Errors
     /// The store's, and that somebody else goes on with it.
-    fn wake(&self, tenant: Arc<Tenant>, parent: SessionId) -> Working<'_> {
-        Box::pin(async move {
-            let store = self.platform.store.tenant(tenant.id);
-            let known = store.session(parent).await?;
-            let waits = |known: &Session| {
-                known.state == SessionState::Suspended && known.reason.as_deref() == Some(CHILD)
-            };
-            match known.filter(waits) {
-                Some(known) if store.children(parent).await?.is_empty() => {
-                    self.take_up_again(&known, tenant, BY_CHILD).await
-                }
-                _ => Ok(()),
-            }
-        })
-    }
-
-    /// Goes on with a child that waits for nobody.
-    ///
-    /// # Errors
-    /// As [`Sessions::wake`].
-    pub(super) fn go_on_for_parent<'a>(
-        &'a self,
-        known: &'a Session,
-        tenant: Arc<Tenant>,
-    ) -> Working<'a> {
-        Box::pin(self.take_up_again(known, tenant, BY_PARENT))
-    }
-
-    /// Goes on with a session that waits, as whom it acts for. One that cannot be gone on with waits for somebody to see why, or is over.
     async fn take_up_again(
         &self,
+        tenants: &Tenants,
         known: &Session,
-        tenant: Arc<Tenant>,
         by: &str,
     ) -> Result<(), Error> {
         let store = self.platform.store.tenant(known.tenant);
@@ -106,7 +78,10 @@ impl Sessions {
                 let why = "somebody else goes on with this session";
                 return Err(Error::new(ErrorKind::Conflict, why));
             }
-            Ok(past) => self.taken_over(known, tenant, past).await,
+            Ok(past) => {
+                let tenant = self.tenant_now(tenants, known).await?;
+                self.taken_over(known, tenant, past).await
+            }
             Err(error) => Err(error),
         };
         let run = run.and_then(|mut run| {
@@ -123,6 +98,40 @@ impl Sessions {
                 let append = Append::new(known.tenant, known.id).after(known.head_seq);
                 self.give_up(known, append, &error).await
             }
+        }
+    }
+
+    /// The tenant of a session. Where it does not let the session have been started, which would be over for good then, as it is in the database now: this
+    /// process may not have heard of a change.
+    ///
+    /// # Errors
+    /// The store's, and [`ErrorKind::NotFound`] of a tenant that is not served.
+    pub(crate) async fn tenant_now(
+        &self,
+        tenants: &Tenants,
+        known: &Session,
+    ) -> Result<Arc<Tenant>, Error> {
+        let served = || {
+            let tenant = tenants.by_id(known.tenant);
+            tenant.ok_or_else(|| Error::not_found("its tenant is not served at present"))
+        };
+        let tenant = served()?;
+        let Some(parent) = known.parent else {
+            return Ok(tenant);
+        };
+        let handed = match live_agent(&tenant, known) {
+            Ok(agent) => {
+                let name = &agent.definition.name;
+                self.handed(&tenant, name, parent).await.map(drop)
+            }
+            Err(error) => Err(error),
+        };
+        match handed {
+            Err(error) if matches!(error.kind(), ErrorKind::Forbidden | ErrorKind::NotFound) => {
+                tenants.reload(known.tenant).await?;
+                served()
+            }
+            _ => Ok(tenant),
         }
     }
 
@@ -154,14 +163,20 @@ impl Sessions {
                 not_yet(orphan.id, &error);
             }
         }
+        for (tenant, child) in self.families.take() {
+            let known = self.platform.store.tenant(tenant).session(child).await?;
+            let rests = |known: &Session| known.state == SessionState::Suspended;
+            if let Some(known) = known.filter(rests)
+                && let Err(error) = self.take_up_again(tenants, &known, BY_PARENT).await
+            {
+                not_yet(child, &error);
+            }
+        }
         let mut after = None;
         loop {
             let page = operator.sessions_to_wake(after, PAGE).await?;
             for parent in &page {
-                let Some(tenant) = tenants.by_id(parent.tenant) else {
-                    continue;
-                };
-                if let Err(error) = self.wake(tenant, parent.id).await {
+                if let Err(error) = self.take_up_again(tenants, parent, BY_CHILD).await {
                     not_yet(parent.id, &error);
                 }
             }

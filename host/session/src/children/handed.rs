@@ -103,15 +103,13 @@ impl Sessions {
         Ok(Handed::of(&agents, above))
     }
 
-    /// Whether a session whose process is gone was started by one that is over, or is as good as over: a chat completion works in the process of
-    /// what it started.
+    /// Whether a session was started by one that is over.
     pub(crate) async fn is_orphan(&self, known: &Session) -> Result<bool, Error> {
         let Some(parent) = known.parent else {
             return Ok(false);
         };
         let store = self.platform.store.tenant(known.tenant);
-        let parent = at_work(&store, parent).await?;
-        Ok(parent.is_none_or(|parent| !parent.durable))
+        Ok(at_work(&store, parent).await?.is_none())
     }
 }
 

@@ -5,23 +5,26 @@
 //! the parent waits too, as rows only ([`CHILD`]), and is woken when it is over ([`family`]). The child answers once and is over. What ends the
 //! parent ends it.
 
+mod families;
 mod family;
 mod handed;
 mod open;
 mod wait;
 
+pub(crate) use families::Families;
 pub(crate) use handed::Handed;
 pub(crate) use wait::Below;
 
 use crate::{
+    calls::{ToolFailure, unknown},
     chat::Run,
     definition::AgentDefinition,
-    calls::{ToolFailure, unknown},
     tools::Source,
 };
 use ambit_capabilities::tool::{ToolCall as AgentCall, ToolSpec};
 use ambit_types::{AgentName, Error, SessionId};
 use serde_json::json;
+use std::time::Instant;
 
 /// The reason of a session that waits for one that it started.
 pub(crate) const CHILD: &str = "child";
@@ -89,13 +92,19 @@ impl Run {
         }
     }
 
+    /// Whether nobody waits any more for what the current move started.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        let current = self.progress.current.as_ref();
+        current.is_some_and(|current| current.abandoned)
+    }
+
     /// Whether a call that was begun goes on by itself, in a session that it started.
     pub(crate) fn goes_on(&self, call: &AgentCall) -> bool {
         let asks = matches!(self.offer.source(&call.name), Some(Source::Agent(_)));
         asks && self.progress.child().is_some()
     }
 
-    /// Starts the child unless it is there, and waits for it.
+    /// Starts the child unless it is there, and waits for it. `begun`: not for the first time.
     ///
     /// # Errors
     /// The journal's, and what may be otherwise the next time: then the child can be waited for again.
@@ -103,22 +112,63 @@ impl Run {
         &self,
         call: &AgentCall,
         child: SessionId,
+        begun: bool,
     ) -> Result<Asking, Error> {
         let store = self.sessions.platform.store.tenant(self.tenant.id);
-        if store.session(child).await?.is_some() {
-            return self.wait_for(child).await;
-        }
-        let refused = match store.was_removed(child).await? {
-            // It was there, and its day was removed after the retention time.
-            true => Err(unknown(call)),
-            false => self.open_child(call, child).await?,
-        };
-        match refused {
-            Ok(()) => self.wait_for(child).await,
-            Err(failure) => {
+        loop {
+            if store.session(child).await?.is_some() {
+                let over = self.wait_for(child).await?;
+                // Most of its time was spent waiting: it is woken with a turn's time to make something of the answer.
+                // Not where somebody listens, who would have to come back for it.
+                let alone = self.recorder.is_durable() && self.events.is_none();
+                let rests = !begun && alone && self.is_late();
+                return Ok(if rests { Asking::Waits } else { over });
+            }
+            if self.sessions.at_work.has(child) {
+                // It is just being opened, by a turn that is over.
+                self.rests(child).await;
+                continue;
+            }
+            let opened = match store.was_removed(child).await? {
+                // It was there, and its day was removed after the retention time.
+                true => Err(unknown(call)),
+                false => self.open_child(call, child).await?,
+            };
+            if let Err(failure) = opened {
                 let (answer, took) = (Err(failure), Below::default());
-                Ok(Asking::Over { answer, took })
+                return Ok(Asking::Over { answer, took });
             }
         }
+    }
+
+    /// Whether more than half of a turn's time is over.
+    fn is_late(&self) -> bool {
+        let left = self
+            .context
+            .deadline
+            .saturating_duration_since(Instant::now());
+        left < self.agent.definition.limits.deadline() / 2
+    }
+
+    /// Whether what the current move starts is there, or was.
+    pub(crate) async fn was_started(&self) -> Result<bool, Error> {
+        let store = self.sessions.platform.store.tenant(self.tenant.id);
+        match self.progress.child() {
+            Some(child) => {
+                let there = store.session(child).await?.is_some();
+                Ok(there || self.sessions.at_work.has(child) || store.was_removed(child).await?)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Whether what it waits for is there, and not over.
+    pub(crate) async fn child_lives(&self) -> bool {
+        let store = self.sessions.platform.store.tenant(self.tenant.id);
+        let Some(child) = self.progress.child() else {
+            return false;
+        };
+        let known = store.session(child).await;
+        known.is_ok_and(|known| known.is_some_and(|known| !known.state.is_closed()))
     }
 }

@@ -1,8 +1,8 @@
 //! Starting a child: what it is asked, and what it has.
 
 use crate::{
-    chat::{Run, Sessions, not_good},
     calls::ToolFailure,
+    chat::{Run, Sessions, not_good},
     event::{ChatMessage, ChatTurn},
     tenants::LiveAgent,
     tools::Source,
@@ -97,8 +97,9 @@ impl Run {
         let opened = sessions.work_apart(run, Start::New).await;
         if let Err(error) = opened {
             let store = self.sessions.platform.store.tenant(self.tenant.id);
-            // What was refused is on record, and so is one that is there already.
-            if store.session(child).await?.is_none() {
+            // What was refused is on record, and so is one that is there already, or is just being opened.
+            let there = store.session(child).await?.is_some() || sessions.at_work.has(child);
+            if !there {
                 return Err(error);
             }
         }

@@ -1,10 +1,11 @@
 //! Waiting for a child.
 
 use super::{Asking, CHILD};
-use crate::{bodies::Answered, chat::Run, calls::ToolFailure, past::body};
+use crate::{bodies::Answered, calls::ToolFailure, chat::Run, past::body};
 use ambit_ledger::Money;
 use ambit_store::{Session, SessionState, TenantStore};
 use ambit_types::{Error, ErrorKind, SessionId};
+use futures::future::BoxFuture;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
@@ -48,24 +49,44 @@ impl Below {
         [(SPENT, json!(spent)), (TOKENS, json!(tokens))]
     }
 
-    /// Of a session that is over, as its events say.
-    async fn of(store: &TenantStore, session: SessionId) -> Result<Self, Error> {
-        let (mut after, mut nanos, mut tokens) = (0, 0_i64, 0_u64);
+    /// And this.
+    fn and(self, other: Self) -> Self {
+        let spent = self.spent.nanos().saturating_add(other.spent.nanos());
+        Self {
+            spent: Money::from_nanos(spent).unwrap_or(self.spent),
+            tokens: self.tokens.saturating_add(other.tokens),
+        }
+    }
+
+    /// Of a session that is over, as its events say; and the one that it started and did not wait for to the end.
+    async fn of(
+        store: &TenantStore,
+        session: SessionId,
+    ) -> Result<(Self, Option<SessionId>), Error> {
+        let (mut after, mut all, mut started) = (0, Self::default(), None);
         loop {
             let events = store.event_facts(session, after, PAGE).await?;
             for event in &events {
-                let (below, usage) = (Self::told(&event.header.facts), event.header.usage);
-                let cost = event.header.cost.map_or(0, Money::nanos);
-                nanos = nanos
-                    .saturating_add(cost)
-                    .saturating_add(below.spent.nanos());
-                let own = usage.map_or(0, |u| u.input_tokens.saturating_add(u.output_tokens));
-                tokens = tokens.saturating_add(own).saturating_add(below.tokens);
+                let facts = &event.header.facts;
+                let fact = |name: &str| facts.get(name).and_then(Value::as_str);
+                match event.kind.as_str() {
+                    "intent" => {
+                        let child = fact("child").and_then(|id| id.parse().ok());
+                        started = child.or(started);
+                    }
+                    "outcome" if fact("effect") == Some("tools") => started = None,
+                    _ => {}
+                }
+                let usage = event.header.usage.unwrap_or_default();
+                let own = Self {
+                    spent: event.header.cost.unwrap_or(Money::ZERO),
+                    tokens: usage.input_tokens.saturating_add(usage.output_tokens),
+                };
+                all = all.and(own).and(Self::told(facts));
                 after = event.seq;
             }
             if events.len() < PAGE as usize {
-                let spent = Money::from_nanos(nanos).unwrap_or(Money::ZERO);
-                return Ok(Self { spent, tokens });
+                return Ok((all, started));
             }
         }
     }
@@ -94,13 +115,16 @@ impl Run {
                 SessionState::Suspended => match self.rest_of(&known).await? {
                     Rest::Approval => return Ok(Asking::Waits),
                     Rest::Soon => {
-                        self.sessions.families.notify_one();
+                        self.sessions.families.look();
                         sleep(LOOK).await;
                     }
-                    Rest::Nobody => self.go_on_with(&known).await?,
+                    Rest::Nobody => {
+                        self.sessions.families.go_on_with(self.tenant.id, child);
+                        sleep(LOOK).await;
+                    }
                 },
                 _ => {
-                    let took = Below::of(&store, child).await?;
+                    let took = self.taken_by(child).await?;
                     let answer = answer(&store, &known).await?;
                     return Ok(Asking::Over { answer, took });
                 }
@@ -109,26 +133,43 @@ impl Run {
     }
 
     /// Ends a child that is not to be waited for any more; what it took.
-    pub(crate) async fn give_up_on(&self, child: SessionId) -> Result<Below, Error> {
-        let store = self.sessions.platform.store.tenant(self.tenant.id);
-        loop {
-            match store.session(child).await? {
-                None => return Ok(Below::default()),
-                Some(known) if known.state.is_closed() => return Below::of(&store, child).await,
-                Some(known) => {
-                    match self.sessions.end_child(&known).await {
-                        // It went on just now.
-                        Err(error) if !matches!(error.kind(), ErrorKind::Conflict) => {
-                            return Err(error);
+    pub(crate) fn give_up_on(&self, child: SessionId) -> BoxFuture<'_, Result<Below, Error>> {
+        Box::pin(async move {
+            let store = self.sessions.platform.store.tenant(self.tenant.id);
+            let at_work = &self.sessions.at_work;
+            loop {
+                match store.session(child).await? {
+                    // It is just being opened, by a turn that is over.
+                    None if at_work.cancel(child) => self.rests(child).await,
+                    None => return Ok(Below::default()),
+                    Some(known) if known.state.is_closed() => return self.taken_by(child).await,
+                    Some(known) => {
+                        match self.sessions.end_child(&known).await {
+                            // It went on just now.
+                            Err(error) if !matches!(error.kind(), ErrorKind::Conflict) => {
+                                return Err(error);
+                            }
+                            _ => self.rests(child).await,
                         }
-                        _ => self.rests(child).await,
                     }
                 }
+            }
+        })
+    }
+
+    /// What a session took that is over, and those that it started: what it did not wait for ends first.
+    async fn taken_by(&self, session: SessionId) -> Result<Below, Error> {
+        let store = self.sessions.platform.store.tenant(self.tenant.id);
+        match Below::of(&store, session).await? {
+            (took, None) => Ok(took),
+            (took, Some(started)) => {
+                let below = self.give_up_on(started).await?;
+                Ok(took.and(below))
             }
         }
     }
 
-    async fn rests(&self, child: SessionId) {
+    pub(super) async fn rests(&self, child: SessionId) {
         let at_work = &self.sessions.at_work;
         if at_work.has(child) {
             // It says when; but who knows.
@@ -159,20 +200,6 @@ impl Run {
             true => Rest::Soon,
             false => Rest::Nobody,
         })
-    }
-
-    /// Goes on with a child that nobody has to decide about, and nobody else goes on with.
-    async fn go_on_with(&self, known: &Session) -> Result<(), Error> {
-        let sessions = &self.sessions;
-        let went_on = sessions.go_on_for_parent(known, self.tenant.clone());
-        match went_on.await {
-            // Somebody did just now.
-            Err(error) if matches!(error.kind(), ErrorKind::Conflict) => {
-                sleep(LOOK).await;
-                Ok(())
-            }
-            went_on => went_on,
-        }
     }
 }
 

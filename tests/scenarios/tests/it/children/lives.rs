@@ -370,10 +370,11 @@ async fn who_waits_for_who_waits_is_woken_too() {
         let call = Call::new(format!("ask_{agent}"), json!({ "input": "a" }).to_string());
         Reply::ToolsThenTell(vec![vec![call]])
     };
-    family.lead.follow(Script::models([
-        ("mock-1", asks("helper")),
-        ("mock-2", asks("middle")),
-    ]));
+    let models = Script::models([("mock-1", asks("helper")), ("mock-2", asks("middle"))]);
+    family.lead.follow(Script {
+        models: models.models,
+        ..script(models.reply)
+    });
     family.calls(&[("wire", "a")]);
     let id = family.open().await;
     let below = family.child(&id).await;
@@ -393,14 +394,37 @@ async fn who_waits_for_who_waits_is_woken_too() {
     for (session, state) in [(&below, "finished"), (&lowest, "finished")] {
         wait(&family.ambit, &family.acme, session, state).await;
     }
+    // Ended in the middle: what both below it spent is told above, and the lowest is over too.
+    let open = async || {
+        let id = family.open().await;
+        let below = family.child(&id).await;
+        let lowest = family.child(&below).await;
+        wait(&family.ambit, &family.acme, &id, "suspended").await;
+        [id, below, lowest]
+    };
+    let cancel = async |id: &str| {
+        let path = format!("/sessions/{id}/cancel");
+        let (status, told) = post(&family.ambit, &family.acme, &path, json!({})).await;
+        assert_eq!(status, 202, "{told}");
+    };
+    let [id, below, lowest] = open().await;
+    cancel(&below).await;
+    let session = family.over(&id).await;
+    let answer = session["answer"].as_str().unwrap();
+    assert!(answer.contains("somebody ended its session"), "{answer}");
+    wait(&family.ambit, &family.acme, &lowest, "cancelled").await;
+    let events = family.events(&id).await;
+    let mut facts = events.iter().map(|event| &event["header"]["facts"]);
+    let told = facts.find(|facts| facts["child_spent"].is_i64()).unwrap();
+    assert_eq!(
+        (&told["child_spent"], &told["child_tokens"]),
+        (&json!(8_000_000), &json!(26)),
+        "{told}"
+    );
     // And ended from above.
-    let id = family.open().await;
-    let below = family.child(&id).await;
-    let lowest = family.child(&below).await;
-    wait(&family.ambit, &family.acme, &id, "suspended").await;
-    let path = format!("/sessions/{id}/cancel");
-    post(&family.ambit, &family.acme, &path, json!({})).await;
-    for session in [&id, &below, &lowest] {
+    let all = open().await;
+    cancel(&all[0]).await;
+    for session in &all {
         wait(&family.ambit, &family.acme, session, "cancelled").await;
     }
 }
