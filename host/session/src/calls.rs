@@ -99,7 +99,7 @@ impl Run {
         let results = match (&mut self.tape, child) {
             (Some((_, tape)), _) => calls.iter().map(|call| played(tape, call)).collect(),
             // Whatever becomes of this one, that goes on and can be waited for again.
-            (None, Some(child)) => match self.ask_agent(&calls[0], child, begun).await? {
+            (None, Some(child)) => match self.ask_agent(&calls[0], child).await? {
                 Asking::Waits => return Ok(Some(CHILD)),
                 Asking::Over { answer, took } => {
                     below = Some(took);

@@ -106,6 +106,7 @@ impl Sessions {
                 observer: self.observer.clone(),
             },
             handed: None,
+            waited: AtomicBool::new(false),
             offer: Offer::default(),
             progress: Progress::new(Conversation::new(), definition.limits.steps),
             underway: None,
@@ -136,6 +137,8 @@ pub(crate) struct Run {
     pub(crate) guard: Guard,
     /// What it has of the session that started it. None: nobody did.
     pub(crate) handed: Option<Arc<Handed>>,
+    /// This turn has seen the session that it waits for at work, or at rest.
+    pub(crate) waited: AtomicBool,
     pub(crate) offer: Offer,
     pub(crate) progress: Progress,
     pub(crate) underway: Option<Underway>,

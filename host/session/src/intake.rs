@@ -28,6 +28,9 @@ impl Run {
             facts.push(("idempotency", json!(key.key)));
             facts.push(("idempotency_of", json!(key.request)));
         }
+        if let Some(parent) = self.parent() {
+            facts.push(("parent", json!(parent)));
+        }
         if let Some((of, _)) = &self.tape {
             facts.push(("replay_of", json!(of)));
         }

@@ -6,7 +6,7 @@
 //!
 //! | kind | header facts | body |
 //! |---|---|---|
-//! | `request` | agent or model; the component's digest; the idempotency key, hashed | JSON: messages, options, what the agent is told of itself, delimiters; of a durable session whom it acts for, and metadata; of one that another one started what it was handed |
+//! | `request` | agent or model; the component's digest; the idempotency key, hashed; the session that started this one | JSON: messages, options, what the agent is told of itself, delimiters; of a durable session whom it acts for, and metadata; of one that another one started what it was handed |
 //! | `verdict` | stage, action, categories | JSON: findings by message, no text |
 //! | `intent` | effect, and provider and model; of tools how many calls count against `same_call`, the approvals they are made with, and the session that one starts | JSON: what is about to be done |
 //! | `outcome` | effect, code; what it cost, as far as it is known; of tools what a session took that one started, in money and tokens, whose own journal has the costs | JSON: the reply (what was released of it, if it was cut), results or passages |

@@ -265,7 +265,7 @@ impl Run {
                 }
             }
             // The one that it started goes on, and this one is woken when that is over.
-            Err(error) if passes_by(&error) && self.child_lives().await => {
+            Err(error) if passes_by(&error) && self.has_to_wait().await => {
                 self.close(waits, CHILD, INTERRUPTED).await;
                 vec![SessionEvent::Failed(error)]
             }

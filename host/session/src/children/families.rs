@@ -30,11 +30,15 @@ impl Families {
 
     /// A child waits for nobody, and its parent for it.
     pub(crate) fn go_on_with(&self, tenant: TenantId, child: SessionId) {
+        self.not_yet(tenant, child);
+        self.look();
+    }
+
+    /// The same, at the next look: it could not be gone on with.
+    pub(super) fn not_yet(&self, tenant: TenantId, child: SessionId) {
         let to_go_on = self.to_go_on.lock();
         let mut to_go_on = to_go_on.unwrap_or_else(PoisonError::into_inner);
         to_go_on.insert((tenant, child));
-        drop(to_go_on);
-        self.look();
     }
 
     pub(super) fn take(&self) -> BTreeSet<(TenantId, SessionId)> {

@@ -128,10 +128,31 @@ impl Sessions {
         };
         match handed {
             Err(error) if matches!(error.kind(), ErrorKind::Forbidden | ErrorKind::NotFound) => {
-                tenants.reload(known.tenant).await?;
-                served()
+                match tenants.reload(known.tenant).await {
+                    Err(error) if matches!(error.kind(), ErrorKind::Unavailable { .. }) => {
+                        Err(error)
+                    }
+                    // As it is served: what could not be bound is in the log.
+                    Ok(()) | Err(_) => served(),
+                }
             }
             _ => Ok(tenant),
+        }
+    }
+
+    /// Goes on with a child that waits for nobody, and its parent for it.
+    async fn go_on_for_parent(
+        &self,
+        tenants: &Tenants,
+        tenant: TenantId,
+        child: SessionId,
+    ) -> Result<(), Error> {
+        let known = self.platform.store.tenant(tenant).session(child).await?;
+        match known {
+            Some(known) if known.state == SessionState::Suspended => {
+                self.take_up_again(tenants, &known, BY_PARENT).await
+            }
+            _ => Ok(()),
         }
     }
 
@@ -164,12 +185,9 @@ impl Sessions {
             }
         }
         for (tenant, child) in self.families.take() {
-            let known = self.platform.store.tenant(tenant).session(child).await?;
-            let rests = |known: &Session| known.state == SessionState::Suspended;
-            if let Some(known) = known.filter(rests)
-                && let Err(error) = self.take_up_again(tenants, &known, BY_PARENT).await
-            {
+            if let Err(error) = self.go_on_for_parent(tenants, tenant, child).await {
                 not_yet(child, &error);
+                self.families.not_yet(tenant, child);
             }
         }
         let mut after = None;

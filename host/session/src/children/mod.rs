@@ -24,7 +24,7 @@ use crate::{
 use ambit_capabilities::tool::{ToolCall as AgentCall, ToolSpec};
 use ambit_types::{AgentName, Error, SessionId};
 use serde_json::json;
-use std::time::Instant;
+use std::{sync::atomic::Ordering::Relaxed, time::Instant};
 
 /// The reason of a session that waits for one that it started.
 pub(crate) const CHILD: &str = "child";
@@ -104,7 +104,7 @@ impl Run {
         asks && self.progress.child().is_some()
     }
 
-    /// Starts the child unless it is there, and waits for it. `begun`: not for the first time.
+    /// Starts the child unless it is there, and waits for it.
     ///
     /// # Errors
     /// The journal's, and what may be otherwise the next time: then the child can be waited for again.
@@ -112,20 +112,20 @@ impl Run {
         &self,
         call: &AgentCall,
         child: SessionId,
-        begun: bool,
     ) -> Result<Asking, Error> {
         let store = self.sessions.platform.store.tenant(self.tenant.id);
         loop {
             if store.session(child).await?.is_some() {
                 let over = self.wait_for(child).await?;
-                // Most of its time was spent waiting: it is woken with a turn's time to make something of the answer.
-                // Not where somebody listens, who would have to come back for it.
+                // Most of its time was spent waiting: it is woken with a turn's time to make something of the answer. Not where somebody listens,
+                // who would have to come back for it.
                 let alone = self.recorder.is_durable() && self.events.is_none();
-                let rests = !begun && alone && self.is_late();
+                let rests = alone && self.waited.load(Relaxed) && self.is_late();
                 return Ok(if rests { Asking::Waits } else { over });
             }
             if self.sessions.at_work.has(child) {
                 // It is just being opened, by a turn that is over.
+                self.waited.store(true, Relaxed);
                 self.rests(child).await;
                 continue;
             }
@@ -162,13 +162,18 @@ impl Run {
         }
     }
 
-    /// Whether what it waits for is there, and not over.
-    pub(crate) async fn child_lives(&self) -> bool {
+    /// Whether there is something to wait for: it is not over, or it was not when this turn looked first. What cannot be read is.
+    pub(crate) async fn has_to_wait(&self) -> bool {
         let store = self.sessions.platform.store.tenant(self.tenant.id);
         let Some(child) = self.progress.child() else {
             return false;
         };
+        if self.waited.load(Relaxed) || self.sessions.at_work.has(child) {
+            return true;
+        }
         let known = store.session(child).await;
-        known.is_ok_and(|known| known.is_some_and(|known| !known.state.is_closed()))
+        known.map_or(true, |known| {
+            known.is_some_and(|known| !known.state.is_closed())
+        })
     }
 }

@@ -7,7 +7,7 @@ use ambit_store::{Session, SessionState, TenantStore};
 use ambit_types::{Error, ErrorKind, SessionId};
 use futures::future::BoxFuture;
 use serde_json::{Map, Value, json};
-use std::time::Duration;
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 use tokio::time::{sleep, timeout};
 
 /// How often is looked whether a child is at rest that another process works on.
@@ -110,6 +110,7 @@ impl Run {
             let known = store.session(child).await?;
             let known =
                 known.ok_or_else(|| Error::internal("a session that was started is gone"))?;
+            self.waited.fetch_or(!known.state.is_closed(), Relaxed);
             match known.state {
                 SessionState::Open => self.rests(child).await,
                 SessionState::Suspended => match self.rest_of(&known).await? {

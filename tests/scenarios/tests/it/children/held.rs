@@ -39,6 +39,7 @@ async fn an_agent_asks_another_one_in_a_session_of_its_own() {
     let facts = |event: &Value| event["header"]["facts"].clone();
     let intent = events.iter().find(|event| facts(event)["child"] == child);
     assert_eq!(facts(intent.unwrap())["effect"], "tools");
+    assert_eq!(facts(&family.events(&child).await[0])["parent"], id);
     let spent = events
         .iter()
         .find(|one| facts(one)["effect"] == "tools" && one["kind"] == "outcome");
