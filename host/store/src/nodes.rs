@@ -94,10 +94,10 @@ statements! {
         FROM sessions WHERE state = 'suspended' AND updated_ms < $1 ORDER BY updated_ms LIMIT $2";
     SESSIONS_TO_WAKE = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms, node, durable, reason, cancel_ms, parent \
         FROM sessions WHERE reason = 'child' AND session > $1 AND state = 'suspended' AND NOT EXISTS (SELECT 1 FROM sessions AS child \
-        WHERE child.tenant = sessions.tenant AND child.parent = sessions.session AND child.parent IS NOT NULL AND child.state IN ('open', 'suspended')) \
+        WHERE child.durable = 1 AND child.tenant = sessions.tenant AND child.parent = sessions.session AND child.parent IS NOT NULL AND child.state IN ('open', 'suspended')) \
         ORDER BY session LIMIT $2";
     ORPHANS = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms, node, durable, reason, cancel_ms, parent \
-        FROM sessions WHERE parent IS NOT NULL AND state IN ('open', 'suspended') AND (cancel_ms IS NULL OR state = 'suspended') \
+        FROM sessions WHERE durable = 1 AND parent IS NOT NULL AND state IN ('open', 'suspended') AND (cancel_ms IS NULL OR state = 'suspended') \
         AND NOT EXISTS (SELECT 1 FROM sessions AS starter \
         WHERE starter.tenant = sessions.tenant AND starter.session = sessions.parent AND starter.state IN ('open', 'suspended')) LIMIT $1";
     SESSIONS_TO_CANCEL = "SELECT tenant, session FROM sessions WHERE state = 'open' AND node = $1 AND cancel_ms IS NOT NULL";

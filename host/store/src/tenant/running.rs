@@ -106,7 +106,7 @@ statements! {
     RESERVED_OF = "SELECT reservation, amount FROM reservations WHERE tenant = $1 AND session = $2 AND state = 'reserved' ORDER BY reservation";
     DAY_REMOVED = "SELECT removed_ms FROM partitions WHERE tenant = $1 AND day = $2 AND removed_ms IS NOT NULL";
     CHILDREN = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms, node, durable, reason, cancel_ms, parent \
-        FROM sessions WHERE tenant = $1 AND parent = $2 AND parent IS NOT NULL AND state IN ('open', 'suspended') ORDER BY session";
+        FROM sessions WHERE tenant = $1 AND parent = $2 AND durable = 1 AND parent IS NOT NULL AND state IN ('open', 'suspended')";
     SESSIONS_OF = "SELECT tenant, session, agent, principal, state, created_ms, updated_ms, head_seq, head_hash, erased_ms, node, durable, reason, cancel_ms, parent \
         FROM sessions WHERE tenant = $1 AND principal = $2 AND session < $3 AND durable = 1 ORDER BY session DESC LIMIT $4";
 }
