@@ -257,11 +257,10 @@ pub(crate) fn new_store<H: Send + 'static>(
     );
     store.limiter(|call| &mut call.limiter);
     match class {
-        // Pure components never wait, so every tick is theirs.
+        // Pure components never wait: what their thread spends is theirs.
         EngineClass::Pure => store.epoch_deadline_callback(|store| {
             let meter = &store.data().meter;
-            meter.spins(thread_time());
-            meter.tick().inspect_err(|spent| {
+            meter.spin(thread_time()).inspect_err(|spent| {
                 if spent.0 == Limit::Cpu {
                     meter.tenant().takes_long();
                 }

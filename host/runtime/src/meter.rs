@@ -4,8 +4,9 @@
 //! egress streams. A [`Tenant`] is shared by all calls of one tenant, whatever component runs. A limit that is spent ends the
 //! call with [`Spent`]; nothing else happens: no other call, tenant or thread notices.
 //!
-//! Time is counted in ticks. On the pure engine each is one callback of the epoch, however many passed before it, so that a thread taken
-//! off its core is not billed; wasmtime's own epoch deadline would bill that. On the other engine [`pace`](crate::pace) measures.
+//! Time is counted in ticks of a thread's CPU time, so that a thread taken off its core is not billed; wasmtime's own epoch deadline would
+//! bill that. On the pure engine the clock is read at each callback of the epoch, and the first counts as a tick: reading it at the start
+//! as well would cost every call, and most are over before. On the other engine [`pace`](crate::pace) measures.
 
 use crate::{places::Of, ticker::TICK, turnstile::Turnstile};
 use ambit_policy::Limits;
@@ -313,8 +314,8 @@ pub struct Meter {
     max_ticks: u64,
     /// The tick at which the call's thread last took it up again.
     resumed: AtomicU64,
-    /// Nanoseconds on the CPU clock of the thread, at the last tick of a pure call.
-    spinning: AtomicU64,
+    /// Nanoseconds on the CPU clock of the thread up to which a pure call was billed; zero before its first tick.
+    billed: AtomicU64,
     egress: AtomicU64,
     log: AtomicU64,
     /// The last thing refused, a growth of memory or a transfer. Not yet an error: the guest may live with less.
@@ -333,7 +334,7 @@ impl Meter {
             limits,
             ticks: AtomicU64::new(0),
             resumed: AtomicU64::new(0),
-            spinning: AtomicU64::new(0),
+            billed: AtomicU64::new(0),
             egress: AtomicU64::new(0),
             log: AtomicU64::new(0),
             refused: Mutex::new(None),
@@ -421,14 +422,24 @@ impl Meter {
         self.check_deadline()
     }
 
-    /// Tells the tenant of the CPU time since the tick before this one. The first is counted as one, whatever came before it.
-    pub(crate) fn spins(&self, thread_time: Duration) {
+    /// Counts the CPU time since what was billed last, in whole ticks, and tells the tenant of it. The first is one tick, whatever it took.
+    pub(crate) fn spin(&self, thread_time: Duration) -> Result<(), Spent> {
         let now = u64::try_from(thread_time.as_nanos()).unwrap_or(u64::MAX);
-        let time = match self.spinning.swap(now, Ordering::Relaxed) {
-            0 => TICK,
-            before => Duration::from_nanos(now.saturating_sub(before)),
+        let tick = u64::try_from(TICK.as_nanos()).unwrap_or(u64::MAX);
+        let before = self.billed.load(Ordering::Relaxed);
+        let ticks = match before {
+            0 => 1,
+            _ => now.saturating_sub(before) / tick,
         };
-        self.tenant.spins(time);
+        let billed = if before == 0 {
+            now
+        } else {
+            before + ticks * tick
+        };
+        self.billed.store(billed, Ordering::Relaxed);
+        self.tenant.spins(Duration::from_nanos(ticks * tick));
+        (0..ticks).try_for_each(|_| self.tick())?;
+        self.check_deadline()
     }
 
     /// More than a tick or three.

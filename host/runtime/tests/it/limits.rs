@@ -2,9 +2,12 @@
 
 use crate::support::{self, Both, TIGHT, runtime, scope, tenant};
 use ambit_runtime::Limit;
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 /// `check` runs `module`'s `run(n)` under [`TIGHT`] limits.
@@ -81,6 +84,39 @@ async fn a_tight_loop_is_cut_at_its_ticks() {
         let name = runtime.executor().run(tenant, name).await.unwrap();
         assert!(name.starts_with(threads), "{name}");
     }
+}
+
+/// What a quiet machine lets a guest finish a busy one does too: what the guest waits for a core is not its own time.
+#[tokio::test]
+async fn a_busy_machine_takes_nothing_of_a_guests_time() {
+    let module = r#"(memory (export "memory") 1) (func (export "run") (param i64) (result i64) (loop $l (br $l)) unreachable)"#;
+    let runtime = runtime();
+    let tenant = tenant(&runtime, "busy-machine");
+    let both = Both::new(
+        &runtime,
+        module,
+        "[limits]\ncpu = \"100ms\"\ndeadline = \"60s\"\n",
+    );
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let over = Arc::new(AtomicBool::new(false));
+    let busy: Vec<_> = (0..3 * cores)
+        .map(|_| {
+            let over = over.clone();
+            std::thread::spawn(move || while !over.load(Ordering::Relaxed) {})
+        })
+        .collect();
+    let mut scope = scope(&tenant);
+    let paid = Arc::new(AtomicU64::new(0));
+    scope.cpu = Some(paid.clone());
+    let cut = both.run(&scope, 0).await;
+    over.store(true, Ordering::Relaxed);
+    for thread in busy {
+        thread.join().unwrap();
+    }
+    assert_eq!(cut, Err("limit cpu".into()));
+    // Each engine's call had what it may have; the first tick of a pure call is counted whole.
+    let had = Duration::from_nanos(paid.load(Ordering::Relaxed));
+    assert!(had >= Duration::from_millis(198), "{had:?}");
 }
 
 #[tokio::test]

@@ -121,7 +121,12 @@ async fn answers(ambit: &Ambit, tenant: &Tenant, id: &str) -> Vec<(String, usize
 /// What the log says of turns that failed.
 fn why(ambit: &Ambit) -> String {
     let log = std::fs::read_to_string(ambit.data().join("log")).unwrap();
-    let failed = log.lines().filter(|line| line.contains("a turn failed"));
+    let failed = |line: &&str| {
+        ["a turn failed", "component call failed"]
+            .iter()
+            .any(|it| line.contains(it))
+    };
+    let failed = log.lines().filter(failed);
     failed.collect::<Vec<_>>().join("\n")
 }
 
