@@ -187,7 +187,10 @@ impl Sessions {
         for (tenant, child) in self.families.take() {
             if let Err(error) = self.go_on_for_parent(tenants, tenant, child).await {
                 not_yet(child, &error);
-                self.families.not_yet(tenant, child);
+                // Who waits for it asks again; what else came of it does not change by being tried here.
+                if matches!(error.kind(), ErrorKind::Unavailable { .. }) {
+                    self.families.not_yet(tenant, child);
+                }
             }
         }
         let mut after = None;

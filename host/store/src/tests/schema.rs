@@ -170,6 +170,24 @@ async fn hot_statements_use_their_index() {
     .await;
 }
 
+/// Every two seconds, beside any number of sessions that wait: by another index each of those would be looked at.
+#[tokio::test]
+async fn families_are_found_by_indexes_of_their_own() {
+    on_both(async |store| {
+        for (name, index) in [
+            ("CHILDREN", "sessions_children"),
+            ("ORPHANS", "sessions_children"),
+            ("SESSIONS_TO_WAKE", "sessions_waiting"),
+        ] {
+            let mut all = statements().into_iter();
+            let statement = all.find(|statement| statement.name == name).unwrap();
+            let plan = store.explain(statement).await;
+            assert!(plan.contains(index), "{}: {name}:\n{plan}", store.database);
+        }
+    })
+    .await;
+}
+
 /// `<14 digits>_<verb_noun>.sql`: sqlx would skip some other names silently and take others for reversible migrations.
 fn well_named(name: &str) -> bool {
     name.strip_suffix(".sql")

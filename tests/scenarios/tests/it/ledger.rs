@@ -19,9 +19,8 @@ price = [
 fn script() -> Script {
     let usage = UsageCounts {
         input: 9,
-        cached: 0,
         output: 4,
-        reasoning: 0,
+        ..UsageCounts::default()
     };
     Script {
         models: ["mock-1", "read", "unheard-of"].map(Into::into).into(),

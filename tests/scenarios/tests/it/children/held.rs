@@ -3,7 +3,7 @@
 use super::{Family, ask, script, tells};
 use crate::sessions::{get, post, wait};
 use ambit_mock_provider::{Call, Fault, Reply};
-use ambit_scenarios::{NewComponent, Tenant, binary, shipped, until};
+use ambit_scenarios::{NewComponent, binary, shipped, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -180,25 +180,13 @@ async fn a_child_holds_nothing_that_its_parent_lacks() {
     }
 }
 
-/// A token from `POST /v1/tokens`, made with the tenant's key.
-async fn token(family: &Family, asked: Value) -> (Tenant, String) {
-    let answer = family.ambit.post(&family.acme, "/tokens", &asked).await;
-    let answer: Value = answer.unwrap().json().await.unwrap();
-    let api_key = answer["token"].as_str().unwrap().to_owned();
-    let holder = Tenant {
-        api_key,
-        ..family.acme.clone()
-    };
-    (holder, answer["id"].as_str().unwrap().to_owned())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_childs_token_is_a_part_of_its_parents() {
     let Some(family) = Family::new().await else {
         return;
     };
     // One for the agent `lead` alone: the host hands over, a caller could not.
-    let (holder, parent_token) = token(&family, json!({ "agent": "lead" })).await;
+    let (holder, parent_token) = family.token(json!({ "agent": "lead" })).await;
     let (status, session) = family.open_as(&holder, json!({})).await;
     assert_eq!(status, 201, "{session}");
     let id = session["id"].as_str().unwrap();
@@ -219,7 +207,7 @@ async fn a_childs_token_is_a_part_of_its_parents() {
 
     // One that names models is asked of the child too.
     let grants = json!({ "models": ["one/*"], "http": [{ "origin": format!("http://{}", family.authority), "methods": ["POST"] }] });
-    let (narrow, _) = token(&family, json!({ "grants": grants })).await;
+    let (narrow, _) = family.token(json!({ "grants": grants })).await;
     let before = family.helper.stats().requests;
     let (_, session) = family.open_as(&narrow, json!({})).await;
     let id = session["id"].as_str().unwrap();
@@ -229,7 +217,7 @@ async fn a_childs_token_is_a_part_of_its_parents() {
     assert_eq!(family.helper.stats().requests, before);
 
     // Revoked, it ends the child at its next step, and the parent at its own.
-    let (holder, parent_token) = token(&family, json!({})).await;
+    let (holder, parent_token) = family.token(json!({})).await;
     let mut slow = tells(vec![vec![family.call("pay", "a")]]);
     slow.latency_ms = 1500;
     family.helper.follow(slow);

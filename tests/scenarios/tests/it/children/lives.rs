@@ -140,10 +140,7 @@ async fn what_expired_below_is_gone_on_with_from_above() {
     let Some(family) = Family::new().await else {
         return;
     };
-    family
-        .apply_helper(json!({ "approvals": { "expires": 1 } }))
-        .await;
-    family.calls(&[("wire", "a")]);
+    family.asks_in_vain().await;
     let (id, child, _) = family.waits().await;
     let path = format!("/sessions/{id}/messages");
     until("it has expired", async || {

@@ -37,9 +37,8 @@ struct Family {
 fn script(reply: Reply) -> Script {
     let usage = UsageCounts {
         input: 9,
-        cached: 0,
         output: 4,
-        reasoning: 0,
+        ..UsageCounts::default()
     };
     Script {
         reply,
@@ -207,6 +206,25 @@ impl Family {
 
     async fn events(&self, id: &str) -> Vec<Value> {
         self.ambit.events(&self.acme, id).await.unwrap()
+    }
+
+    /// A token from `POST /v1/tokens`, made with the tenant's key: who holds it, and its id.
+    async fn token(&self, asked: Value) -> (Tenant, String) {
+        let answer = self.ambit.post(&self.acme, "/tokens", &asked).await;
+        let answer: Value = answer.unwrap().json().await.unwrap();
+        let api_key = answer["token"].as_str().unwrap().to_owned();
+        let holder = Tenant {
+            api_key,
+            ..self.acme.clone()
+        };
+        (holder, answer["id"].as_str().unwrap().to_owned())
+    }
+
+    /// From here on the agent that is asked asks for an approval, which expires at once.
+    async fn asks_in_vain(&self) {
+        let approvals = json!({ "approvals": { "expires": 1 } });
+        self.apply_helper(approvals).await;
+        self.calls(&[("wire", "a")]);
     }
 
     /// Opens a session whose child waits for an approval; both and it.
