@@ -120,16 +120,16 @@ async fn retrieval() {
         assert_eq!(report.unwrap().written, 100);
     }
     let query = Query {
-        collection: handbook.clone(),
         text: "which permissions has the component of chapter seven".to_owned(),
         max_results: 5,
         filter: None,
         mode: None,
     };
+    let permit = retriever.may_search(&ctx, &all, &handbook).unwrap();
     measure(
         &format!("retrieval-hybrid search, 5 of {DOCUMENTS} passages"),
         async || {
-            let found = retriever.search(&ctx, &all, &query).await;
+            let found = retriever.search(&ctx, &all, &permit, &query).await;
             assert_eq!(found.unwrap().len(), 5);
         },
     )

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 use url::Url;
 
 use crate::{
-    Access, Acting, Class, CollectionUse, ConfigRead, HttpUse, KeyRule, KeyUse, ModelUse,
-    Permissions, Permit, SecretRule, SecretUse,
+    Access, Acting, Class, CollectionUse, ConfigRead, HttpUse, KeyRule, KeyUse, KeysUnder,
+    ModelUse, Permissions, Permit, SecretRule, SecretUse, ToolUse,
     origin::Target,
     rule::Rule,
     token::{Bearer, Credential, TokenError},
@@ -179,19 +179,22 @@ impl Ambit {
         layers.map(|(layer, permissions)| (*layer, &**permissions))
     }
 
-    /// May anything be done for this caller, here and now? Asked for what no rule is about: an agent's step, a tool's call.
+    /// May anything be done for this caller, here and now? Asked for what no rule is about: an agent's step.
     ///
     /// # Errors
     /// Why his capability token is not good for it.
     pub fn acting(&self) -> Result<Permit<Acting>, TokenError> {
-        match self
-            .bearer
-            .as_ref()
-            .map_or(Ok(()), |bearer| bearer.stands())
-        {
-            Ok(()) => Ok(Permit::new(Acting)),
-            Err(error) => Err(error),
-        }
+        self.stands()?;
+        Ok(Permit::new(Acting))
+    }
+
+    /// May this tool be called? No rule is about tools; what one reaches is asked for each time.
+    ///
+    /// # Errors
+    /// As for [`Ambit::acting`].
+    pub fn tool<'a>(&self, name: &'a str) -> Result<Permit<ToolUse<'a>>, TokenError> {
+        self.stands()?;
+        Ok(Permit::new(ToolUse { name }))
     }
 
     /// May this request be sent? `method` in upper case, as it will be sent; it and the URL are the only things to send.
@@ -251,24 +254,29 @@ impl Ambit {
     ///
     /// # Errors
     /// As for [`Ambit::http`].
-    pub fn key<'a>(&self, key: &'a str) -> Result<Permit<KeyUse<'a>>, Denied> {
+    pub fn key(&self, key: &str) -> Result<Permit<KeyUse>, Denied> {
         let asked = || format!("key {}", key.escape_debug());
         self.every_layer(Class::KeyValue, asked, |layer| {
             any(&layer.keyvalue, |rule| rule.matches(key))
         })?;
-        Ok(Permit::new(KeyUse { key }))
+        Ok(Permit::new(KeyUse {
+            key: key.to_owned(),
+        }))
     }
 
     /// May there be a key that starts so and may be used? Each key is still asked for by [`Ambit::key`].
     ///
     /// # Errors
     /// As for [`Ambit::http`].
-    pub fn keys_under(&self, prefix: &str) -> Result<(), Denied> {
+    pub fn keys_under(&self, prefix: &str) -> Result<Permit<KeysUnder>, Denied> {
         let asked = || format!("keys {}*", prefix.escape_debug());
         let sought = KeyRule::under(prefix);
         self.every_layer(Class::KeyValue, asked, |layer| {
             any(&layer.keyvalue, |rule| rule.overlaps(&sought))
-        })
+        })?;
+        Ok(Permit::new(KeysUnder {
+            prefix: prefix.to_owned(),
+        }))
     }
 
     /// May this configuration value be read?
@@ -329,6 +337,12 @@ impl Ambit {
             })
             .map(|asked| asked.pattern.name())
             .collect()
+    }
+
+    fn stands(&self) -> Result<(), TokenError> {
+        self.bearer
+            .as_ref()
+            .map_or(Ok(()), |bearer| bearer.stands())
     }
 
     fn every_layer(

@@ -65,7 +65,10 @@ pub use limits::{Ceiling, Limits};
 pub use manifest::{ComponentInfo, Manifest};
 pub use origin::{OriginPattern, PatternError, names_loopback};
 pub use permissions::{Class, Permissions};
-pub use permit::{Acting, CollectionUse, ConfigRead, HttpUse, KeyUse, ModelUse, Permit, SecretUse};
+pub use permit::{
+    Acting, CollectionUse, ConfigRead, HttpUse, KeyUse, KeysUnder, ModelUse, Permit, SecretUse,
+    ToolUse,
+};
 pub use problem::{Item, Problem, Problems, Reader};
 pub use rule::{Access, CollectionRule, ConfigRule, KeyRule, ModelRule, Rule};
 pub use secret_rule::{SecretRule, check_secret_name};

@@ -32,9 +32,15 @@ impl<A> Deref for Permit<A> {
     }
 }
 
-/// Do what no rule is about in the name of a call: take an agent's step, call a tool, judge a text.
+/// Do what no rule is about in the name of a call: take an agent's step, judge a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Acting;
+
+/// Call one tool of the component whose ambit was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ToolUse<'a> {
+    pub name: &'a str,
+}
 
 /// Send one HTTP request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,9 +64,15 @@ pub struct CollectionUse {
 }
 
 /// Use one key of the key-value store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeyUse<'a> {
-    pub key: &'a str,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyUse {
+    pub key: String,
+}
+
+/// Look for keys of the key-value store that start so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeysUnder {
+    pub prefix: String,
 }
 
 /// Read one configuration value.

@@ -150,7 +150,9 @@ fn a_prefix_is_open_where_a_key_under_it_may_be() {
         ("state/one/", false),
         ("", true),
     ] {
-        assert_eq!(ambit.keys_under(prefix).is_ok(), open, "{prefix}");
+        let permit = ambit.keys_under(prefix).ok();
+        let allowed = permit.as_ref().map(|permit| permit.prefix.as_str());
+        assert_eq!(allowed, open.then_some(prefix), "{prefix}");
     }
     let narrowed = ambit.narrowed_by_tenant(Some(keys(&["state/two"])));
     assert!(narrowed.keys_under("cache/").is_err());

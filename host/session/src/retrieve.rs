@@ -3,7 +3,7 @@
 use crate::{
     bodies::{NotFound, Passage},
     chat::Run,
-    conversation::{Found, bad_move},
+    conversation::Found,
     event::Citation,
 };
 use ambit_capabilities::{
@@ -18,9 +18,6 @@ use serde_json::json;
 
 impl Run {
     pub(crate) async fn retrieve(&mut self, requests: &[RetrieveRequest]) -> Result<(), Error> {
-        if requests.is_empty() || requests.len() > 16 {
-            return Err(bad_move(format!("{} retrievals at once", requests.len())));
-        }
         if self.tape.is_some() {
             return self.play(requests);
         }
@@ -111,17 +108,19 @@ impl Run {
         };
         let max_results = request.max_passages.clamp(1, 50);
         let query = retrieval::Query {
-            collection: permit.into_inner().name,
             text,
             max_results,
             filter: None,
             mode: None,
         };
-        retriever.search(&self.context, &self.tenant.retrieval, &query).await.map_err(|error| {
+        let found = retriever
+            .search(&self.context, &self.tenant.retrieval, &permit, &query)
+            .await;
+        found.map_err(|error| {
             // The component's own words may repeat the query.
             tracing::debug!(target: "ambit::guest", text = %error);
             let error = Error::from(error);
-            tracing::warn!(code = error.code(), collection = %request.collection, "a retrieval failed");
+            tracing::warn!(code = error.code(), collection = %permit.name, "a retrieval failed");
             failure(error.code(), error.message().to_owned())
         })
     }

@@ -348,9 +348,9 @@ fn guest_attribute(attribute: Attribute) -> index::Attribute {
     }
 }
 
-pub(super) fn query(query: &Query) -> retriever::Query {
+pub(super) fn query(collection: &CollectionName, query: &Query) -> retriever::Query {
     retriever::Query {
-        collection: query.collection.to_string(),
+        collection: collection.to_string(),
         text: query.text.clone(),
         max_results: query.max_results,
         filter: query.filter.clone(),

@@ -11,7 +11,7 @@ pub use ambit_index::{Attribute, Value};
 
 use crate::{Failure, LoadError, Narrowing};
 use ambit_index::Index;
-use ambit_policy::Ambit;
+use ambit_policy::{Access, Ambit, CollectionUse, Permit};
 use ambit_runtime::{Admitted, CallScope, Effectful, Runtime};
 use ambit_store::Store;
 use ambit_types::{CallContext, CollectionName, Error};
@@ -53,7 +53,6 @@ pub enum Mode {
 /// What to look for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
-    pub collection: CollectionName,
     pub text: String,
     /// Passages to return, 1 to 100.
     pub max_results: u32,
@@ -171,23 +170,47 @@ impl Retriever {
         })))
     }
 
-    /// The best passages, best first.
+    /// May this collection be searched by whoever calls, with no agent between?
     ///
     /// # Errors
     ///
-    /// See [`RetrievalError`].
+    /// [`RetrievalError::Denied`].
+    pub fn may_search(
+        &self,
+        ctx: &CallContext,
+        narrowing: &Narrowing,
+        collection: &CollectionName,
+    ) -> Result<Permit<CollectionUse>, RetrievalError> {
+        narrowing
+            .of_call(&self.0.ambit, ctx)
+            .collection(Access::Read, collection)
+            .map_err(|denied| RetrievalError::Denied(denied.to_string()))
+    }
+
+    /// The best passages of the collection the permit names, best first.
+    ///
+    /// # Errors
+    ///
+    /// See [`RetrievalError`]. A permit to write is none to search.
     pub async fn search(
         &self,
         ctx: &CallContext,
         narrowing: &Narrowing,
+        permit: &Permit<CollectionUse>,
         query: &Query,
     ) -> Result<Vec<Passage>, RetrievalError> {
+        if permit.access != Access::Read {
+            return Err(RetrievalError::Denied(format!(
+                "{}:{} is not a permit to search",
+                permit.access, permit.name
+            )));
+        }
         if !(1..=MAX_RESULTS).contains(&query.max_results) {
             return Err(RetrievalError::Invalid(format!(
                 "between 1 and {MAX_RESULTS} results can be asked for"
             )));
         }
-        let asked = host::query(query);
+        let asked = host::query(&permit.name, query);
         let call = async |store: &mut _, guest: &Guest| {
             guest
                 .ambit_retrieval_retriever()

@@ -3,10 +3,10 @@
 //! A bucket is the first part of a key: key `today` of bucket `cache` is the tenant's `cache/today`, which is what grants name. A bucket is opened where some key
 //! of it may be used, and then each key is checked. Tools of a tenant that are granted the same keys share them.
 
-use super::Host;
-use ambit_policy::{Ambit, Denied};
+use super::{Host, entries::Entries};
+use ambit_policy::{Ambit, Denied, KeyUse, Permit};
 use ambit_runtime::{Admitted, Call};
-use ambit_store::{StoreError, TenantStore};
+use ambit_store::StoreError;
 use std::sync::Arc;
 use wasi::keyvalue::{
     atomics,
@@ -32,7 +32,7 @@ const PAGE: u32 = 256;
 pub(super) struct Keys(Option<Open>);
 
 struct Open {
-    store: TenantStore,
+    entries: Entries,
     ambit: Arc<Ambit>,
     operations: u32,
     changes: u32,
@@ -40,15 +40,15 @@ struct Open {
     pages: Vec<String>,
 }
 
-/// An open bucket: its name.
+/// An open bucket: what its keys start with.
 #[allow(unreachable_pub, reason = "what `bindgen!` generates re-exports it")]
 pub struct Bucket(String);
 
 impl Keys {
     /// Opens a tenant's entries for one call.
-    pub(super) fn open(&mut self, store: TenantStore, ambit: Arc<Ambit>) {
+    pub(super) fn open(&mut self, entries: Entries, ambit: Arc<Ambit>) {
         self.0 = Some(Open {
-            store,
+            entries,
             ambit,
             operations: OPERATIONS,
             changes: CHANGES,
@@ -102,11 +102,11 @@ impl View<'_> {
         bucket: &Resource<Bucket>,
         key: &str,
         how: Use,
-    ) -> wasmtime::Result<Answer<(TenantStore, String)>> {
-        let full = format!("{}/{key}", self.table.get(bucket)?.0);
+    ) -> wasmtime::Result<Answer<(Entries, Permit<KeyUse>)>> {
+        let full = format!("{}{key}", self.table.get(bucket)?.0);
         Ok(self.spend(how).and_then(|open| {
             let permit = open.ambit.key(&full).map_err(denied)?;
-            Ok((open.store.clone(), permit.key.to_owned()))
+            Ok((open.entries.clone(), permit))
         }))
     }
 
@@ -138,7 +138,7 @@ impl store::Host for View<'_> {
                 .map_err(denied)
         });
         match opened {
-            Ok(()) => Ok(Ok(self.table.push(Bucket(identifier))?)),
+            Ok(permit) => Ok(Ok(self.table.push(Bucket(permit.into_inner().prefix))?)),
             Err(error) => Ok(Err(error)),
         }
     }
@@ -151,7 +151,7 @@ impl store::HostBucket for View<'_> {
         key: String,
     ) -> wasmtime::Result<Answer<Option<Vec<u8>>>> {
         Ok(match self.key(&bucket, &key, Use::Look)? {
-            Ok((store, key)) => store.key_value(&key).await.map_err(told),
+            Ok((entries, permit)) => entries.get(&permit).await.map_err(told),
             Err(error) => Err(error),
         })
     }
@@ -163,7 +163,7 @@ impl store::HostBucket for View<'_> {
         value: Vec<u8>,
     ) -> wasmtime::Result<Answer<()>> {
         Ok(match self.key(&bucket, &key, Use::Change)? {
-            Ok((store, key)) => store.put_key_value(&key, &value).await.map_err(told),
+            Ok((entries, permit)) => entries.set(&permit, &value).await.map_err(told),
             Err(error) => Err(error),
         })
     }
@@ -174,7 +174,7 @@ impl store::HostBucket for View<'_> {
         key: String,
     ) -> wasmtime::Result<Answer<()>> {
         Ok(match self.key(&bucket, &key, Use::Change)? {
-            Ok((store, key)) => store.remove_key_value(&key).await.map(drop).map_err(told),
+            Ok((entries, permit)) => entries.delete(&permit).await.map_err(told),
             Err(error) => Err(error),
         })
     }
@@ -185,7 +185,7 @@ impl store::HostBucket for View<'_> {
         key: String,
     ) -> wasmtime::Result<Answer<bool>> {
         Ok(match self.key(&bucket, &key, Use::Look)? {
-            Ok((store, key)) => store.has_key_value(&key).await.map_err(told),
+            Ok((entries, permit)) => entries.exists(&permit).await.map_err(told),
             Err(error) => Err(error),
         })
     }
@@ -201,21 +201,24 @@ impl store::HostBucket for View<'_> {
             Ok(open) => open,
             Err(error) => return Ok(Err(error)),
         };
-        let (from, end) = (format!("{bucket}/"), format!("{bucket}0"));
+        let permit = match open.ambit.keys_under(&bucket) {
+            Ok(permit) => permit,
+            Err(error) => return Ok(Err(denied(error))),
+        };
         let page = |cursor| open.pages.get(usize::try_from(cursor).ok()?);
         let after = match cursor.map(page) {
             None => None,
-            Some(Some(key)) if key.starts_with(&from) => Some(key.as_str()),
+            Some(Some(key)) if key.starts_with(&bucket) => Some(key.as_str()),
             Some(_) => return Ok(Err(Error::Other("there is no such cursor".to_owned()))),
         };
-        let mut looked = match open.store.keys_between(&from, &end, after, PAGE).await {
+        let mut looked = match open.entries.keys(&permit, after, PAGE).await {
             Ok(looked) => looked,
             Err(error) => return Ok(Err(told(error))),
         };
         let keys = looked
             .iter()
-            .filter(|key| open.ambit.key(key).is_ok())
-            .filter_map(|key| key.strip_prefix(&from).map(str::to_owned))
+            .filter_map(|key| open.ambit.key(key).ok())
+            .filter_map(|permit| permit.key.strip_prefix(&bucket).map(str::to_owned))
             .collect();
         let last = looked.pop().filter(|_| looked.len() + 1 == PAGE as usize);
         let cursor = last.map(|key| {
@@ -239,7 +242,7 @@ impl atomics::Host for View<'_> {
         delta: u64,
     ) -> wasmtime::Result<Answer<u64>> {
         Ok(match self.key(&bucket, &key, Use::Change)? {
-            Ok((store, key)) => store.increment_key_value(&key, delta).await.map_err(told),
+            Ok((entries, permit)) => entries.increment(&permit, delta).await.map_err(told),
             Err(error) => Err(error),
         })
     }

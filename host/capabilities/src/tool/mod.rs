@@ -6,6 +6,7 @@
 
 mod config;
 mod described;
+mod entries;
 mod http;
 mod keyvalue;
 mod schema;
@@ -17,11 +18,12 @@ pub use http::Outbound;
 pub use values::{BadValue, Set, Values};
 
 use crate::{Failure, LoadError, Narrowing};
-use ambit_policy::{Ambit, Permissions};
+use ambit_policy::{Ambit, Permissions, Permit, ToolUse};
 use ambit_runtime::{Admitted, CallError, Effectful, Limit, Meter, Runtime};
 use ambit_store::Store;
 use ambit_types::{CallContext, TenantSlug};
 use described::Described;
+use entries::Entries;
 use exports::ambit::tool::tool::ToolError as GuestError;
 use http::EgressSpent;
 use serde_json::{Value, json};
@@ -157,7 +159,8 @@ impl Host {
         self.config
             .open(values.clone(), tenant, ambit.clone(), handles.clone());
         if let Some(store) = &reach.store {
-            self.keys.open(store.tenant(ctx.tenant), ambit.clone());
+            let entries = Entries::new(store.tenant(ctx.tenant));
+            self.keys.open(entries, ambit.clone());
         }
         Ok(self
             .http
@@ -253,14 +256,31 @@ impl Toolbox {
         &self,
         ctx: &CallContext,
         narrowing: &Narrowing,
-        mut call: ToolCall,
+        call: ToolCall,
+    ) -> Result<ToolOutput, ToolError> {
+        let ambit = Arc::new(narrowing.of_call(&self.0.ambit, ctx));
+        let permit = ambit
+            .tool(&call.name)
+            .map_err(|error| ToolError::Denied(error.to_string()))?;
+        self.call(ctx, &ambit, &permit, call.id, &call.arguments)
+            .await
+    }
+
+    /// Calls the tool the permit names.
+    async fn call(
+        &self,
+        ctx: &CallContext,
+        ambit: &Arc<Ambit>,
+        permit: &Permit<ToolUse<'_>>,
+        id: String,
+        arguments: &str,
     ) -> Result<ToolOutput, ToolError> {
         let inner = &self.0;
-        let ambit = Arc::new(narrowing.of_call(&inner.ambit, ctx));
-        let _acting = ambit
-            .acting()
-            .map_err(|error| ToolError::Denied(error.to_string()))?;
-        call.arguments = inner.specs.check(&call.name, &call.arguments).await?;
+        let call = ToolCall {
+            id,
+            name: permit.name.to_owned(),
+            arguments: inner.specs.check(permit.name, arguments).await?,
+        };
         let scope = inner.runtime.scope(ctx);
         let (answer, spent, late) = inner
             .component
@@ -268,7 +288,7 @@ impl Toolbox {
                 // The call's meter exists only now.
                 let meter = store.data().meter().clone();
                 let host = &mut store.data_mut().host;
-                let spent = host.open(&inner.reach, ctx, &ambit, &meter)?;
+                let spent = host.open(&inner.reach, ctx, ambit, &meter)?;
                 let answer = guest.ambit_tool_tool().call_invoke(store, &call).await?;
                 // Egress ends a body at the deadline; a guest that takes the cut for the end was cut all the same.
                 let late = Instant::now() >= meter.deadline();

@@ -4,7 +4,7 @@ use ambit_capabilities::{
     retrieval::{Attribute, Document, MediaType, Query, RetrievalError, Retriever, Value},
 };
 use ambit_index::{Index, IndexConfig};
-use ambit_policy::Permissions;
+use ambit_policy::{Access, Permissions};
 use ambit_store::{Store, StoreConfig};
 use std::sync::Arc;
 
@@ -21,9 +21,8 @@ fn document(id: &str, text: &str, year: f64) -> Document {
     }
 }
 
-fn query(collection: &str, text: &str) -> Query {
+fn query(text: &str) -> Query {
     Query {
-        collection: collection.parse().unwrap(),
         text: text.to_owned(),
         max_results: 5,
         filter: None,
@@ -73,6 +72,9 @@ fn finds_what_was_stored_for_its_tenant_and_nothing_else() {
         .unwrap();
         let (ours, theirs) = (context_of(acme.id, "acme"), context_of(globex.id, "globex"));
         let all = Narrowing::default();
+        // A permit says what may be done, not for whom: the context does.
+        let may = |name: &str| retriever.may_search(&ours, &all, &name.parse().unwrap());
+        let (in_handbook, in_payroll) = (may("handbook").unwrap(), may("payroll").unwrap());
 
         let documents = vec![
             document(
@@ -101,7 +103,8 @@ fn finds_what_was_stored_for_its_tenant_and_nothing_else() {
             .search(
                 &ours,
                 &all,
-                &query("handbook", "permissions of a component"),
+                &in_handbook,
+                &query("permissions of a component"),
             )
             .await
             .unwrap();
@@ -110,17 +113,21 @@ fn finds_what_was_stored_for_its_tenant_and_nothing_else() {
         assert_eq!(found[0].attributes[0].value, Value::Number(2026.0));
         let filtered = Query {
             filter: Some(r#"{"type":"lt","key":"year","value":2026}"#.to_owned()),
-            ..query("handbook", "journal")
+            ..query("journal")
         };
         assert_eq!(
-            retriever.search(&ours, &all, &filtered).await.unwrap()[0].document,
+            retriever
+                .search(&ours, &all, &in_handbook, &filtered)
+                .await
+                .unwrap()[0]
+                .document,
             "guide/journal.md"
         );
 
         // The other tenant has a collection of that name, and it is empty.
         assert_eq!(
             retriever
-                .search(&theirs, &all, &query("handbook", "ambit"))
+                .search(&theirs, &all, &in_handbook, &query("ambit"))
                 .await
                 .unwrap(),
             []
@@ -134,26 +141,29 @@ fn finds_what_was_stored_for_its_tenant_and_nothing_else() {
             0
         );
         let missing = retriever
-            .search(&theirs, &all, &query("payroll", "x"))
+            .search(&theirs, &all, &in_payroll, &query("x"))
             .await;
         assert!(
             matches!(missing, Err(RetrievalError::UnknownCollection(_))),
             "{missing:?}"
         );
 
-        // What the tenant's grant or the caller's token leaves out is denied, there or not.
+        // What the tenant's grant or the caller's token leaves out is denied, there or not, and also to who has a permit of somebody else.
         let grant = Arc::new(Permissions::parse(r#"collections = ["read:handbook"]"#).unwrap());
         for (tenant, token) in [(Some(grant.clone()), None), (None, Some(grant.clone()))] {
             let (ours, narrowing) = Layers { tenant, token }.of(&ours);
             assert!(
                 retriever
-                    .search(&ours, &narrowing, &query("handbook", "ambit"))
+                    .search(&ours, &narrowing, &in_handbook, &query("ambit"))
                     .await
                     .is_ok()
             );
             for closed in ["payroll", "no-such-thing"] {
+                let none = retriever.may_search(&ours, &narrowing, &closed.parse().unwrap());
+                assert!(matches!(none, Err(RetrievalError::Denied(_))), "{none:?}");
+                let permit = may(closed).unwrap();
                 let denied = retriever
-                    .search(&ours, &narrowing, &query(closed, "x"))
+                    .search(&ours, &narrowing, &permit, &query("x"))
                     .await;
                 assert!(
                     matches!(denied, Err(RetrievalError::Denied(_))),
@@ -169,20 +179,29 @@ fn finds_what_was_stored_for_its_tenant_and_nothing_else() {
 
         let invalid = Query {
             filter: Some("{".to_owned()),
-            ..query("handbook", "x")
+            ..query("x")
         };
         assert!(matches!(
-            retriever.search(&ours, &all, &invalid).await,
+            retriever.search(&ours, &all, &in_handbook, &invalid).await,
             Err(RetrievalError::Invalid(_))
         ));
         let many = Query {
             max_results: 101,
-            ..query("handbook", "x")
+            ..query("x")
         };
         assert!(matches!(
-            retriever.search(&ours, &all, &many).await,
+            retriever.search(&ours, &all, &in_handbook, &many).await,
             Err(RetrievalError::Invalid(_))
         ));
+        let ambit = admitted("retrieval-hybrid").ambit().clone();
+        let to_write = ambit.collection(Access::Write, &handbook).unwrap();
+        let denied = retriever
+            .search(&ours, &all, &to_write, &query("ambit"))
+            .await;
+        assert!(
+            matches!(denied, Err(RetrievalError::Denied(_))),
+            "{denied:?}"
+        );
 
         assert_eq!(
             retriever
@@ -193,7 +212,7 @@ fn finds_what_was_stored_for_its_tenant_and_nothing_else() {
         );
         assert_eq!(
             retriever
-                .search(&ours, &all, &query("handbook", "journal append-only log"))
+                .search(&ours, &all, &in_handbook, &query("journal append-only log"))
                 .await
                 .unwrap(),
             []

@@ -41,11 +41,15 @@ pub(crate) async fn create(
     let unknown = || Error::not_found("there is no such collection here");
     let collection: CollectionName = collection.parse().map_err(|_| unknown())?;
     let retriever = call.tenant.retriever.as_ref().ok_or_else(unknown)?;
+    let narrowing = &call.tenant.retrieval;
+    let permit = retriever
+        .may_search(&call.context, narrowing, &collection)
+        .map_err(Error::from)?;
     let mut answers = Vec::with_capacity(request.queries.len());
-    for query in request.for_collection(&collection) {
+    for query in request.for_retrieval() {
         answers.push(
             retriever
-                .search(&call.context, &call.tenant.retrieval, &query)
+                .search(&call.context, narrowing, &permit, &query)
                 .await
                 .map_err(Error::from)?,
         );
@@ -131,9 +135,8 @@ fn mode(value: Value) -> Result<Mode, Bad> {
 
 impl SearchRequest {
     /// One query of the retrieval component for each text asked for.
-    pub(crate) fn for_collection(&self, collection: &CollectionName) -> Vec<Query> {
+    fn for_retrieval(&self) -> Vec<Query> {
         let query = |text: &String| Query {
-            collection: collection.clone(),
             text: text.clone(),
             max_results: self.max_results,
             filter: self.filter.clone(),

@@ -305,6 +305,18 @@ mod tests {
     }
 
     #[test]
+    fn a_tool_is_called_while_the_token_is_good() {
+        let rig = Rig::new(|_| ());
+        let context = rig.context(Mode::Enforced);
+        let none = Arc::new(Permissions::default());
+        let ambit = Ambit::new(none.clone(), none).narrowed_by_caller(&context);
+        assert_eq!(ambit.tool("weather").unwrap().name, "weather");
+        rig.revoked
+            .store(Arc::new(Revocations::default().and(&rig.token)));
+        assert_eq!(ambit.tool("weather"), Err(TokenError::Revoked));
+    }
+
+    #[test]
     fn what_is_not_enforced_is_done_and_heard_of_and_the_credential_holds_all_the_same() {
         for (mode, heard) in [(Mode::Warn, 2), (Mode::Disabled, 0)] {
             let rig = Rig::new(|_| ());
