@@ -7,7 +7,7 @@ use crate::{event::Citation, untrusted::Delimiter};
 use ambit_capabilities::agent::PromptPart;
 use ambit_inference::{Message, Passage, Role, ToolCall};
 use ambit_types::Error;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A numbered piece of the session.
 #[derive(Debug)]
@@ -76,18 +76,18 @@ impl Conversation {
         }
     }
 
-    /// Citations for these passage numbers; unknown numbers are left out.
+    /// Citations for these passage numbers, each once; unknown numbers are left out.
     pub(crate) fn citations(&self, numbers: &[u32]) -> Vec<Citation> {
-        let found = |number: &u32| {
-            self.entries.iter().find_map(|entry| match entry {
-                Entry::Passages(found) => found
-                    .iter()
-                    .find(|f| f.citation.number == *number)
-                    .map(|f| f.citation.clone()),
-                Entry::Message(_) => None,
-            })
-        };
-        numbers.iter().filter_map(found).collect()
+        let all = self.entries.iter().filter_map(|entry| match entry {
+            Entry::Passages(found) => Some(found),
+            Entry::Message(_) => None,
+        });
+        let mut left: BTreeMap<u32, &Citation> = all
+            .flatten()
+            .map(|found| (found.citation.number, &found.citation))
+            .collect();
+        let cited = numbers.iter().filter_map(|number| left.remove(number));
+        cited.cloned().collect()
     }
 
     fn entry(&self, id: u64) -> Result<&Entry, Error> {
@@ -304,6 +304,6 @@ mod tests {
             assert!(conversation.prompt(&[part]).is_err());
         }
         assert!(conversation.text(2).is_err());
-        assert_eq!(conversation.citations(&[1, 9]).len(), 1);
+        assert_eq!(conversation.citations(&[1, 9, 1]).len(), 1);
     }
 }

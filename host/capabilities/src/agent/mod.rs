@@ -12,6 +12,7 @@ use ambit_types::{CallContext, Error};
 use host::{AgentError as GuestError, Guest};
 use std::{
     collections::HashSet,
+    hash::Hash,
     sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
@@ -137,23 +138,27 @@ impl Agent {
     }
 }
 
-/// Holds a decision to the definition: only tools and collections that are bound, and no more state than may be kept.
+/// Most collections that may be asked in one move, and how often.
+const RETRIEVALS_CAP: usize = 16;
+
+/// Holds a decision to the definition: only tools and collections that are bound, and no more state than may be kept. What it names stands
+/// for something longer, so it names each once: a page of numbers would be gigabytes of prompt.
 fn check(definition: &Definition, decision: &Decision) -> Result<(), ComponentFailure> {
     let broken = |what: &str| Err(ComponentFailure::Contract(what.to_owned()));
     if decision.state.len() > STATE_CAP {
         return broken("its state is longer than 64 KiB");
     }
     let has = |tools: &[ToolSpec], name: &str| tools.iter().any(|tool| tool.name == name);
-    let distinct = |calls: &[ToolCall]| {
-        calls
-            .iter()
-            .map(|call| &call.id)
-            .collect::<HashSet<_>>()
-            .len()
-            == calls.len()
-    };
+    let distinct = |calls: &[ToolCall]| once(calls.iter().map(|call| &call.id));
     match &decision.move_ {
         Move::AskModel(request) => {
+            let named = request.prompt.iter().filter_map(|part| match part {
+                PromptPart::Message(id) | PromptPart::Passages(id) => Some(id),
+                PromptPart::Instruction(_) => None,
+            });
+            if !once(named) || !once(&request.tools) {
+                return broken("its prompt has a message or offers a tool twice");
+            }
             let known =
                 |name: &String| has(&definition.tools, name) || has(&definition.client_tools, name);
             if !request.tools.iter().all(known) {
@@ -186,16 +191,25 @@ fn check(definition: &Definition, decision: &Decision) -> Result<(), ComponentFa
         }
         Move::Retrieve(requests) => {
             if requests.is_empty()
+                || requests.len() > RETRIEVALS_CAP
                 || !requests
                     .iter()
                     .all(|request| definition.collections.contains(&request.collection))
             {
-                return broken("it asks for no passages, or in a collection that is not bound");
+                return broken(
+                    "it asks for no passages, too often at once, or in a collection that is not bound",
+                );
             }
         }
         Move::Finish(_) => {}
     }
     Ok(())
+}
+
+/// Whether each is there once.
+fn once<T: Eq + Hash>(all: impl IntoIterator<Item = T>) -> bool {
+    let mut seen = HashSet::new();
+    all.into_iter().all(|one| seen.insert(one))
 }
 
 #[cfg(test)]
@@ -229,27 +243,33 @@ mod tests {
         }
     }
 
-    fn ask(tools: &[&str]) -> Move {
+    fn ask(prompt: Vec<PromptPart>, tools: &[&str]) -> Move {
         let tools = tools.iter().map(|&name| name.to_owned()).collect();
         Move::AskModel(ModelRequest {
             model: None,
-            prompt: Vec::new(),
+            prompt,
             tools,
             audience: Audience::Caller,
         })
     }
 
-    fn retrieve(collection: &str) -> Move {
-        let query = Query::Text("q".to_owned());
-        Move::Retrieve(vec![RetrieveRequest {
+    fn offer(tools: &[&str]) -> Move {
+        ask(Vec::new(), tools)
+    }
+
+    fn retrieve(collection: &str, times: usize) -> Move {
+        let request = RetrieveRequest {
             collection: collection.to_owned(),
-            query,
+            query: Query::Text("q".to_owned()),
             max_passages: 1,
-        }])
+        };
+        Move::Retrieve(vec![request; times])
     }
 
     #[test]
     fn a_decision_names_only_what_is_bound() {
+        let (message, passages) = (PromptPart::Message, PromptPart::Passages);
+        let say = || PromptPart::Instruction("Be kind.".to_owned());
         let allowed = |move_: Move| {
             check(
                 &definition(),
@@ -261,28 +281,33 @@ mod tests {
             .is_ok()
         };
         for good in [
-            ask(&["now", "theirs"]),
-            ask(&[]),
+            offer(&["now", "theirs"]),
+            offer(&[]),
+            ask(vec![message(1), message(2), passages(3), say(), say()], &[]),
             Move::CallTools(vec![call("a", "now"), call("b", "now")]),
             Move::CallTools(vec![call("a", "invented")]),
             Move::HandBack(vec![call("a", "theirs")]),
-            retrieve("handbook"),
+            retrieve("handbook", RETRIEVALS_CAP),
         ] {
             assert!(allowed(good.clone()), "{good:?}");
         }
         for bad in [
-            ask(&["shell"]),
+            offer(&["shell"]),
+            offer(&["now", "now"]),
+            ask(vec![message(1); 30_000], &[]),
+            ask(vec![passages(1), say(), passages(1)], &[]),
             Move::CallTools(Vec::new()),
             Move::CallTools(vec![call("a", "theirs")]),
             Move::CallTools(vec![call("a", "now"), call("a", "now")]),
             Move::HandBack(vec![call("a", "now")]),
-            retrieve("payroll"),
-            Move::Retrieve(Vec::new()),
+            retrieve("payroll", 1),
+            retrieve("handbook", 0),
+            retrieve("handbook", RETRIEVALS_CAP + 1),
         ] {
             assert!(!allowed(bad.clone()), "{bad:?}");
         }
         let bloated = Decision {
-            move_: ask(&[]),
+            move_: offer(&[]),
             state: vec![0; STATE_CAP + 1],
         };
         assert!(check(&definition(), &bloated).is_err());
