@@ -250,6 +250,7 @@ pub(crate) async fn tenant(
         agents,
         revoked: now.revoked,
         budgeted: now.budgeted,
+        reading: now.reading,
         problems,
     })
 }

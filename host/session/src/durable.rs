@@ -203,7 +203,7 @@ impl Sessions {
             return Ok(());
         }
         let tenant = self.tenant_now(tenants, known).await?;
-        let past = Past::read(&store, known.id).await;
+        let past = Past::read(&store, known.id, &tenant.reading).await;
         let held = store.held_back(known.id).await?;
         let last_seq = match &past {
             Ok(past) => past.last_seq,
@@ -335,7 +335,7 @@ impl Sessions {
         }
         let store = self.platform.store.tenant(known.tenant);
         let agent = live_agent(&tenant, known)?;
-        let mut past = Past::read(&store, known.id).await?;
+        let mut past = Past::read(&store, known.id, &tenant.reading).await?;
         if past.last_seq != known.head_seq {
             return Err(Error::new(
                 ErrorKind::Conflict,

@@ -70,7 +70,11 @@ async fn erase_closed(store: &Store, session: &Session) -> Result<Erased, StoreE
     let event = NewEvent::new("erasure", header(&[("by", json!("operator"))]), Vec::new());
     // With its state, so that the session's row has it as its last event.
     let append = Append::new(session.tenant, session.id).event(event);
-    store.journal().append(append.state(session.state)).await?;
+    let append = match session.reason.clone() {
+        Some(reason) => append.state_because(session.state, reason),
+        None => append.state(session.state),
+    };
+    store.journal().append(append).await?;
     let erased = store.tenant(session.tenant).erase(session.id).await?;
     Ok(Erased {
         erased: erased.into(),
@@ -97,7 +101,11 @@ mod tests {
                 };
                 let event = NewEvent::new("request", header(&[]), b"said".to_vec());
                 let append = Append::new(tenant.id, id).open(session).event(event);
-                store.journal().append(append.state(state)).await.unwrap();
+                let append = match state {
+                    SessionState::Failed => append.state_because(state, "limit_exceeded"),
+                    _ => append.state(state),
+                };
+                store.journal().append(append).await.unwrap();
                 id
             };
             let alice = begin("alice", SessionState::Finished).await;
@@ -124,6 +132,11 @@ mod tests {
                 assert_eq!(events.iter().any(|event| event.kind == "erasure"), !kept);
                 assert!(rows.verify_chain(session).await.is_ok());
             }
+            // How it ended is no content.
+            let row = rows.session(failed).await.unwrap().unwrap();
+            assert_eq!(row.reason.as_deref(), Some("limit_exceeded"));
+            let row = rows.session(alice).await.unwrap().unwrap();
+            assert_eq!(row.reason, None);
             store.close().await;
         }
     }

@@ -20,6 +20,7 @@ use ambit_store::{Event, TenantStore};
 use ambit_types::{Error, ErrorKind, SessionId};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 /// Events read at a time.
 const PAGE: u32 = 16;
@@ -27,8 +28,21 @@ const PAGE: u32 = 16;
 /// The longest journal that is read into memory, in bytes of bodies. A session that has become longer is over.
 const LONGEST: usize = 64 << 20;
 
+/// Journals of one tenant that are read at once: who asks for many long ones waits, and holds no more memory than these.
+const AT_ONCE: usize = 2;
+
 /// From this version on events say enough to go on from.
 const TELLING: i64 = 3;
+
+/// Reads journals, as many at once as one tenant may have read.
+#[derive(Debug)]
+pub(crate) struct Reading(Semaphore);
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self(Semaphore::new(AT_ONCE))
+    }
+}
 
 /// What the journal says of a session.
 pub(crate) struct Past {
@@ -61,11 +75,16 @@ impl Past {
         }
     }
 
-    /// Reads all of it.
+    /// Reads all of it, when it is its turn.
     ///
     /// # Errors
     /// The store's; and an event that cannot be read: erased, or not what this program writes.
-    pub(crate) async fn read(store: &TenantStore, session: SessionId) -> Result<Self, Error> {
+    pub(crate) async fn read(
+        store: &TenantStore,
+        session: SessionId,
+        reading: &Reading,
+    ) -> Result<Self, Error> {
+        let _turn = reading.0.acquire().await.map_err(Error::internal)?;
         let mut past = Self::new();
         loop {
             let events = store.events(session, past.last_seq, PAGE).await?;
@@ -279,4 +298,63 @@ fn unreadable(event: &Event, error: serde_json::Error) -> Error {
         event.seq, event.kind
     );
     Error::internal(what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ambit_store::{Digest, Header};
+
+    fn event(schema_version: i64, kind: &str, content: &[u8]) -> Event {
+        Event {
+            seq: 1,
+            schema_version,
+            kind: kind.to_owned(),
+            time_ms: 0,
+            header: Header::default(),
+            body: Some(content.to_vec()),
+            content_hash: Digest::default(),
+            previous_hash: Digest::default(),
+        }
+    }
+
+    /// Whoever asks for many long ones at once waits for the first of them to be read.
+    #[tokio::test]
+    async fn of_one_tenant_few_journals_are_read_at_once() {
+        let test = ambit_store::testing::TestStore::sqlite().await.unwrap();
+        let slug = "acme".parse().unwrap();
+        let acme = test.store.operator().create_tenant(slug, "Acme").await;
+        let rows = test.store.tenant(acme.unwrap().id);
+        let reading = Reading::default();
+        let read = || Past::read(&rows, SessionId::new(), &reading);
+        let mut turns = Vec::new();
+        for _ in 0..AT_ONCE {
+            assert_eq!(read().await.unwrap().last_seq, 0);
+            turns.push(reading.0.acquire().await.unwrap());
+        }
+        let waits = tokio::time::timeout(std::time::Duration::from_millis(100), read()).await;
+        assert!(waits.is_err(), "there is no room");
+        turns.pop();
+        assert_eq!(read().await.unwrap().last_seq, 0);
+    }
+
+    /// The store reads it, and whoever asks for it is shown it; there is no telling where it stood.
+    #[test]
+    fn what_earlier_versions_wrote_is_not_gone_on_with() {
+        for version in 1..TELLING {
+            for kind in ["request", "checkpoint", "resume"] {
+                let refused = Past::new().take(&event(version, kind, b"{}"));
+                let error = refused.unwrap_err();
+                assert!(matches!(error.kind(), ErrorKind::Conflict), "{kind}");
+                let told = error.message();
+                assert!(told.starts_with("an earlier version wrote"), "{told}");
+            }
+            // That it ended is all that its end says.
+            let mut past = Past::new();
+            past.take(&event(version, "end", b"")).unwrap();
+            assert_eq!(past.last_seq, 1);
+        }
+        let content: Value = body(&event(TELLING, "request", b"{}")).unwrap();
+        assert_eq!(content, serde_json::json!({}));
+    }
 }

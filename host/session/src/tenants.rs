@@ -12,6 +12,7 @@ use crate::{
     definition::AgentDefinition,
     follow::Seen,
     library::store_error,
+    past::Reading,
     platform::Platform,
 };
 use ambit_capabilities::{
@@ -64,6 +65,7 @@ pub(crate) struct Inner {
 pub(crate) struct Now {
     pub(crate) revoked: Revoked,
     pub(crate) budgeted: Arc<Budgeted>,
+    pub(crate) reading: Arc<Reading>,
 }
 
 /// Whether a tenant has budgets.
@@ -105,6 +107,8 @@ pub struct Tenant {
     pub revoked: Revoked,
     /// Whether there are budgets: then what a call can cost is held back before it is made. As this process knows it now, as `revoked`.
     pub budgeted: Arc<Budgeted>,
+    /// Of the journals of its sessions, shared as `revoked`.
+    pub(crate) reading: Arc<Reading>,
     /// What could not be bound, for the operator.
     pub problems: Vec<Problem>,
 }

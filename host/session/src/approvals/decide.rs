@@ -56,7 +56,7 @@ impl Sessions {
                 "the session is just being gone on with; try again",
             ));
         }
-        let mut past = Past::read(&store, session.id).await?;
+        let mut past = Past::read(&store, session.id, &tenant.reading).await?;
         let others = past.progress.approvals();
         if session.reason.as_deref() != Some(WAITS) || !others.contains(&id) {
             return Err(no_longer());

@@ -73,15 +73,13 @@ impl Sessions {
         by: &str,
     ) -> Result<(), Error> {
         let store = self.platform.store.tenant(known.tenant);
-        let run = match Past::read(&store, known.id).await {
+        let tenant = self.tenant_now(tenants, known).await?;
+        let run = match Past::read(&store, known.id, &tenant.reading).await {
             Ok(past) if past.last_seq != known.head_seq => {
                 let why = "somebody else goes on with this session";
                 return Err(Error::new(ErrorKind::Conflict, why));
             }
-            Ok(past) => {
-                let tenant = self.tenant_now(tenants, known).await?;
-                self.taken_over(known, tenant, past).await
-            }
+            Ok(past) => self.taken_over(known, tenant, past).await,
             Err(error) => Err(error),
         };
         let run = run.and_then(|mut run| {
