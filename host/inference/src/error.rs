@@ -109,6 +109,10 @@ impl From<ProviderError> for Error {
             ProviderError::RateLimited { retry_after } => ErrorKind::RateLimited {
                 retry_after: *retry_after,
             },
+            // The caller's own limit: the provider had no more time than that.
+            ProviderError::Timeout(TimeoutPhase::Deadline) => {
+                ErrorKind::LimitExceeded { limit: "deadline" }
+            }
             ProviderError::Timeout(_) => ErrorKind::ProviderTimeout,
             other => ErrorKind::ProviderFailed { code: other.code() },
         };

@@ -17,9 +17,13 @@ use ambit_capabilities::{
 };
 use ambit_inference::{FinishReason, Message, Role, ToolCall, Usage};
 use ambit_ledger::Money;
+use ambit_store::holds_exact;
 use ambit_types::{ApprovalId, Error, SessionId};
 use serde_json::{Map, Value};
 use std::collections::{BTreeSet, HashMap};
+
+/// The longest arguments that are read to tell calls apart, in bytes: as many as a tool takes.
+const READ_AT_MOST: usize = 256 << 10;
 
 /// The code of what nobody knows the outcome of.
 pub(crate) const UNKNOWN: &str = "unknown";
@@ -377,7 +381,7 @@ impl Progress {
 
     /// How often the turn has called a tool with these arguments, this time included.
     pub(crate) fn count_call(&mut self, call: &AgentCall) -> u32 {
-        let of_call = (call.name.clone(), call.arguments.clone());
+        let of_call = (call.name.clone(), told_apart(&call.arguments));
         let count = self.repeated.entry(of_call).or_default();
         *count += 1;
         *count
@@ -450,6 +454,16 @@ impl Progress {
     }
 }
 
+/// Arguments as calls are told apart by them: in canonical form (RFC 8785), so that another spelling makes no other call. Where that does not
+/// say all of them exactly, and where they are no JSON or longer than any tool takes, as they were written.
+fn told_apart(arguments: &str) -> String {
+    let read = Some(arguments).filter(|text| text.len() <= READ_AT_MOST);
+    let value = read.and_then(|text| serde_json::from_str(text).ok());
+    let value = value.filter(holds_exact);
+    let canonical = value.and_then(|value| serde_json_canonicalizer::to_string(&value).ok());
+    canonical.unwrap_or_else(|| arguments.to_owned())
+}
+
 /// Whether nothing follows it in its turn.
 pub(crate) fn ends_turn(move_: &Move) -> bool {
     matches!(move_, Move::Finish(_) | Move::HandBack(_))
@@ -462,5 +476,50 @@ fn agent_role(role: Role) -> AgentRole {
         Role::User => AgentRole::User,
         Role::Assistant => AgentRole::Assistant,
         Role::Tool => AgentRole::Tool,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How often the last of these calls of one tool was made, itself included.
+    #[track_caller]
+    fn check(arguments: &[&str], expected: u32) {
+        let mut progress = Progress::new(Conversation::new(), 1);
+        let count = |arguments: &&str| {
+            progress.count_call(&AgentCall {
+                id: "call_1".to_owned(),
+                name: "pay".to_owned(),
+                arguments: (*arguments).to_owned(),
+            })
+        };
+        let counts: Vec<_> = arguments.iter().map(count).collect();
+        assert_eq!(counts.last(), Some(&expected), "{arguments:?}");
+    }
+
+    #[test]
+    fn a_call_is_the_same_however_it_is_spelled() {
+        check(
+            &[
+                r#"{"a":1,"b":"x"}"#,
+                " {\"b\" :\n\"x\", \"a\": 1}",
+                r#"{"b":"\u0078","a":1.0}"#,
+            ],
+            3,
+        );
+        check(&[r#"{"a":[1,2]}"#, r#"{"a":[2,1]}"#], 1);
+        check(&[r#"{"a":1}"#, r#"{"a":"1"}"#], 1);
+        // The canonical form would round these to the same number.
+        check(
+            &[r#"{"a":9007199254740993}"#, r#"{"a":9007199254740992}"#],
+            1,
+        );
+        // No JSON is the same word for word only.
+        check(&["{", "{", "{ "], 1);
+        check(&["{", "{"], 2);
+        let long = |space: &str| format!("[{space}\"{}\"]", "x".repeat(READ_AT_MOST));
+        check(&[&long(""), &long(" ")], 1);
+        check(&[&long(" "), &long(" ")], 2);
     }
 }

@@ -20,6 +20,7 @@ mod injection;
 mod inspect;
 mod issuers;
 mod ledger;
+mod limits;
 mod live_swap;
 mod metrics;
 mod postgres;
@@ -27,6 +28,8 @@ mod refusals;
 #[cfg(target_os = "linux")]
 mod replay;
 mod restart;
+#[cfg(target_os = "linux")]
+mod retention_gap;
 mod routes;
 mod sessions;
 mod shipped;
