@@ -21,10 +21,10 @@ use futures::stream::BoxStream;
 use serde_json::json;
 use std::sync::Arc;
 
-/// The answer of a pass-through.
+/// The answer of a pass-through, or why there is none: its session has either.
 pub struct PassThrough {
     pub session: SessionId,
-    pub reply: PassReply,
+    pub reply: Result<PassReply, Error>,
 }
 
 pub enum PassReply {
@@ -39,7 +39,7 @@ impl Sessions {
     /// Passes a client's request on to a model.
     ///
     /// # Errors
-    /// The tenant may not use the model, the guardrail rejects the text, or the provider fails before it begins to answer.
+    /// The tenant may not use the model, or the request cannot be passed: there is no session then.
     pub async fn pass_through(
         &self,
         mut context: CallContext,
@@ -120,10 +120,7 @@ impl Sessions {
             }
             Err(error) => Err(call.fail(error).await),
         };
-        Ok(PassThrough {
-            session,
-            reply: reply?,
-        })
+        Ok(PassThrough { session, reply })
     }
 }
 

@@ -312,7 +312,7 @@ async fn pass(call: Call, model: ModelName, request: RawChat) -> Result<Response
         answer = sessions.pass_through(call.context.clone(), call.tenant.clone(), model, request) => answer?,
     };
     let mut response = match answer.reply {
-        PassReply::Json(body) => (
+        Ok(PassReply::Json(body)) => (
             [(
                 header::CONTENT_TYPE,
                 HeaderValue::from_static("application/json"),
@@ -320,12 +320,13 @@ async fn pass(call: Call, model: ModelName, request: RawChat) -> Result<Response
             body,
         )
             .into_response(),
-        PassReply::Stream(stream) => sse(until_stopped(&sessions, stream).map(|piece| {
+        Ok(PassReply::Stream(stream)) => sse(until_stopped(&sessions, stream).map(|piece| {
             Ok::<_, Infallible>(piece.unwrap_or_else(|error| {
                 error::log(&error);
                 error_event(&error)
             }))
         })),
+        Err(error) => OpenAiError::from(error).into_response(),
     };
     name_session(&mut response, answer.session);
     response.extensions_mut().insert(tally);

@@ -62,10 +62,8 @@ impl Scene {
 
     /// The session's journal shows this verdict of this stage, and no secret that was masked or rejected.
     async fn journalled(&self, answer: &Answer, stage: &str, action: &str) {
-        // A pass-through that is refused has no session to name.
-        let Some(session) = &answer.session else {
-            return;
-        };
+        let session = answer.session.as_ref();
+        let session = session.expect("what is refused has a session too, and names it");
         let events = self.ambit.events(&self.acme, session).await.unwrap();
         let verdict = |event: &&Value| {
             let facts = &event["header"]["facts"];
