@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 /// How often another node may be first before this one gives up for now.
 const RACES: u32 = 16;
 
-/// How often they are looked for: another node may die at any time. Milliseconds.
+/// How often they are looked for, as another node may die at any time, and all trees are read anew. Milliseconds.
 const LOOK_EVERY: u64 = 600_000;
 
 /// What a killed process may have left unanchored changed within this time before the last anchor. Milliseconds.
@@ -261,6 +261,8 @@ impl Anchorer {
         if now_ms.abs_diff(self.looked_ms) < LOOK_EVERY {
             return Ok(());
         }
+        // Days that nothing is added to are looked at too.
+        self.seen = None;
         let last = self.operator.last_anchor().await?;
         let last = last.and_then(|last| {
             let anchor = Anchor::open(&last.note, self.signer.verifier()).ok()?;
@@ -315,4 +317,53 @@ pub(crate) fn tenant_hash<'a>(
 ) -> Digest {
     let days: Frontier = days.into_iter().map(Partition::hash).collect();
     tenant_leaf(&tenant.to_string(), days.root())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ambit_store::{Append, Header, NewEvent, NewSession, SessionState, testing::TestStore};
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    async fn say(store: &Store, tenant: TenantId, days_ago: u64) -> SessionId {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let begun = now.as_millis() as u64 - days_ago * 24 * 3600 * 1000;
+        let mut session = SessionId::new().to_bytes();
+        session[..6].copy_from_slice(&begun.to_be_bytes()[2..]);
+        let session = SessionId::from_bytes(session);
+        let open = NewSession {
+            agent: "assistant".into(),
+            principal: "alice".into(),
+        };
+        let event = NewEvent::new("request", Header::default(), Vec::new());
+        let append = Append::new(tenant, session).open(open).event(event);
+        let append = append.state(SessionState::Finished);
+        store.journal().append(append).await.unwrap();
+        session
+    }
+
+    /// Whoever changes a day that is over does not have to wait for a restart to be found.
+    #[tokio::test]
+    async fn a_day_that_nothing_is_added_to_is_looked_at_while_it_runs() {
+        for test in TestStore::both().await.unwrap() {
+            let store = &test.store;
+            let slug = "acme".parse().unwrap();
+            let acme = store.operator().create_tenant(slug, "Acme").await.unwrap();
+            let signer = Signer::new("ambit.example", &[7; 32]).unwrap();
+            let mut anchorer = Anchorer::new(store.clone(), signer);
+            let now = LOOK_EVERY as i64 * 10;
+            say(store, acme.id, 3).await;
+            assert!(anchorer.anchor(now).await.unwrap().is_some());
+            test.tamper("UPDATE partitions SET leaves = leaves + 1")
+                .await
+                .unwrap();
+            say(store, acme.id, 0).await;
+            assert!(anchorer.anchor(now + 1).await.unwrap().is_some());
+            say(store, acme.id, 0).await;
+            let later = now + LOOK_EVERY as i64;
+            let found = anchorer.anchor(later).await;
+            assert!(matches!(found, Err(StoreError::Tampered(_))), "{found:?}");
+            store.close().await;
+        }
+    }
 }

@@ -5,6 +5,7 @@ use ambit_audit::Verifier;
 use ambit_store::{Note, Result, Store, StoreError};
 use std::{
     error::Error,
+    num::NonZeroU32,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
@@ -170,13 +171,13 @@ impl Anchors {
         published.is_ok_and(|published| published.is_ok())
     }
 
-    /// Anchors and publishes every `interval`, sooner where much is to be anchored. Ends when dropped.
-    pub async fn run(&self, interval: Duration) {
+    /// Anchors and publishes every `interval`, sooner when so many `events` have been written. Ends when dropped.
+    pub async fn run(&self, interval: Duration, events: NonZeroU32) {
         let mut told = false;
         loop {
             tokio::select! {
                 () = sleep(interval) => {}
-                () = self.0.store.journal().many_heads() => {}
+                () = self.0.store.journal().many_heads(events.get().into()) => {}
             }
             let failed = self.round().await.err();
             match &failed {

@@ -19,7 +19,7 @@ use ambit_session::{
 };
 use ambit_store::{Database, Store, key_file};
 use anyhow::Context as _;
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{num::NonZeroU32, path::Path, sync::Arc, time::Duration};
 
 /// How often sessions past the retention time are looked for.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
@@ -36,7 +36,7 @@ pub(crate) struct Host {
     pub(crate) tenants: Tenants,
     pub(crate) platform: Platform,
     anchors: Anchors,
-    anchor_every: Duration,
+    anchor_every: (Duration, NonZeroU32),
     retention: Duration,
     idle: Duration,
     /// No other process works on the data.
@@ -132,7 +132,7 @@ pub(crate) async fn host(config: &Config, components: Option<&Path>) -> anyhow::
         tenants,
         platform,
         anchors,
-        anchor_every: config.anchors.interval,
+        anchor_every: (config.anchors.interval, config.anchors.events),
         retention: config.store.journal.retention,
         idle: config.store.journal.idle,
         alone,
@@ -176,7 +176,7 @@ impl Host {
                 tokio::time::sleep(PRUNE_EVERY).await;
             }
         };
-        let anchor = self.anchors.run(self.anchor_every);
+        let anchor = self.anchors.run(self.anchor_every.0, self.anchor_every.1);
         let sessions = self.gateway.look_after_sessions(self.alone);
         futures::join!(
             self.tenants.follow(),

@@ -191,7 +191,12 @@ impl Operator {
 
     /// The leaves of a partition, in their order.
     pub async fn leaves(&self, tenant: TenantId, day: Day) -> Result<Vec<SessionLeaf>> {
-        leaves(&mut self.read().await?, tenant, &day.to_string()).await
+        leaves(
+            &mut self.read().await?,
+            &tenant.to_string(),
+            &day.to_string(),
+        )
+        .await
     }
 
     /// The last anchor, all partitions, and the leaves of this tenant's: of all, or of one day.
@@ -199,11 +204,11 @@ impl Operator {
         let mut tx = self.read().await?;
         let note = last_anchor(&mut tx).await?;
         let partitions = partitions(&mut tx).await?;
-        let mut found = Vec::new();
+        let (mut found, name) = (Vec::new(), tenant.to_string());
         for (of, partition) in &partitions {
             let this: Day = partition.day.parse().map_err(|_| no_day())?;
             if *of == tenant && !partition.removed && day.is_none_or(|day| day == this) {
-                found.push((this, leaves(&mut tx, tenant, &partition.day).await?));
+                found.push((this, leaves(&mut tx, &name, &partition.day).await?));
             }
         }
         Ok(Anchored {
@@ -245,8 +250,8 @@ async fn partitions(tx: &mut Tx) -> Result<Vec<(TenantId, Partition)>> {
     rows.iter().map(read).collect()
 }
 
-async fn leaves(tx: &mut Tx, tenant: TenantId, day: &str) -> Result<Vec<SessionLeaf>> {
-    let rows = LEAVES.query().bind(tenant.to_string()).bind(day);
+pub(crate) async fn leaves(tx: &mut Tx, tenant: &str, day: &str) -> Result<Vec<SessionLeaf>> {
+    let rows = LEAVES.query().bind(tenant).bind(day);
     let mut leaves = Vec::new();
     for row in rows.all(tx).await? {
         leaves.extend(row.blob(0)?.chunks_exact(ENTRY).filter_map(leaf));

@@ -3,14 +3,18 @@
 //! what was recorded.
 
 use crate::{
-    Day, Result,
+    Day, Result, anchors,
     day::ids_of,
     db::{Access, Db, Row, Statement, statements},
     ledger, now_ms,
 };
+use std::collections::HashMap;
 
 /// Sessions removed in one transaction: bounds how long SQLite's only writer is held.
 const BATCH: i64 = 10;
+
+/// Sessions looked at at a time.
+const PAGE: i64 = 1024;
 
 /// What an open session is given beyond the rest: no request is at work for so long, so its process is gone. On a database that nodes share
 /// nobody closes it.
@@ -52,6 +56,9 @@ async fn remove(db: &Db, partition: &Row, before_ms: i64) -> Result<u64> {
     let (from, to) = ids_of(partition.parsed(1)?);
     let mut pruned = 0;
     let mut marked = partition.optional_int(2)?.is_some();
+    if !marked && !is_anchored(db, &tenant, &day, (&from, &to)).await? {
+        return Ok(0);
+    }
     loop {
         let mut tx = db.write(Access::Operator).await?;
         if !marked {
@@ -90,6 +97,32 @@ async fn remove(db: &Db, partition: &Row, before_ms: i64) -> Result<u64> {
     Ok(pruned)
 }
 
+/// Whether an anchor vouches for all that ended of a day: where anchoring stopped in the middle of it, nobody could tell what the rest had been. What a
+/// killed process left open may never have been anchored, and must not keep a day for ever.
+async fn is_anchored(db: &Db, tenant: &str, day: &str, (from, to): (&str, &str)) -> Result<bool> {
+    let mut tx = db.read(Access::Operator).await?;
+    let mut anchored: HashMap<String, i64> = HashMap::new();
+    for leaf in anchors::leaves(&mut tx, tenant, day).await? {
+        let highest = anchored.entry(leaf.session).or_default();
+        *highest = leaf.seq.max(*highest);
+    }
+    let mut after = from.to_owned();
+    loop {
+        let query = HEADS_OF_DAY.query().bind(tenant).bind(&after).bind(to);
+        let heads = query.bind(PAGE).all(&mut tx).await?;
+        for head in &heads {
+            after = head.text(0)?;
+            let (seq, last) = (anchored.get(&after).copied(), head.int(1)?);
+            if seq.is_none_or(|seq| seq < last) {
+                return Ok(false);
+            }
+        }
+        if heads.len() < PAGE as usize {
+            return Ok(true);
+        }
+    }
+}
+
 /// What of a session is removed, after what it cost is carried over.
 const OF_SESSION: [Statement; 7] = [
     RESERVATIONS_CARRY,
@@ -119,6 +152,8 @@ statements! {
     OLD_PARTITIONS = "SELECT tenant, day, removed_ms FROM partitions WHERE emptied_ms IS NULL AND day < $1 ORDER BY day, tenant";
     KEPT_SESSION = "SELECT session FROM sessions WHERE tenant = $1 AND session >= $2 AND session < $3 \
         AND (updated_ms >= $4 OR state = 'suspended' OR (state = 'open' AND updated_ms >= $5)) LIMIT 1";
+    HEADS_OF_DAY = "SELECT session, head_seq FROM sessions WHERE tenant = $1 AND session > $2 AND session < $3 AND state <> 'open' \
+        ORDER BY session LIMIT $4";
     PARTITION_REMOVED = "UPDATE partitions SET removed_ms = $3 WHERE tenant = $1 AND day = $2";
     PARTITION_EMPTIED = "UPDATE partitions SET emptied_ms = $3 WHERE tenant = $1 AND day = $2";
     SESSIONS_OF_DAY = "SELECT session FROM sessions WHERE tenant = $1 AND session >= $2 AND session < $3 LIMIT $4";

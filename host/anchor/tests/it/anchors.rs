@@ -6,6 +6,7 @@ use ambit_audit::{Anchor, follow};
 use ambit_store::{Append, NewSession, SessionState, Store};
 use ambit_types::SessionId;
 use std::{
+    num::NonZeroU32,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -370,10 +371,10 @@ async fn anchors_come_by_themselves() {
             }
         };
         tokio::select! {
-            () = anchors.run(Duration::from_millis(20)) => unreachable!(),
+            () = anchors.run(Duration::from_millis(20), NonZeroU32::MAX) => unreachable!(),
             done = timeout(Duration::from_secs(30), anchored(1)) => done.unwrap(),
         }
-        // An interval of hours, and many sessions.
+        // An interval of hours, and many events, of however few sessions.
         let journal = store.store.journal();
         let open = |session| {
             let opened = NewSession {
@@ -381,16 +382,29 @@ async fn anchors_come_by_themselves() {
                 principal: "alice".into(),
             };
             let append = Append::new(acme.id(), session).open(opened);
-            journal.append(append.event(event("request")))
+            journal.append(append.events((0..100).map(|_| event("request"))))
         };
-        let many = async {
-            let opened = (0..4200).map(|_| open(SessionId::new()));
+        let hours = Duration::from_secs(36_000);
+        let many = NonZeroU32::new(300).unwrap();
+        let written = async |sessions| {
+            let opened = (0..sessions).map(|_| open(SessionId::new()));
             futures::future::join_all(opened).await;
+        };
+        let waits = async {
+            written(2).await;
+            timeout(Duration::from_millis(200), anchored(2)).await
+        };
+        tokio::select! {
+            () = anchors.run(hours, many) => unreachable!(),
+            early = waits => assert!(early.is_err(), "not many yet"),
+        }
+        let comes = async {
+            written(1).await;
             anchored(2).await;
         };
         tokio::select! {
-            () = anchors.run(Duration::from_secs(36_000)) => unreachable!(),
-            done = timeout(Duration::from_secs(60), many) => done.unwrap(),
+            () = anchors.run(hours, many) => unreachable!(),
+            done = timeout(Duration::from_secs(60), comes) => done.unwrap(),
         }
     })
     .await;

@@ -124,6 +124,26 @@ async fn whole_partitions_leave_and_what_remains_verifies() {
     .await;
 }
 
+/// Where anchoring stopped in the middle of a day, nobody could tell later what was in the rest of it.
+#[tokio::test]
+async fn what_no_anchor_vouches_for_stays() {
+    on_both(async |store| {
+        let folder = tempfile::tempdir().unwrap();
+        let anchors = anchors(&store.store, folder.path());
+        let operator = store.store.operator();
+        let (acme, _) = tenant(&store.store, "acme", 0).await;
+        open(&store.store, &acme, begun(9), SessionState::Finished).await;
+        anchors.anchor().await.unwrap();
+        open(&store.store, &acme, begun(9), SessionState::Finished).await;
+        let aged = format!("UPDATE sessions SET updated_ms = {}", now() - 8 * DAY);
+        store.tamper(&aged).await.unwrap();
+        assert_eq!(operator.prune_sessions(now() - 4 * DAY).await.unwrap(), 0);
+        anchors.anchor().await.unwrap();
+        assert_eq!(operator.prune_sessions(now() - 4 * DAY).await.unwrap(), 2);
+    })
+    .await;
+}
+
 /// What a killed process left open on a shared database goes too, a day later.
 #[tokio::test]
 async fn sessions_left_open_leave_later() {

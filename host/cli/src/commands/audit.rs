@@ -69,12 +69,25 @@ pub(crate) async fn run(command: Audit) -> anyhow::Result<ExitCode> {
                 (None, Some(place)) => Some(Kept::read(&place).await?),
                 (None, None) => None,
             };
-            let checked = kept.is_some();
+            let mut ends_at = None;
             if let Some(kept) = kept {
-                let check = tokio::task::spawn_blocking(move || kept.check(&key, reports, newest));
-                reports = check.await??;
+                let check = move || Ok((kept.check(&key, &reports, newest)?, reports));
+                let check: anyhow::Result<_> = tokio::task::spawn_blocking(check).await?;
+                let (last, checked) = check?;
+                (ends_at, reports) = (Some(last), checked);
             }
-            told(&target, checked, &reports);
+            told(&target, ends_at, &reports);
+            for (tenant, report, _) in &reports {
+                // What a server answers was held against it above.
+                if export.is_some() && ends_at.is_some_and(|last| report.anchor < last) {
+                    let last = ends_at.unwrap_or_default();
+                    let _ = writeln!(
+                        std::io::stderr(),
+                        "note: {tenant} leads up to anchor {}, and {last} is the newest: what came after is not in this export",
+                        report.anchor
+                    );
+                }
+            }
         }
         Audit::Export {
             tenant,
@@ -207,13 +220,15 @@ fn own_anchors(target: &Target) -> Option<PathBuf> {
     folder.is_dir().then_some(folder)
 }
 
-fn told(target: &Target, anchors_checked: bool, reports: &[Verified]) {
+/// `newest`: the number of the last anchor that is kept, where those were read.
+fn told(target: &Target, newest: Option<u64>, reports: &[Verified]) {
+    let anchors_checked = newest.is_some();
     let rows: Vec<_> = reports
         .iter()
         .map(|(tenant, report, _)| {
             json!({"tenant": tenant, "sessions": report.sessions, "events": report.events, "anchor": report.anchor,
                 "anchor_time_ms": report.anchor_time_ms, "removed_days": report.removed, "complete": report.complete,
-                "anchors_checked": anchors_checked, "verified": true})
+                "newest_anchor": newest, "anchors_checked": anchors_checked, "verified": true})
         })
         .collect();
     let columns = [
@@ -222,6 +237,7 @@ fn told(target: &Target, anchors_checked: bool, reports: &[Verified]) {
         "sessions",
         "events",
         "anchor",
+        "newest_anchor",
         "removed_days",
         "complete",
         "anchors_checked",

@@ -6,9 +6,13 @@ use ambit_gateway::GatewayConfig;
 use ambit_policy::{Reader, token::Mode};
 use ambit_types::Secret;
 use std::{
+    num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
 };
+
+/// Some seconds of what a busy machine writes.
+const INTERVAL_EVENTS: NonZeroU32 = NonZeroU32::new(16_384).expect("it is not zero");
 
 /// How the journal is anchored.
 #[derive(Debug)]
@@ -19,6 +23,8 @@ pub(crate) struct AnchorConfig {
     pub(crate) name: String,
     pub(crate) kept: Kept,
     pub(crate) interval: Duration,
+    /// An anchor does not wait longer when so many events have been written.
+    pub(crate) events: NonZeroU32,
 }
 
 /// Where anchors are kept.
@@ -74,14 +80,16 @@ pub(super) fn anchors(
         }),
     };
     let interval = table.count("interval_seconds", "whole seconds, at least 1");
+    let events = table.count("interval_events", "a number of events, at least 1");
     let stop = table.count("stop_after_seconds", "whole seconds, at least 1");
     gateway.unanchored = stop.map(|seconds| Duration::from_secs(seconds.into()));
-    table.finish("key, name, folder, s3, interval_seconds, stop_after_seconds");
+    table.finish("key, name, folder, s3, interval_seconds, interval_events, stop_after_seconds");
     AnchorConfig {
         key,
         name: name.unwrap_or_else(|| domain.to_owned()),
         kept,
         interval: Duration::from_secs(interval.map_or(10, u64::from)),
+        events: events.and_then(NonZeroU32::new).unwrap_or(INTERVAL_EVENTS),
     }
 }
 

@@ -51,7 +51,7 @@ fn anchors_need_a_key_that_is_one_and_a_name_that_can_be_one() {
             "admin.key = {{ env = \"SET\" }}\n[anchors]\n{text}"
         ))
     };
-    let good = anchors("folder = \"/mnt/anchors\"\ninterval_seconds = 3\nstop_after_seconds = 60")
+    let good = anchors("folder = \"/mnt/anchors\"\ninterval_seconds = 3\ninterval_events = 100\nstop_after_seconds = 60")
         .unwrap();
     let kept = &good.anchors.kept;
     assert!(
@@ -60,11 +60,14 @@ fn anchors_need_a_key_that_is_one_and_a_name_that_can_be_one() {
     );
     assert_eq!(good.anchors.name, "localhost");
     assert_eq!(good.anchors.interval, Duration::from_secs(3));
+    assert_eq!(good.anchors.events.get(), 100);
     assert_eq!(good.gateway.unanchored, Some(Duration::from_secs(60)));
     for (bad, word) in [
         ("key = { env = \"LONG\" }", "64 hexadecimal digits"),
         ("name = \"a b\"", "without spaces"),
         ("interval_seconds = 0", "at least 1"),
+        ("interval_events = 0", "at least 1"),
+        ("interval_events = 5000000000", "at least 1"),
         ("bucket = \"x\"", "key, name, folder, s3"),
     ] {
         let message = anchors(bad).unwrap_err();

@@ -4,12 +4,12 @@ use crate::Head;
 use ambit_types::{SessionId, TenantId};
 use std::{
     collections::{HashMap, hash_map::Entry},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 use tokio::sync::Notify;
-
-/// Sessions that are many: an anchor need not wait longer.
-const MANY: usize = 4096;
 
 /// Heads of the sessions that this process wrote to.
 pub type Heads = HashMap<(TenantId, SessionId), Head>;
@@ -18,21 +18,33 @@ pub type Heads = HashMap<(TenantId, SessionId), Head>;
 #[derive(Debug, Default)]
 pub(super) struct Changed {
     heads: Mutex<Option<Heads>>,
-    many: Notify,
+    /// Events since they were taken.
+    events: AtomicU64,
+    /// So many that somebody waits for them; none while nobody does.
+    many: AtomicU64,
+    are_many: Notify,
 }
 
 impl Changed {
-    pub(super) fn put(&self, heads: impl Iterator<Item = ((TenantId, SessionId), Head)>) {
+    pub(super) fn put(
+        &self,
+        events: u64,
+        heads: impl Iterator<Item = ((TenantId, SessionId), Head)>,
+    ) {
         if let Some(changed) = &mut *self.lock() {
             changed.extend(heads);
-            if changed.len() >= MANY {
-                self.many.notify_one();
+            let events = self.events.fetch_add(events, Relaxed) + events;
+            let many = self.many.load(Relaxed);
+            if many > 0 && events >= many {
+                self.are_many.notify_one();
             }
         }
     }
 
     pub(super) fn take(&self) -> Heads {
-        self.lock().replace(Heads::new()).unwrap_or_default()
+        let mut changed = self.lock();
+        self.events.store(0, Relaxed);
+        changed.replace(Heads::new()).unwrap_or_default()
     }
 
     pub(super) fn give_back(&self, heads: Heads) {
@@ -46,8 +58,9 @@ impl Changed {
         }
     }
 
-    pub(super) async fn many(&self) {
-        self.many.notified().await;
+    pub(super) async fn many(&self, events: u64) {
+        self.many.store(events, Relaxed);
+        self.are_many.notified().await;
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Heads>> {

@@ -209,9 +209,9 @@ impl Journal {
         self.changed.give_back(heads);
     }
 
-    /// Resolves when there is so much to take that nobody should wait longer.
-    pub async fn many_heads(&self) {
-        self.changed.many().await;
+    /// Resolves when so many events have been written since heads were taken.
+    pub async fn many_heads(&self, events: u64) {
+        self.changed.many(events).await;
     }
 
     /// Whether what is appended now will be written: the writer lives, and is not held up.

@@ -240,6 +240,10 @@ impl Writer {
         insert(&mut tx, &SESSION_PUT, sessions).await?;
         insert(&mut tx, &EVENT_INSERT, events).await?;
         tx.commit().await?;
+        let written = batch.iter().zip(&outcomes).filter(|(_, done)| done.is_ok());
+        let written = written
+            .map(|(waiting, _)| waiting.events.len() as u64)
+            .sum();
         let heads = batch
             .iter()
             .zip(&outcomes)
@@ -248,7 +252,7 @@ impl Writer {
                 let (seq, hash) = (last_seq, head);
                 Some((waiting.key, Head { seq, hash }))
             });
-        self.changed.put(heads);
+        self.changed.put(written, heads);
         for waiting in changed {
             if self
                 .heads

@@ -185,6 +185,14 @@ async fn what_was_recorded_is_proven() {
         auditor.json(&["verify", "--data", at]).await[0]["sessions"],
         3
     );
+    // What was exported before that verifies, and says that it is not the newest state.
+    let mut before = offline;
+    let kept = data.join("anchors");
+    before[6] = kept.to_str().unwrap();
+    let report = auditor.json(&before).await;
+    assert_eq!(facts(&report[0]), json!([2, true, true, true]));
+    let number = |name: &str| report[0][name].as_u64().unwrap();
+    assert!(number("newest_anchor") > number("anchor"), "{report}");
     copy(&older, &data);
     for file in ["ambit.db-wal", "ambit.db-shm"] {
         if !older.join(file).exists() {

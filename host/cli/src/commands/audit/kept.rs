@@ -63,18 +63,19 @@ impl Kept {
         self.notes.len() as u64
     }
 
-    /// That the anchors are one chain, and that what was verified leads up to one of them; of a running server, to the newest.
+    /// That the anchors are one chain, and that what was verified leads up to one of them; of a running server, to the newest. The number of
+    /// the newest.
     pub(super) fn check(
         &self,
         key: &Verifier,
-        reports: Vec<Verified>,
+        reports: &[Verified],
         at_least: u64,
-    ) -> anyhow::Result<Vec<Verified>> {
+    ) -> anyhow::Result<u64> {
         let (place, notes) = (&self.name, &self.notes);
         let last = follow(notes.iter().map(String::as_str), key)
             .map_err(|fault| anyhow!("{fault} (in {place})"))?;
         let last = last.map_or(0, |last| last.number);
-        for (tenant, report, _) in &reports {
+        for (tenant, report, _) in reports {
             if report.anchor < at_least {
                 bail!(
                     "{tenant} leads up to anchor {}, and {place} had {at_least} before: the journal was put back to an older state",
@@ -82,7 +83,7 @@ impl Kept {
                 );
             }
         }
-        for (_, report, note) in &reports {
+        for (_, report, note) in reports {
             let number = usize::try_from(report.anchor).unwrap_or_default();
             match number.checked_sub(1).and_then(|at| notes.get(at)) {
                 Some(kept) if Anchor::name(kept) == Anchor::name(note) => {}
@@ -94,6 +95,6 @@ impl Kept {
                 ),
             }
         }
-        Ok(reports)
+        Ok(last)
     }
 }

@@ -1,7 +1,7 @@
 //! What was spent, told apart, and compared with the journal.
 
 use super::{DAY, NOON, Spending, budget, event, money, outcome, spender, usage};
-use crate::{CostBy, CostFault, Grown, NewAnchor, SessionState, tests::on_both};
+use crate::{CostBy, CostFault, Grown, Head, NewAnchor, SessionState, tests::on_both};
 use ambit_ledger::{BudgetScope, Day, Period, Reserve, Spender};
 use ambit_types::ReservationId;
 
@@ -205,14 +205,22 @@ async fn what_was_spent_stays_when_its_sessions_are_removed() {
             .unwrap();
         let end = shop.append().event(event("end"));
         let end = end.state(SessionState::Finished);
-        test.store.journal().append(end).await.unwrap();
+        let ended = test.store.journal().append(end).await.unwrap();
         // An anchor vouches for its day, and the second one's is another.
         let day_of_first = crate::day_of(shop.session).unwrap();
+        let head = Head {
+            seq: ended.last_seq,
+            hash: ended.head,
+        };
+        let grown = Grown {
+            tree: [ended.head].into_iter().collect(),
+            leaves: vec![(shop.session, head)],
+        };
         let anchor = NewAnchor {
             number: 1,
             time_ms: 0,
             note: String::new(),
-            partitions: [((shop.acme.id(), day_of_first), Grown::default())].into(),
+            partitions: [((shop.acme.id(), day_of_first), grown)].into(),
             removed: Vec::new(),
         };
         test.store.operator().put_anchor(&anchor).await.unwrap();
