@@ -166,6 +166,22 @@ pub struct Usage {
     pub reasoning_tokens: u64,
 }
 
+impl Usage {
+    /// The most tokens of one kind that a call is believed to have used, whatever its provider reports.
+    pub const MOST: u64 = u32::MAX as u64;
+
+    /// Of two calls together.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            input_tokens: self.input_tokens.saturating_add(other.input_tokens),
+            cached_tokens: self.cached_tokens.saturating_add(other.cached_tokens),
+            output_tokens: self.output_tokens.saturating_add(other.output_tokens),
+            reasoning_tokens: self.reasoning_tokens.saturating_add(other.reasoning_tokens),
+        }
+    }
+}
+
 /// A piece of a tool call. Pieces of one call share `index`; `id` and `name` come with the first, `arguments` are concatenated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToolCallFragment {

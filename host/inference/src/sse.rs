@@ -5,13 +5,29 @@
 //! Event names, ids and retry times mean nothing in this protocol and are skipped, as are comments.
 //! Specification: <https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation>.
 
-use bytes::{Buf as _, Bytes};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// An event is over the cap.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooLarge;
+
+/// The data of an event: one line of it is passed on as it came.
+#[derive(Debug)]
+enum Data {
+    Line(Bytes),
+    Lines(BytesMut),
+}
+
+impl Data {
+    fn freeze(self) -> Bytes {
+        match self {
+            Self::Line(line) => line,
+            Self::Lines(lines) => lines.freeze(),
+        }
+    }
+}
 
 /// Feed with [`push`](Self::push), then take events until there is none.
 #[derive(Debug)]
@@ -21,7 +37,7 @@ pub(crate) struct Parser {
     /// The beginning of a line whose end has not arrived.
     line: Vec<u8>,
     /// The data of the event so far; None before its first `data` field.
-    data: Option<Bytes>,
+    data: Option<Data>,
     /// The last line ended in CR: an LF now belongs to it.
     skip_lf: bool,
     /// No line has been read: it may start with a byte order mark.
@@ -85,7 +101,7 @@ impl Parser {
             }
             if line.is_empty() {
                 if let Some(data) = self.data.take() {
-                    return Ok(Some(data));
+                    return Ok(Some(data.freeze()));
                 }
             } else if let Some(value) = data_of(line) {
                 self.append(value)?;
@@ -94,11 +110,20 @@ impl Parser {
     }
 
     fn append(&mut self, value: Bytes) -> Result<(), TooLarge> {
-        self.data = Some(match self.data.take() {
-            None => value,
-            Some(before) if before.len() + 1 + value.len() > self.cap => return Err(TooLarge),
-            Some(before) => [&before[..], b"\n", &value[..]].concat().into(),
-        });
+        let mut lines = match self.data.take() {
+            None => {
+                self.data = Some(Data::Line(value));
+                return Ok(());
+            }
+            Some(Data::Line(first)) => BytesMut::from(&first[..]),
+            Some(Data::Lines(lines)) => lines,
+        };
+        if lines.len() + 1 + value.len() > self.cap {
+            return Err(TooLarge);
+        }
+        lines.put_u8(b'\n');
+        lines.put_slice(&value);
+        self.data = Some(Data::Lines(lines));
         Ok(())
     }
 }
@@ -164,6 +189,16 @@ mod tests {
         for text in ["data: a", "data: a\n", "data: a\r"] {
             assert_eq!(parse(&[text.as_bytes()]), [""; 0], "{text:?}");
         }
+    }
+
+    /// A million lines of one event cost as much each as the first: joined anew for every line, this would take minutes.
+    #[test]
+    fn an_event_of_many_lines_costs_no_more_for_each() {
+        let lines = 1 << 20;
+        let mut parser = Parser::new(16 << 20);
+        parser.push(Bytes::from("data\n".repeat(lines) + "\n"));
+        let event = parser.next().unwrap().unwrap();
+        assert_eq!(event.len(), lines - 1);
     }
 
     #[test]

@@ -128,22 +128,25 @@ struct CompletionDetails {
     reasoning_tokens: Option<u64>,
 }
 
+impl WireUsage {
+    fn read(self) -> Usage {
+        let tokens = |count: Option<u64>| count.unwrap_or(0).min(Usage::MOST);
+        let prompt = self.prompt_tokens_details;
+        let completion = self.completion_tokens_details;
+        Usage {
+            input_tokens: tokens(self.prompt_tokens),
+            cached_tokens: tokens(prompt.and_then(|details| details.cached_tokens)),
+            output_tokens: tokens(self.completion_tokens),
+            reasoning_tokens: tokens(completion.and_then(|details| details.reasoning_tokens)),
+        }
+    }
+}
+
 /// Reads a completion or a chunk of one.
 pub(crate) fn read(body: &Bytes) -> Result<Reading, serde_json::Error> {
     let answer: Answer<'_> = serde_json::from_slice(body)?;
     let mut reading = Reading {
-        usage: answer.usage.map(|usage| Usage {
-            input_tokens: usage.prompt_tokens.unwrap_or(0),
-            cached_tokens: usage
-                .prompt_tokens_details
-                .and_then(|details| details.cached_tokens)
-                .unwrap_or(0),
-            output_tokens: usage.completion_tokens.unwrap_or(0),
-            reasoning_tokens: usage
-                .completion_tokens_details
-                .and_then(|details| details.reasoning_tokens)
-                .unwrap_or(0),
-        }),
+        usage: answer.usage.map(WireUsage::read),
         error: answer.error.is_some(),
         ..Reading::default()
     };
@@ -382,6 +385,14 @@ mod tests {
             5
         );
         assert_eq!(read(r#"{"choices":null,"usage":null}"#).usage, None);
+        // Nobody used that many.
+        let mad =
+            r#"{"usage":{"prompt_tokens":18446744073709551615,"completion_tokens":4294967296}}"#;
+        let mad = read(mad).usage.unwrap();
+        assert_eq!(
+            (mad.input_tokens, mad.output_tokens),
+            (Usage::MOST, Usage::MOST)
+        );
     }
 
     #[test]

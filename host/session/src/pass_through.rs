@@ -7,7 +7,7 @@ use crate::{
     ending::Tasks,
     guard::{Guard, arguments, few_enough, replacement},
     observer::ModelCall,
-    passing::{Passing, PassingText},
+    passing::{Passing, PassingTexts},
     record::{INTERRUPTED, Recorder, header, unwritten},
     spending::{Extent, Over, spent},
     tenants::Tenant,
@@ -82,7 +82,7 @@ impl Sessions {
             name,
             provider: model.provider.to_string(),
             usage: Usage::default(),
-            texts: Vec::new(),
+            texts: PassingTexts::default(),
             said: String::new(),
             heard: 0,
             begun: false,
@@ -133,7 +133,7 @@ pub(crate) struct Call {
     provider: String,
     pub(crate) usage: Usage,
     /// One guard per streamed text: choices and kinds of text do not mix.
-    pub(crate) texts: Vec<PassingText>,
+    pub(crate) texts: PassingTexts,
     /// What was released of the stream, for the journal.
     pub(crate) said: String,
     /// Bytes of text that the provider said.
@@ -236,7 +236,7 @@ impl Call {
     fn cut(&mut self, code: &'static str) -> serde_json::Value {
         self.closed = true;
         if self.begun {
-            for text in &self.texts {
+            for text in self.texts.iter() {
                 // A verdict that cannot be written as JSON says nothing anyway.
                 let _ = text.guard.note(&mut self.recorder);
             }

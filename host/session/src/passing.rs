@@ -2,7 +2,7 @@
 
 use crate::{
     ahead::{Ahead, Weight},
-    guard::OutputGuard,
+    guard::{Guard, OutputGuard},
     pass_through::Call,
 };
 use ambit_inference::{RawChunk, RawStream, TextKind};
@@ -13,6 +13,10 @@ use futures::{
     stream::{self, BoxStream},
 };
 use serde_json::json;
+use std::collections::{BTreeMap, HashMap, hash_map};
+
+/// Most texts of one answer: of each choice the content and the arguments of its calls.
+const TEXTS_AT_MOST: usize = 1024;
 
 /// A streamed answer on its way through.
 pub(crate) struct Passing {
@@ -24,6 +28,13 @@ pub(crate) struct Passing {
     /// Why it goes no further, once what was set free before it is gone.
     failed: Option<Error>,
     done: bool,
+}
+
+/// The texts of an answer, in the order in which they began.
+#[derive(Default)]
+pub(crate) struct PassingTexts {
+    all: Vec<PassingText>,
+    places: HashMap<(u32, TextKind), usize>,
 }
 
 /// One text of the answer, for example the content of choice 0.
@@ -132,7 +143,7 @@ impl Passing {
         let mut last = BytesMut::new();
         let call = &mut self.call;
         call.finish_texts(None, None, &mut last).await?;
-        for text in &call.texts {
+        for text in call.texts.iter() {
             text.guard.note(&mut call.recorder)?;
         }
         let body = json!({ "text": call.said }).to_string().into_bytes();
@@ -151,33 +162,18 @@ impl Call {
             .iter()
             .map(|chunk| vec![String::new(); chunk.texts().len()])
             .collect();
-        let mut pieces: Vec<Pieces> = Vec::with_capacity(1);
+        let mut pieces: BTreeMap<usize, Pieces> = BTreeMap::new();
         for (at, chunk) in chunks.iter().enumerate() {
             for (nth, span) in chunk.texts().iter().enumerate() {
-                let text = self.text_of((span.index, span.kind))?;
+                let text = self.texts.place((span.index, span.kind), &self.guard)?;
                 self.heard += span.text.len();
-                let known = pieces.iter_mut().find(|pieces| pieces.text == text);
-                let piece = (at, nth, span.text.len());
-                match known {
-                    Some(pieces) => {
-                        pieces.whole.push_str(&span.text);
-                        pieces.places.push(piece);
-                    }
-                    None => pieces.push(Pieces {
-                        text,
-                        whole: span.text.clone(),
-                        places: vec![piece],
-                    }),
-                }
+                let pieces = pieces.entry(text).or_default();
+                pieces.whole.push_str(&span.text);
+                pieces.places.push((at, nth, span.text.len()));
             }
         }
-        for Pieces {
-            text,
-            whole,
-            places,
-        } in pieces
-        {
-            let free = self.texts[text].guard.push(whole).await?;
+        for (text, Pieces { whole, places }) in pieces {
+            let free = self.texts.all[text].guard.push(whole).await?;
             let sizes = places.iter().map(|(_, _, bytes)| *bytes);
             for ((at, span, _), part) in places.iter().zip(spread(&free, sizes)) {
                 released[*at][*span] = part.to_owned();
@@ -187,27 +183,6 @@ impl Call {
         self.said
             .extend(released.iter().flatten().map(String::as_str));
         Ok(released)
-    }
-
-    /// Which of `texts` it is, begun where it is new.
-    fn text_of(&mut self, of: (u32, TextKind)) -> Result<usize, Error> {
-        let place = match self.texts.iter().position(|text| text.of == of) {
-            Some(place) => place,
-            None => {
-                let guard = self.guard.output();
-                self.texts.push(PassingText {
-                    of,
-                    guard,
-                    template: None,
-                    finished: false,
-                });
-                self.texts.len() - 1
-            }
-        };
-        if self.texts[place].finished {
-            return Err(invalid("the provider went on after its finish reason"));
-        }
-        Ok(place)
     }
 
     /// Ends the texts of one choice, or of all: what their guards still held goes into this chunk where it has that text, else into a
@@ -220,6 +195,7 @@ impl Call {
     ) -> Result<(), Error> {
         for text in self
             .texts
+            .all
             .iter_mut()
             .filter(|text| !text.finished && choice.is_none_or(|choice| text.of.0 == choice))
         {
@@ -252,17 +228,47 @@ impl Call {
 
     fn remember(&mut self, chunk: RawChunk) {
         if let ([span], true) = (chunk.texts(), chunk.finishes.is_empty())
-            && let of = (span.index, span.kind)
-            && let Some(text) = self.texts.iter_mut().find(|text| text.of == of)
+            && let Some(place) = self.texts.places.get(&(span.index, span.kind))
+            && let Some(text) = self.texts.all.get_mut(*place)
         {
             text.template = Some(chunk);
         }
     }
 }
 
+impl PassingTexts {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &PassingText> {
+        self.all.iter()
+    }
+
+    /// Which one it is, begun where it is new.
+    fn place(&mut self, of: (u32, TextKind), guard: &Guard) -> Result<usize, Error> {
+        let begun = self.all.len();
+        match self.places.entry(of) {
+            hash_map::Entry::Occupied(known) if self.all[*known.get()].finished => {
+                Err(invalid("the provider went on after its finish reason"))
+            }
+            hash_map::Entry::Occupied(known) => Ok(*known.get()),
+            hash_map::Entry::Vacant(_) if begun == TEXTS_AT_MOST => Err(invalid(
+                "the provider answered with more texts than one answer has",
+            )),
+            hash_map::Entry::Vacant(new) => {
+                new.insert(begun);
+                self.all.push(PassingText {
+                    of,
+                    guard: guard.output(),
+                    template: None,
+                    finished: false,
+                });
+                Ok(begun)
+            }
+        }
+    }
+}
+
 /// The pieces of one text in chunks that came together.
+#[derive(Default)]
 struct Pieces {
-    text: usize,
     whole: String,
     /// Chunk, span in it, bytes.
     places: Vec<(usize, usize, usize)>,

@@ -17,7 +17,7 @@ use ambit_capabilities::{
 };
 use ambit_inference::{FinishReason, Message, Role, ToolCall, Usage};
 use ambit_ledger::Money;
-use ambit_store::holds_exact;
+use ambit_store::{digest_of, holds_exact};
 use ambit_types::{ApprovalId, Error, SessionId};
 use serde_json::{Map, Value};
 use std::collections::{BTreeSet, HashMap};
@@ -58,8 +58,8 @@ pub(crate) struct Progress {
     pub(crate) last_reply_calls: Vec<ToolCall>,
     /// Of the turn.
     pub(crate) model_calls: u32,
-    /// How often a tool was called with these arguments in the turn.
-    repeated: HashMap<(String, String), u32>,
+    /// How often a tool was called with these arguments in the turn, by [`told_apart`].
+    repeated: HashMap<[u8; 32], u32>,
 }
 
 /// A move that is being carried out.
@@ -342,10 +342,7 @@ impl Progress {
             return Err(Error::internal("a reply that nobody asked for"));
         };
         self.model_calls += 1;
-        self.usage.input_tokens += spent.input_tokens;
-        self.usage.cached_tokens += spent.cached_tokens;
-        self.usage.output_tokens += spent.output_tokens;
-        self.usage.reasoning_tokens += spent.reasoning_tokens;
+        self.usage = self.usage.plus(spent);
         self.last_reply_calls = calls.clone();
         let reply = reply_message(text.clone(), calls.clone());
         let id = self.conversation.push(reply);
@@ -381,8 +378,7 @@ impl Progress {
 
     /// How often the turn has called a tool with these arguments, this time included.
     pub(crate) fn count_call(&mut self, call: &AgentCall) -> u32 {
-        let of_call = (call.name.clone(), told_apart(&call.arguments));
-        let count = self.repeated.entry(of_call).or_default();
+        let count = self.repeated.entry(told_apart(call)).or_default();
         *count += 1;
         *count
     }
@@ -454,14 +450,18 @@ impl Progress {
     }
 }
 
-/// Arguments as calls are told apart by them: in canonical form (RFC 8785), so that another spelling makes no other call. Where that does not
-/// say all of them exactly, and where they are no JSON or longer than any tool takes, as they were written.
-fn told_apart(arguments: &str) -> String {
+/// What calls are told apart by: their tools, and their arguments in canonical form (RFC 8785), so that another spelling makes no other call. Where
+/// that does not say all of them exactly, and where they are no JSON or longer than any tool takes, as they were written. A hash of it: a
+/// turn may have many long ones.
+fn told_apart(call: &AgentCall) -> [u8; 32] {
+    let arguments = &*call.arguments;
     let read = Some(arguments).filter(|text| text.len() <= READ_AT_MOST);
     let value = read.and_then(|text| serde_json::from_str(text).ok());
     let value = value.filter(holds_exact);
     let canonical = value.and_then(|value| serde_json_canonicalizer::to_string(&value).ok());
-    canonical.unwrap_or_else(|| arguments.to_owned())
+    let arguments = canonical.as_deref().unwrap_or(arguments);
+    let name = &call.name;
+    digest_of(format!("{}:{name}{arguments}", name.len()).as_bytes()).0
 }
 
 /// Whether nothing follows it in its turn.
@@ -482,6 +482,19 @@ fn agent_role(role: Role) -> AgentRole {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Where a name ends is no matter of what follows it.
+    #[test]
+    fn calls_of_two_tools_are_two() {
+        let call = |name: &str, arguments: &str| AgentCall {
+            id: "call_1".to_owned(),
+            name: name.to_owned(),
+            arguments: arguments.to_owned(),
+        };
+        assert_eq!(told_apart(&call("a", "1")), told_apart(&call("a", "1")));
+        assert_ne!(told_apart(&call("a", "1")), told_apart(&call("b", "1")));
+        assert_ne!(told_apart(&call("a", "b{")), told_apart(&call("ab", "{")));
+    }
 
     /// How often the last of these calls of one tool was made, itself included.
     #[track_caller]

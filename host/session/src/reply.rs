@@ -21,6 +21,9 @@ use tokio::sync::mpsc;
 /// Tool calls one reply may hold, whatever the model says.
 pub(crate) const CALLS_AT_MOST: usize = 128;
 
+/// What they may say together, in bytes: as much as an agent's move holds that passes them on.
+const CALLED_AT_MOST: usize = 1 << 20;
+
 /// An effect that was begun and has no outcome yet.
 pub(crate) enum Underway {
     Model(Box<Reply>),
@@ -40,6 +43,8 @@ pub(crate) struct Reply {
     pub(crate) usage: Usage,
     /// Bytes that the provider said.
     heard: usize,
+    /// Those of them that are calls.
+    called: usize,
     /// What it is over as, should it be over now.
     pub(crate) over: Over,
     pub(crate) output: OutputGuard,
@@ -110,6 +115,7 @@ impl Reply {
             finish: FinishReason::Stop,
             usage: Usage::default(),
             heard: 0,
+            called: 0,
             over: Over::Unheard,
             output,
         }
@@ -181,10 +187,20 @@ impl Reply {
                 self.places.len() - 1
             }
         };
+        let name = fragment.name.as_deref().unwrap_or_default();
+        let id = fragment.id.as_deref().unwrap_or_default();
+        self.called += id.len() + name.len() + fragment.arguments.len();
+        if self.called > CALLED_AT_MOST {
+            return Err(Error::new(
+                ErrorKind::ProviderFailed {
+                    code: "invalid_response",
+                },
+                "the model asked for tools with more than 1 MiB of arguments",
+            ));
+        }
         let call = &mut self.calls[place];
-        call.id.push_str(fragment.id.as_deref().unwrap_or_default());
-        call.name
-            .push_str(fragment.name.as_deref().unwrap_or_default());
+        call.id.push_str(id);
+        call.name.push_str(name);
         call.arguments.push_str(&fragment.arguments);
         Ok(())
     }

@@ -16,6 +16,9 @@ use ambit_types::{CollectionName, Error};
 use futures::future::join_all;
 use serde_json::json;
 
+/// Bytes of a query that are searched for: a message may be megabytes long, and an agent may search for it many times.
+const QUERY_BYTES: usize = 64 << 10;
+
 impl Run {
     pub(crate) async fn retrieve(&mut self, requests: &[RetrieveRequest]) -> Result<(), Error> {
         if self.tape.is_some() {
@@ -24,10 +27,11 @@ impl Run {
         let mut queries = Vec::with_capacity(requests.len());
         for request in requests {
             let text = match &request.query {
-                Query::Message(id) => self.progress.conversation.text(*id)?.to_owned(),
-                Query::Text(text) => text.clone(),
+                Query::Message(id) => self.progress.conversation.text(*id)?,
+                Query::Text(text) => text,
             };
-            queries.push(text);
+            let read = &text[..text.floor_char_boundary(QUERY_BYTES)];
+            queries.push(read.to_owned());
         }
         let found = join_all(
             requests

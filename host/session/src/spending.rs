@@ -23,7 +23,7 @@ const MEDIA_TOKENS: u64 = 50_000;
 const BYTES_OF_TOKEN: usize = 3;
 
 /// Counts beyond this are no counts: a provider that goes mad must not keep a session from ending.
-const MOST_TOKENS: u64 = u32::MAX as u64;
+const MOST_TOKENS: u64 = ambit_inference::Usage::MOST;
 
 /// The most that one call is said to have cost: an event carries no more exactly.
 const MOST_COST: i64 = (1 << 53) - 1;

@@ -15,6 +15,8 @@ use std::collections::{HashMap, HashSet};
 
 /// Most sentences quoted.
 const MOST: usize = 4;
+/// Bytes looked at of the question.
+const QUESTION_BYTES: usize = 64 << 10;
 /// Passages looked at: more are not retrieved in practice, and the work stays bounded.
 const PASSAGES: usize = 64;
 /// Bytes looked at in each.
@@ -63,6 +65,7 @@ struct Candidate {
 /// The best sentences, best passage first and in reading order within it. Empty when nothing is relevant.
 pub(super) fn choose(question: &str, passages: &[Passage]) -> Vec<Chosen> {
     let stemmer = Stemmer::new(Algorithm::English);
+    let question = &question[..question.floor_char_boundary(QUESTION_BYTES)];
     let asked = stems(&stemmer, question, Words::Meaningful);
     let candidates = candidates(&stemmer, question, passages);
     let ranking = Ranking::new(&asked, &candidates);
@@ -102,16 +105,13 @@ impl<'a> Ranking<'a> {
 
     /// The part of the question's weight that these words hold; words that are `known` already count less.
     fn held(&self, stems: &HashSet<String>, known: &HashSet<&str>) -> f32 {
-        let held = self
-            .weights
-            .iter()
-            .filter(|(stem, _)| stems.contains(**stem));
-        let counted = held.map(|(stem, weight)| {
-            if known.contains(stem) {
+        let counted = stems.iter().filter_map(|stem| {
+            let weight = self.weights.get(stem.as_str())?;
+            Some(if known.contains(stem.as_str()) {
                 AGAIN * weight
             } else {
                 *weight
-            }
+            })
         });
         counted.sum::<f32>() / self.whole
     }
@@ -256,18 +256,16 @@ fn candidates(stemmer: &Stemmer, question: &str, passages: &[Passage]) -> Vec<Ca
 /// Rarity of each asked word among the sentences.
 fn weights<'a>(asked: &'a HashSet<String>, candidates: &[Candidate]) -> HashMap<&'a str, f32> {
     let count = candidates.len() as f32;
-    asked
-        .iter()
-        .map(|stem| {
-            let holding = candidates
-                .iter()
-                .filter(|candidate| candidate.stems.contains(stem))
-                .count() as f32;
-            (
-                stem.as_str(),
-                (1.0 + (count - holding + 0.5) / (holding + 0.5)).ln(),
-            )
-        })
+    let mut holding: HashMap<&str, f32> = asked.iter().map(|stem| (stem.as_str(), 0.0)).collect();
+    for stem in candidates.iter().flat_map(|candidate| &candidate.stems) {
+        if let Some(holding) = holding.get_mut(stem.as_str()) {
+            *holding += 1.0;
+        }
+    }
+    let weight = |holding: f32| (1.0 + (count - holding + 0.5) / (holding + 0.5)).ln();
+    let weights = holding.into_iter();
+    weights
+        .map(|(stem, holding)| (stem, weight(holding)))
         .collect()
 }
 

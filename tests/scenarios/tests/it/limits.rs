@@ -320,3 +320,42 @@ async fn a_turn_takes_no_more_time_than_it_has() {
     assert_eq!(kinds.iter().filter(|kind| *kind == "request").count(), 1);
     assert_eq!(mock.stats().requests, 3);
 }
+
+/// A provider that goes mad, or is somebody else's, fills no memory and no journal with calls.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_has_no_more_calls_than_there_is_room_for() {
+    let mock = Mock::start(Script::text("Good day.")).await.unwrap();
+    let Some((ambit, acme)) = serving(&mock, "[rate]\nunlimited = true\n").await else {
+        return;
+    };
+    let calls = |count: usize, bytes: usize| {
+        let arguments = json!({ "text": "x".repeat(bytes) }).to_string();
+        Script::tools(vec![Call::new("put", arguments); count], "Done.")
+    };
+    let fails = async |model: &str, stream: bool| {
+        let said = [json!({ "role": "user", "content": "Hello?" })];
+        let chat = json!({ "model": model, "stream": stream, "messages": said });
+        let answer = ambit.ask(&acme, &chat).await.unwrap();
+        assert_eq!(answer.code(), "invalid_response", "{}", answer.body);
+        let (_, state) = ambit.newest(&acme).await.unwrap().unwrap();
+        assert_eq!(state, "failed");
+        answer.error["message"].as_str().unwrap().to_owned()
+    };
+    mock.follow(calls(129, 1));
+    let told = fails("plain", false).await;
+    assert!(told.contains("too many tools"), "{told}");
+    mock.follow(calls(3, 400 << 10));
+    let told = fails("plain", true).await;
+    assert!(told.contains("more than 1 MiB of arguments"), "{told}");
+    // Passed through, each call's arguments are a text of their own.
+    let models = json!({ "models": ["paid/*"] });
+    let grant = "/grants/ambit:pass-through";
+    ambit.put(grant, &models).await.unwrap();
+    mock.follow(calls(1025, 1));
+    let told = fails("paid/mock-1", true).await;
+    assert!(told.contains("more texts"), "{told}");
+
+    mock.follow(Script::text("Good day."));
+    let chat = json!({ "model": "plain", "messages": [{ "role": "user", "content": "Hello?" }] });
+    assert_eq!(ambit.ask(&acme, &chat).await.unwrap().text, "Good day.");
+}
