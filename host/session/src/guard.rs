@@ -2,7 +2,7 @@
 
 use crate::{observer::Observer, record::Recorder};
 use ambit_capabilities::guardrail::{
-    Action, Checked, Finding, GuardStream, Guardrail, Rejection, Released, Stage,
+    Action, Checked, Findings, GuardStream, Guardrail, KEPT, Rejection, Released, Stage,
 };
 use ambit_types::{CallContext, Error, ErrorKind};
 use serde::de::IgnoredAny;
@@ -61,7 +61,8 @@ impl Guard {
         OutputGuard {
             stream: self.guardrail.stream(&self.context, Stage::Output),
             guard: self.clone(),
-            findings: Vec::new(),
+            findings: Findings::default(),
+            room: KEPT,
             masked: false,
             rejection: None,
         }
@@ -73,7 +74,7 @@ impl Guard {
         stage: Stage,
         position: usize,
         action: Action,
-        findings: &[Finding],
+        findings: &Findings,
         rejection: Option<&Rejection>,
     ) -> Result<(), Error> {
         let context = &self.context;
@@ -83,10 +84,10 @@ impl Guard {
         if findings.is_empty() && rejection.is_none() {
             return Ok(());
         }
-        let mut categories: BTreeMap<&str, u32> = BTreeMap::new();
-        for finding in findings {
-            *categories.entry(&finding.category).or_default() += 1;
-        }
+        let categories = findings.categories();
+        let categories: BTreeMap<_, _> = categories
+            .map(|(category, found)| (category, found.count))
+            .collect();
         let facts = [
             ("stage", json!(stage)),
             ("action", json!(action)),
@@ -95,7 +96,7 @@ impl Guard {
         recorder.note(
             "verdict",
             &facts,
-            &json!({ "text": position, "findings": findings, "rejection": rejection }),
+            &json!({ "text": position, "findings": findings.kept(), "rejection": rejection }),
         )
     }
 }
@@ -104,7 +105,9 @@ impl Guard {
 pub(crate) struct OutputGuard {
     stream: GuardStream,
     guard: Guard,
-    findings: Vec<Finding>,
+    findings: Findings,
+    /// Findings that may still be kept with their places.
+    room: usize,
     masked: bool,
     rejection: Option<Rejection>,
 }
@@ -123,7 +126,7 @@ impl OutputGuard {
     }
 
     fn take(&mut self, released: Released) -> Result<String, Error> {
-        self.findings.extend(released.findings);
+        self.findings.take(released.findings, &mut self.room)?;
         self.masked |= released.masked;
         if let Some(rejection) = released.rejection {
             let error = rejected(&rejection.category);
@@ -154,13 +157,14 @@ impl OutputGuard {
 
 /// What to use in place of a text that passed; None: the text itself.
 pub(crate) fn replacement(checked: Checked) -> Option<String> {
-    (!checked.masks.is_empty()).then_some(checked.text)
+    (checked.masks > 0).then_some(checked.text)
 }
 
 /// As [`replacement`], for the arguments of a tool call. Where a mask would leave JSON that nobody can read, they do not pass.
 pub(crate) fn arguments(checked: Checked, original: &str) -> Result<Option<String>, Error> {
     let is_json = |text: &str| serde_json::from_str::<IgnoredAny>(text).is_ok();
-    let category = checked.findings.first().map(|found| found.category.clone());
+    let category = checked.findings.categories().next();
+    let category = category.map(|(category, _)| category.to_owned());
     match replacement(checked) {
         Some(masked) if is_json(original) && !is_json(&masked) => {
             Err(rejected(category.as_deref().unwrap_or("masked")))

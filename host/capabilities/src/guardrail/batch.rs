@@ -3,7 +3,7 @@
 //! A turn is one job of the executor. It ends after so much text that a thread goes from hand to hand within milliseconds however much
 //! a request brings, so nobody waits behind somebody else's eight megabytes.
 
-use super::{Checked, Inner, Rejection, Stage, filter::Filter};
+use super::{Checked, Findings, Inner, KEPT, Rejection, Stage, filter::Filter};
 use crate::Failure;
 use ambit_runtime::{CallError, CallScope, Limit};
 use std::time::{Duration, Instant};
@@ -29,6 +29,8 @@ pub(super) struct Batch {
     /// Of the first texts.
     checked: Vec<Checked>,
     open: Open,
+    /// Findings that may still be kept with their places.
+    room: usize,
     spent: Duration,
 }
 
@@ -46,6 +48,7 @@ impl Batch {
             checked: Vec::with_capacity(texts.len()),
             texts,
             open: Open::new(),
+            room: KEPT,
             spent: Duration::ZERO,
         }
     }
@@ -63,7 +66,9 @@ impl Batch {
         let (began, cpu) = (Instant::now(), thread_cpu());
         let (mut bytes, mut texts) = (0, 0);
         while let Some((stage, text)) = self.texts.get(self.checked.len()) {
-            let (taken, ended) = self.open.go_on(judge, scope, *stage, text)?;
+            let (taken, ended) = self
+                .open
+                .go_on(judge, scope, *stage, text, &mut self.room)?;
             if ended {
                 let open = std::mem::replace(&mut self.open, Open::new());
                 self.checked.push(open.checked);
@@ -90,8 +95,8 @@ impl Open {
             filter: Filter::new(usize::MAX),
             checked: Checked {
                 text: String::new(),
-                masks: Vec::new(),
-                findings: Vec::new(),
+                masks: 0,
+                findings: Findings::default(),
                 rejection: None,
             },
             at: 0,
@@ -105,6 +110,7 @@ impl Open {
         scope: &CallScope,
         stage: Stage,
         text: &str,
+        room: &mut usize,
     ) -> Result<(usize, bool), Failure> {
         if text.is_empty() {
             return Ok((0, true));
@@ -114,7 +120,7 @@ impl Open {
         let judged = judge.judge(scope, stage, &mut self.filter, piece, more.is_empty())?;
         self.at += piece.len();
         let checked = &mut self.checked;
-        checked.findings.extend(judged.findings);
+        checked.findings.take(judged.findings, room)?;
         if let Some(rejection) = judged.rejection {
             self.reject(rejection);
             return Ok((piece.len(), true));
@@ -124,13 +130,13 @@ impl Open {
         } else {
             checked.text.push_str(&judged.text);
         }
-        checked.masks.extend(judged.masks);
+        checked.masks += judged.masks;
         Ok((piece.len(), more.is_empty()))
     }
 
     fn reject(&mut self, rejection: Rejection) {
         self.checked.text.clear();
-        self.checked.masks.clear();
+        self.checked.masks = 0;
         self.checked.rejection = Some(rejection);
     }
 }

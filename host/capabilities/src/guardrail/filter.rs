@@ -11,6 +11,10 @@ use crate::Failure;
 const STATE_CAP: usize = 64 * 1024;
 /// Longest replacement of one mask: a mask hides text, it does not write any.
 const REPLACEMENT_CAP: usize = 256;
+/// What masks may write, in bytes: so many of one text whatever its size, and for each byte of it. Names of categories are longer than what
+/// they stand for, not twenty times as long.
+const WRITTEN_CAP: u64 = 1024;
+const WRITTEN_PER_BYTE: u64 = 4;
 /// Longest category name.
 const CATEGORY_CAP: usize = 128;
 
@@ -28,8 +32,8 @@ pub(super) struct Outcome {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Judged {
     pub(super) text: String,
-    /// Those applied in `text`.
-    pub(super) masks: Vec<Mask>,
+    /// How many were applied in `text`.
+    pub(super) masks: usize,
     pub(super) findings: Vec<Finding>,
     pub(super) rejection: Option<Rejection>,
 }
@@ -42,6 +46,8 @@ pub(super) struct Filter {
     /// Bytes released, masked ones counted as they were. Where `held` begins.
     released: u64,
     held_cap: usize,
+    /// Bytes that masks wrote.
+    written: u64,
     /// The component's.
     state: Vec<u8>,
 }
@@ -52,6 +58,7 @@ impl Filter {
             held: String::new(),
             released: 0,
             held_cap,
+            written: 0,
             state: Vec::new(),
         }
     }
@@ -108,9 +115,11 @@ impl Filter {
         Ok(judged)
     }
 
-    /// The first `through` bytes held, masks applied, and the masks applied. Later masks wait: the component repeats them.
-    fn masked(&self, through: usize, masks: Vec<Mask>) -> Result<(String, Vec<Mask>), Failure> {
-        let (mut text, mut applied) = (String::with_capacity(through), Vec::new());
+    /// The first `through` bytes held, masks applied, and how many masks were applied. Later masks wait: the component repeats them.
+    fn masked(&mut self, through: usize, masks: Vec<Mask>) -> Result<(String, usize), Failure> {
+        let (mut text, mut applied) = (String::with_capacity(through), 0);
+        let judged = self.released + self.held.len() as u64;
+        let cap = judged.saturating_mul(WRITTEN_PER_BYTE) + WRITTEN_CAP;
         // Where the text of `held` that is copied ends, and where the last mask did.
         let (mut copied, mut masked) = (0, 0);
         for mask in masks {
@@ -134,7 +143,11 @@ impl Filter {
             if end <= through {
                 text.push_str(&self.held[copied..start]);
                 text.push_str(&mask.replacement);
-                applied.push(mask);
+                self.written += mask.replacement.len() as u64;
+                if self.written > cap {
+                    return broken("its masks write more than four times the text");
+                }
+                applied += 1;
                 copied = end;
             }
         }
@@ -176,7 +189,7 @@ fn check_category(category: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn broken<T>(what: &str) -> Result<T, Failure> {
+pub(super) fn broken<T>(what: &str) -> Result<T, Failure> {
     Err(Failure::Contract(what.to_owned()))
 }
 

@@ -149,6 +149,35 @@ fn sizes_are_capped() {
     );
 }
 
+/// A mask hides text; a component that answered a kilobyte for each byte would have the provider be sent it.
+#[test]
+fn masks_write_little_more_than_they_hide() {
+    let each = |text: &str, replacement: &str| {
+        let masks: Vec<_> = (0..text.len() as u64)
+            .map(|at| Mask {
+                replacement: replacement.to_owned(),
+                ..mask(at, at + 1)
+            })
+            .collect();
+        release(text.len() as u64, &masks)
+    };
+    let text = "x".repeat(2048);
+    let four = "[x][".repeat(2048);
+    check(vec![(&text, each(&text, "[x]["))], &[&four]);
+    let too_much = "broken: its masks write more than four times the text";
+    check(vec![(&text, each(&text, "[xxx]"))], &[too_much]);
+    // In pieces as in one: what was written before counts.
+    let mut filter = Filter::new(16);
+    let broke = (0..2048_u64).any(|at| {
+        let mask = Mask {
+            replacement: "[xxx]".to_owned(),
+            ..mask(at, at + 1)
+        };
+        filter.judge("x", false, release(at + 1, &[mask])).is_err()
+    });
+    assert!(broke);
+}
+
 #[test]
 fn a_rejection_releases_nothing_even_if_asked_to() {
     let rejection = Some(Rejection {

@@ -6,10 +6,12 @@
 
 mod batch;
 mod filter;
+mod findings;
 mod host;
 mod policy;
 
 pub use crate::Severity;
+pub use findings::{Findings, Found, KEPT};
 pub use policy::{Action, Rule, Rules, Stage};
 
 use crate::{Failure, LoadError};
@@ -55,9 +57,9 @@ pub struct Rejection {
 pub struct Checked {
     /// The text with its masks applied; empty when it was rejected.
     pub text: String,
-    /// In order, not overlapping.
-    pub masks: Vec<Mask>,
-    pub findings: Vec<Finding>,
+    /// Places of it that were replaced.
+    pub masks: usize,
+    pub findings: Findings,
     pub rejection: Option<Rejection>,
 }
 
@@ -67,7 +69,7 @@ impl Checked {
     pub fn action(&self) -> Action {
         if self.rejection.is_some() {
             Action::Reject
-        } else if !self.masks.is_empty() {
+        } else if self.masks > 0 {
             Action::Mask
         } else if !self.findings.is_empty() {
             Action::Flag
@@ -281,7 +283,7 @@ impl GuardStream {
         };
         Ok(Released {
             text: judged.text,
-            masked: !judged.masks.is_empty(),
+            masked: judged.masks > 0,
             findings: judged.findings,
             rejection: judged.rejection,
         })

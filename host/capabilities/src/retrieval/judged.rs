@@ -137,7 +137,10 @@ pub fn apply<T: Judged>(items: Vec<T>, checked: Vec<Checked>) -> Vec<Result<T, (
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Severity, guardrail::Rejection};
+    use crate::{
+        Severity,
+        guardrail::{Findings, Rejection},
+    };
 
     fn passage() -> Passage {
         let attribute = |name: &str, value| Attribute {
@@ -169,8 +172,8 @@ mod tests {
             } else {
                 text.to_uppercase()
             },
-            masks: Vec::new(),
-            findings: Vec::new(),
+            masks: 0,
+            findings: Findings::default(),
             rejection: None,
         }
     }

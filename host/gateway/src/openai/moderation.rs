@@ -1,7 +1,7 @@
 //! `POST /v1/moderations`: the tenant's guardrail in OpenAI's shape.
 //!
 //! Beyond OpenAI's: the request may name a `stage`; a result says what the rules would do (`action`, `severity`) and where each finding
-//! stands (`spans`, in code points). The text itself is not changed and not sent back.
+//! stands (`spans`, in code points; of very many the first ones, and `spans_left_out` how many more). The text itself is not changed and not sent back.
 
 use super::{codepoints, json};
 use crate::{data::Call, error::OpenAiError};
@@ -105,10 +105,9 @@ pub(crate) fn result(text: &str, checked: &Checked) -> Value {
         .rejection
         .iter()
         .map(|rejection| (rejection.category.as_str(), rejection.severity));
-    for (category, severity) in checked
-        .findings
-        .iter()
-        .map(|f| (f.category.as_str(), f.severity))
+    let found = checked.findings.categories();
+    for (category, severity) in found
+        .map(|(name, found)| (name, found.worst))
         .chain(rejected)
     {
         worst = worst.max(Some(severity));
@@ -130,14 +129,14 @@ pub(crate) fn result(text: &str, checked: &Checked) -> Value {
         .keys()
         .map(|name| (name.clone(), Value::from(vec!["text"])))
         .collect();
-    let ranges: Vec<_> = checked
-        .findings
+    let kept = checked.findings.kept();
+    let ranges: Vec<_> = kept
         .iter()
         .map(|finding| (finding.start, finding.end))
         .collect();
     let spans: Vec<Value> = codepoints::from_bytes(text, &ranges)
         .into_iter()
-        .zip(&checked.findings)
+        .zip(kept)
         .map(|((start, end), finding)| json!({"start": start, "end": end, "category": finding.category}))
         .collect();
     json!({
@@ -148,6 +147,8 @@ pub(crate) fn result(text: &str, checked: &Checked) -> Value {
         "action": checked.action(),
         "severity": worst,
         "spans": spans,
+        // Those beyond what one answer shows.
+        "spans_left_out": checked.findings.more(),
     })
 }
 
@@ -164,7 +165,7 @@ fn score(severity: Severity) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ambit_capabilities::guardrail::{Finding, Mask, Rejection};
+    use ambit_capabilities::guardrail::{Finding, Findings, Rejection};
 
     fn param(body: &Value) -> String {
         match parse(body.to_string().as_bytes()).unwrap_err().kind() {
@@ -210,19 +211,20 @@ mod tests {
 
     #[test]
     fn shows_findings_in_code_points() {
+        let email = Finding {
+            start: 3,
+            end: 8,
+            category: "pii/email".to_owned(),
+            severity: Severity::Medium,
+        };
+        let (mut findings, mut room) = (Findings::default(), 1);
+        findings
+            .take(vec![email.clone(), email], &mut room)
+            .unwrap();
         let checked = Checked {
             text: "ü [e-mail]".to_owned(),
-            masks: vec![Mask {
-                start: 3,
-                end: 8,
-                replacement: "[e-mail]".to_owned(),
-            }],
-            findings: vec![Finding {
-                start: 3,
-                end: 8,
-                category: "pii/email".to_owned(),
-                severity: Severity::Medium,
-            }],
+            masks: 1,
+            findings,
             rejection: None,
         };
         let result = result("ü a@b.c", &checked);
@@ -230,6 +232,7 @@ mod tests {
             result["spans"],
             json!([{"start": 2, "end": 7, "category": "pii/email"}])
         );
+        assert_eq!(result["spans_left_out"], 1);
         assert_eq!(
             (&result["flagged"], &result["action"], &result["severity"]),
             (&json!(true), &json!("mask"), &json!("medium"))
@@ -258,8 +261,8 @@ mod tests {
         });
         let checked = Checked {
             text: String::new(),
-            masks: Vec::new(),
-            findings: Vec::new(),
+            masks: 0,
+            findings: Findings::default(),
             rejection,
         };
         let result = result("x", &checked);
@@ -269,8 +272,8 @@ mod tests {
         );
         let clean = Checked {
             text: "x".to_owned(),
-            masks: Vec::new(),
-            findings: Vec::new(),
+            masks: 0,
+            findings: Findings::default(),
             rejection: None,
         };
         assert_eq!(super::result("x", &clean)["flagged"], false);
