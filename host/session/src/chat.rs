@@ -11,6 +11,7 @@ use crate::{
     event::{ChatEvents, ChatTurn, Citation, ClientTool, SessionEvent},
     guard::Guard,
     observer::Observer,
+    past::Reading,
     platform::Platform,
     progress::Progress,
     record::{INTERRUPTED, Recorder, unwritten},
@@ -44,6 +45,8 @@ pub struct Sessions {
     pub(crate) tasks: Tasks,
     pub(crate) at_work: AtWork,
     pub(crate) families: Arc<Families>,
+    /// For what nobody asked for: a tenant whose requests wait for each other's reading does not keep others' sessions from being looked after.
+    pub(crate) looking: Arc<Reading>,
 }
 
 impl Sessions {
@@ -55,6 +58,7 @@ impl Sessions {
             tasks: Tasks::default(),
             at_work: AtWork::default(),
             families: Arc::default(),
+            looking: Arc::default(),
         }
     }
 

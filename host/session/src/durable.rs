@@ -203,7 +203,7 @@ impl Sessions {
             return Ok(());
         }
         let tenant = self.tenant_now(tenants, known).await?;
-        let past = Past::read(&store, known.id, &tenant.reading).await;
+        let past = Past::read(&store, known.id, &self.looking).await;
         let held = store.held_back(known.id).await?;
         let last_seq = match &past {
             Ok(past) => past.last_seq,

@@ -20,7 +20,7 @@ use ambit_store::{Event, TenantStore};
 use ambit_types::{Error, ErrorKind, SessionId};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Events read at a time.
 const PAGE: u32 = 16;
@@ -28,19 +28,30 @@ const PAGE: u32 = 16;
 /// The longest journal that is read into memory, in bytes of bodies. A session that has become longer is over.
 const LONGEST: usize = 64 << 20;
 
-/// Journals of one tenant that are read at once: who asks for many long ones waits, and holds no more memory than these.
+/// Journals that are read at once of one tenant, and of those that are looked after: who asks for many long ones waits, and holds no more
+/// memory than these.
 const AT_ONCE: usize = 2;
 
 /// From this version on events say enough to go on from.
 const TELLING: i64 = 3;
 
-/// Reads journals, as many at once as one tenant may have read.
+/// Reads journals, as many at once as may be.
 #[derive(Debug)]
 pub(crate) struct Reading(Semaphore);
 
 impl Default for Reading {
     fn default() -> Self {
         Self(Semaphore::new(AT_ONCE))
+    }
+}
+
+impl Reading {
+    /// While it is held one of them may be read.
+    ///
+    /// # Errors
+    /// None: they are never closed.
+    pub(crate) async fn turn(&self) -> Result<SemaphorePermit<'_>, Error> {
+        self.0.acquire().await.map_err(Error::internal)
     }
 }
 
@@ -84,7 +95,7 @@ impl Past {
         session: SessionId,
         reading: &Reading,
     ) -> Result<Self, Error> {
-        let _turn = reading.0.acquire().await.map_err(Error::internal)?;
+        let _turn = reading.turn().await?;
         let mut past = Self::new();
         loop {
             let events = store.events(session, past.last_seq, PAGE).await?;
@@ -330,7 +341,7 @@ mod tests {
         let mut turns = Vec::new();
         for _ in 0..AT_ONCE {
             assert_eq!(read().await.unwrap().last_seq, 0);
-            turns.push(reading.0.acquire().await.unwrap());
+            turns.push(reading.turn().await.unwrap());
         }
         let waits = tokio::time::timeout(std::time::Duration::from_millis(100), read()).await;
         assert!(waits.is_err(), "there is no room");

@@ -27,7 +27,7 @@ use ambit_capabilities::{
 use ambit_ledger::ScopeKind;
 use ambit_policy::{Ambit, token::Revoked};
 use ambit_store::TenantStore;
-use ambit_types::{AgentName, ComponentName, Error, TenantId, TenantSlug};
+use ambit_types::{AgentName, ComponentName, Error, TenantId, TenantSlug, TokenId};
 use futures::{StreamExt as _, stream};
 use serde::Serialize;
 use std::{
@@ -111,6 +111,14 @@ pub struct Tenant {
     pub(crate) reading: Arc<Reading>,
     /// What could not be bound, for the operator.
     pub problems: Vec<Problem>,
+}
+
+impl Tenant {
+    /// A token of it is good no more, here and at once; other processes read it.
+    pub(crate) fn end_token(&self, id: TokenId, expires_ms: i64) {
+        let ended = (id, until(expires_ms));
+        self.revoked.rcu(|known| known.with([ended]));
+    }
 }
 
 /// An agent with everything it is bound to.
@@ -375,20 +383,24 @@ pub(crate) async fn renew_budgeted(store: &TenantStore, tenant: &Tenant) -> Resu
 }
 
 /// Takes in what was revoked. Nothing is forgotten before its time, so two readings cannot undo each other.
-pub(crate) async fn renew_revoked(store: &TenantStore, tenant: &Tenant) -> Result<(), Error> {
+async fn renew_revoked(store: &TenantStore, tenant: &Tenant) -> Result<(), Error> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.unwrap_or_default();
     let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
     let revoked = store.revoked_tokens(now_ms).await.map_err(store_error)?;
+    let revoked = revoked.into_iter();
     let revoked: Vec<_> = revoked
-        .into_iter()
-        // Rounded up: it is revoked to its very end.
-        .map(|(id, until_ms)| (id, until_ms.unsigned_abs().div_ceil(1000)))
+        .map(|(id, until_ms)| (id, until(until_ms)))
         .collect();
     tenant
         .revoked
         .rcu(|known| known.with(revoked.iter().copied()).pruned(now.as_secs()));
     Ok(())
+}
+
+/// In seconds, rounded up: a token is revoked to its very end.
+fn until(ms: i64) -> u64 {
+    ms.unsigned_abs().div_ceil(1000)
 }
 
 async fn directory(platform: &Platform) -> Result<Directory, Error> {

@@ -2,10 +2,7 @@
 //!
 //! What a token is and how it narrows is [`ambit_policy::token`]'s; here it meets the tenant: its keys, its revocations, its ledger.
 
-use crate::{
-    library::store_error,
-    tenants::{Tenant, renew_revoked},
-};
+use crate::{library::store_error, tenants::Tenant};
 use ambit_ledger::Money;
 use ambit_policy::{
     Permissions,
@@ -293,10 +290,11 @@ pub async fn revoke_token(
 ) -> Result<Option<TokenRecord>, Error> {
     let at_ms = i64::try_from(now().as_millis()).unwrap_or(i64::MAX);
     store.revoke_token(id, at_ms).await.map_err(store_error)?;
-    if let Some(tenant) = tenant {
-        renew_revoked(store, tenant).await?;
+    let record = store.token(id).await.map_err(store_error)?;
+    if let (Some(tenant), Some(record)) = (tenant, &record) {
+        tenant.end_token(id, record.expires_ms);
     }
-    store.token(id).await.map_err(store_error)
+    Ok(record)
 }
 
 fn undelegated(error: DelegationError) -> Error {

@@ -205,6 +205,8 @@ impl Count<'_> {
         for (keyword, part) in keywords {
             match (keyword.as_str(), part) {
                 ("$ref", Value::String(target)) => {
+                    // Each step of the pointer is a look into the schema.
+                    self.take(target.len() / 16)?;
                     self.apply(resolve(self.root, target)?, value, depth)?;
                 }
                 ("not" | "if" | "then" | "else", part) => self.apply(part, value, depth)?,

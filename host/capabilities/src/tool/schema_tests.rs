@@ -67,6 +67,23 @@ fn references_that_fan_out_are_not_followed_without_end() {
     assert_eq!(check(&endless, &json!({})), Err("too much".to_owned()));
 }
 
+/// Looking a long pointer up costs by its length, once for every item.
+#[test]
+fn a_long_pointer_is_not_followed_for_every_item() {
+    let name = "n".repeat(15_000);
+    let to = |name: &str| {
+        json!({
+            "type": "object",
+            "$defs": { name: true },
+            "properties": { "l": { "items": { "$ref": format!("#/$defs/{name}") } } },
+        })
+    };
+    let many = json!({ "l": vec![0; 100_000] });
+    assert_eq!(check(&to("item"), &many), Ok(()));
+    assert_eq!(check(&to(&name), &many), Err("too much".to_owned()));
+    assert_eq!(check(&to(&name), &json!({ "l": [0, 0] })), Ok(()));
+}
+
 #[test]
 fn what_large_arguments_cost_is_counted() {
     let list =

@@ -45,7 +45,10 @@ impl Sessions {
             let _ = sender.try_send(SessionEvent::Finished { reason, usage });
         };
         let before = match heard {
-            Some(notice) => self.answered_since(known, notice).await?,
+            Some(notice) => {
+                let _turn = run.tenant.reading.turn().await?;
+                self.answered_since(known, notice).await?
+            }
             None => Vec::new(),
         };
         if run.pending().await?.is_some() {

@@ -74,7 +74,7 @@ impl Sessions {
     ) -> Result<(), Error> {
         let store = self.platform.store.tenant(known.tenant);
         let tenant = self.tenant_now(tenants, known).await?;
-        let run = match Past::read(&store, known.id, &tenant.reading).await {
+        let run = match Past::read(&store, known.id, &self.looking).await {
             Ok(past) if past.last_seq != known.head_seq => {
                 let why = "somebody else goes on with this session";
                 return Err(Error::new(ErrorKind::Conflict, why));
