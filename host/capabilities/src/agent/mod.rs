@@ -11,7 +11,7 @@ use ambit_runtime::{Admitted, CallScope, Clock, Digest, Pure, Runtime};
 use ambit_types::{CallContext, Error};
 use host::{AgentError as GuestError, Guest};
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     hash::Hash,
     sync::Arc,
     time::{Duration, UNIX_EPOCH},
@@ -142,7 +142,7 @@ impl Agent {
 const RETRIEVALS_CAP: usize = 16;
 
 /// Holds a decision to the definition: only tools and collections that are bound, and no more state than may be kept. What it names stands
-/// for something longer, so it names each once: a page of numbers would be gigabytes of prompt.
+/// for something longer, so it names each twice at most: a page of numbers would be gigabytes of prompt.
 fn check(definition: &Definition, decision: &Decision) -> Result<(), ComponentFailure> {
     let broken = |what: &str| Err(ComponentFailure::Contract(what.to_owned()));
     if decision.state.len() > STATE_CAP {
@@ -156,8 +156,9 @@ fn check(definition: &Definition, decision: &Decision) -> Result<(), ComponentFa
                 PromptPart::Message(id) | PromptPart::Passages(id) => Some(id),
                 PromptPart::Instruction(_) => None,
             });
-            if !once(named) || !once(&request.tools) {
-                return broken("its prompt has a message or offers a tool twice");
+            // Twice: some say the question again after what was found.
+            if !at_most(2, named) || !once(&request.tools) {
+                return broken("its prompt has a message three times, or it offers a tool twice");
             }
             let known =
                 |name: &String| has(&definition.tools, name) || has(&definition.client_tools, name);
@@ -208,8 +209,17 @@ fn check(definition: &Definition, decision: &Decision) -> Result<(), ComponentFa
 
 /// Whether each is there once.
 fn once<T: Eq + Hash>(all: impl IntoIterator<Item = T>) -> bool {
-    let mut seen = HashSet::new();
-    all.into_iter().all(|one| seen.insert(one))
+    at_most(1, all)
+}
+
+/// Whether none is there more often.
+fn at_most<T: Eq + Hash>(times: u32, all: impl IntoIterator<Item = T>) -> bool {
+    let mut seen = HashMap::new();
+    all.into_iter().all(|one| {
+        let count = seen.entry(one).or_insert(0);
+        *count += 1;
+        *count <= times
+    })
 }
 
 #[cfg(test)]
@@ -284,6 +294,7 @@ mod tests {
             offer(&["now", "theirs"]),
             offer(&[]),
             ask(vec![message(1), message(2), passages(3), say(), say()], &[]),
+            ask(vec![message(1), passages(2), message(1)], &[]),
             Move::CallTools(vec![call("a", "now"), call("b", "now")]),
             Move::CallTools(vec![call("a", "invented")]),
             Move::HandBack(vec![call("a", "theirs")]),
@@ -295,7 +306,7 @@ mod tests {
             offer(&["shell"]),
             offer(&["now", "now"]),
             ask(vec![message(1); 30_000], &[]),
-            ask(vec![passages(1), say(), passages(1)], &[]),
+            ask(vec![passages(1), say(), passages(1), passages(1)], &[]),
             Move::CallTools(Vec::new()),
             Move::CallTools(vec![call("a", "theirs")]),
             Move::CallTools(vec![call("a", "now"), call("a", "now")]),

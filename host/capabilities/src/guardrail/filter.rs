@@ -4,7 +4,7 @@
 //! backwards, in the middle of a character or of a mask, or more than there is, is broken, and the answer to a broken judge is an
 //! error.
 
-use super::{Finding, HELD_TOO_LONG, Mask, Rejection, Severity};
+use super::{Finding, HELD_TOO_LONG, MASKED_TOO_LONG, Mask, Rejection, Severity};
 use crate::Failure;
 
 /// Most bytes a component may carry from one call of a text to the next.
@@ -13,7 +13,7 @@ const STATE_CAP: usize = 64 * 1024;
 const REPLACEMENT_CAP: usize = 256;
 /// What masks may write, in bytes: so many of one text whatever its size, and for each byte of it. Names of categories are longer than what
 /// they stand for, not twenty times as long.
-const WRITTEN_CAP: u64 = 1024;
+const WRITTEN_CAP: u64 = 4096;
 const WRITTEN_PER_BYTE: u64 = 4;
 /// Longest category name.
 const CATEGORY_CAP: usize = 128;
@@ -96,6 +96,7 @@ impl Filter {
         if last && through != self.held.len() {
             return broken("it holds text back although nothing follows");
         }
+        let judged_bytes = self.released + self.held.len() as u64;
         let (text, masks) = self.masked(through, outcome.masks)?;
         self.held.drain(..through);
         self.released = outcome.release_through;
@@ -106,20 +107,25 @@ impl Filter {
             findings: outcome.findings,
             rejection: None,
         };
-        if self.held.len() > self.held_cap {
-            judged.rejection = Some(Rejection {
-                category: HELD_TOO_LONG.to_owned(),
-                severity: Severity::High,
-            });
-        }
+        let too_long = if self.held.len() > self.held_cap {
+            Some(HELD_TOO_LONG)
+        } else if self.written > judged_bytes.saturating_mul(WRITTEN_PER_BYTE) + WRITTEN_CAP {
+            judged.text.clear();
+            Some(MASKED_TOO_LONG)
+        } else {
+            None
+        };
+        judged.rejection = too_long.map(|category| Rejection {
+            category: category.to_owned(),
+            severity: Severity::High,
+        });
         Ok(judged)
     }
 
     /// The first `through` bytes held, masks applied, and how many masks were applied. Later masks wait: the component repeats them.
     fn masked(&mut self, through: usize, masks: Vec<Mask>) -> Result<(String, usize), Failure> {
         let (mut text, mut applied) = (String::with_capacity(through), 0);
-        let judged = self.released + self.held.len() as u64;
-        let cap = judged.saturating_mul(WRITTEN_PER_BYTE) + WRITTEN_CAP;
+
         // Where the text of `held` that is copied ends, and where the last mask did.
         let (mut copied, mut masked) = (0, 0);
         for mask in masks {
@@ -144,9 +150,6 @@ impl Filter {
                 text.push_str(&self.held[copied..start]);
                 text.push_str(&mask.replacement);
                 self.written += mask.replacement.len() as u64;
-                if self.written > cap {
-                    return broken("its masks write more than four times the text");
-                }
                 applied += 1;
                 copied = end;
             }

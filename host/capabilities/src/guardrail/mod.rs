@@ -26,6 +26,8 @@ use std::sync::Arc;
 const HELD_CAP: usize = 64 * 1024;
 /// The category of that rejection.
 pub const HELD_TOO_LONG: &str = "held-too-long";
+/// The category of the rejection of a text that masks would make several times as long.
+pub const MASKED_TOO_LONG: &str = "masked-too-long";
 
 /// Something found, whatever was done about it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
