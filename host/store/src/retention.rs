@@ -31,8 +31,18 @@ pub(crate) async fn prune(db: &Db, before_ms: i64) -> Result<u64> {
         let query = OLD_PARTITIONS.query().bind(before.to_string());
         query.all(&mut db.read(Access::Operator).await?).await?
     };
+    let mut unanchored = 0;
     for partition in rows {
-        pruned += remove(db, &partition, before_ms).await?;
+        match remove(db, &partition, before_ms).await? {
+            Some(sessions) => pruned += sessions,
+            None => unanchored += 1,
+        }
+    }
+    if unanchored > 0 {
+        tracing::warn!(
+            partitions = unanchored,
+            "past their retention, and kept because no anchor vouches for all of them"
+        );
     }
     Ok(pruned)
 }
@@ -51,23 +61,35 @@ async fn forget_tokens(db: &Db, before_ms: i64) -> Result<()> {
     tx.commit().await
 }
 
-async fn remove(db: &Db, partition: &Row, before_ms: i64) -> Result<u64> {
+/// How many sessions there were. None: it is to be removed, and no anchor vouches for it.
+async fn remove(db: &Db, partition: &Row, before_ms: i64) -> Result<Option<u64>> {
     let (tenant, day) = (partition.text(0)?, partition.text(1)?);
     let (from, to) = ids_of(partition.parsed(1)?);
     let mut pruned = 0;
     let mut marked = partition.optional_int(2)?.is_some();
-    if !marked && !is_anchored(db, &tenant, &day, (&from, &to)).await? {
-        return Ok(0);
+    let kept = || {
+        let query = KEPT_SESSION.query().bind(&tenant).bind(&from).bind(&to);
+        query
+            .bind(before_ms)
+            .bind(before_ms.saturating_sub(OPEN_MS))
+    };
+    if !marked {
+        // Its leaves and heads are many, and one session that waits keeps the day: that is asked first.
+        let mut tx = db.read(Access::Operator).await?;
+        if kept().optional(&mut tx).await?.is_some() {
+            return Ok(Some(0));
+        }
+        drop(tx);
+        if !is_anchored(db, &tenant, &day, (&from, &to)).await? {
+            return Ok(None);
+        }
     }
     loop {
         let mut tx = db.write(Access::Operator).await?;
         if !marked {
-            let query = KEPT_SESSION.query().bind(&tenant).bind(&from).bind(&to);
-            let query = query
-                .bind(before_ms)
-                .bind(before_ms.saturating_sub(OPEN_MS));
-            if query.optional(&mut tx).await?.is_some() {
-                return Ok(0);
+            // What was gone on with meanwhile.
+            if kept().optional(&mut tx).await?.is_some() {
+                return Ok(Some(0));
             }
             // First of all: who finds sessions missing finds why.
             let query = PARTITION_REMOVED.query().bind(&tenant).bind(&day);
@@ -94,7 +116,7 @@ async fn remove(db: &Db, partition: &Row, before_ms: i64) -> Result<u64> {
     let query = PARTITION_EMPTIED.query().bind(&tenant).bind(&day);
     query.bind(now_ms()).execute(&mut tx).await?;
     tx.commit().await?;
-    Ok(pruned)
+    Ok(Some(pruned))
 }
 
 /// Whether an anchor vouches for all that ended of a day: where anchoring stopped in the middle of it, nobody could tell what the rest had been. What a
