@@ -9,7 +9,7 @@ use crate::{
     conversation::Conversation,
     ending::{Tasks, stopping},
     event::{ChatEvents, ChatTurn, Citation, ClientTool, SessionEvent},
-    guard::Guard,
+    guard::{Guard, Room},
     observer::Observer,
     past::Reading,
     platform::Platform,
@@ -397,8 +397,12 @@ impl Run {
         let mut said = String::new();
         if !text.is_empty() {
             let mut output = self.guard.output();
-            let released =
-                async { Ok::<_, Error>(output.push(text).await? + &output.finish().await?) }.await;
+            let released = async {
+                let (mut room, output) = (Room::default(), &mut output);
+                let text = output.push(text, &mut room).await?;
+                Ok::<_, Error>(text + &output.finish(&mut room).await?)
+            }
+            .await;
             output.note(&mut self.recorder)?;
             said = released?;
             self.say(SessionEvent::Text(said.clone())).await;

@@ -62,7 +62,6 @@ impl Guard {
             stream: self.guardrail.stream(&self.context, Stage::Output),
             guard: self.clone(),
             findings: Findings::default(),
-            room: KEPT,
             masked: false,
             rejection: None,
         }
@@ -101,32 +100,39 @@ impl Guard {
     }
 }
 
+/// For the places of findings: as many for all texts of an answer as for one.
+pub(crate) struct Room(usize);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(KEPT)
+    }
+}
+
 /// One streamed text on its way to the caller.
 pub(crate) struct OutputGuard {
     stream: GuardStream,
     guard: Guard,
     findings: Findings,
-    /// Findings that may still be kept with their places.
-    room: usize,
     masked: bool,
     rejection: Option<Rejection>,
 }
 
 impl OutputGuard {
     /// What may be sent now.
-    pub(crate) async fn push(&mut self, text: String) -> Result<String, Error> {
+    pub(crate) async fn push(&mut self, text: String, room: &mut Room) -> Result<String, Error> {
         let released = self.stream.push(text).await?;
-        self.take(released)
+        self.take(released, room)
     }
 
     /// The rest, once no more follows.
-    pub(crate) async fn finish(&mut self) -> Result<String, Error> {
+    pub(crate) async fn finish(&mut self, room: &mut Room) -> Result<String, Error> {
         let released = self.stream.finish().await?;
-        self.take(released)
+        self.take(released, room)
     }
 
-    fn take(&mut self, released: Released) -> Result<String, Error> {
-        self.findings.take(released.findings, &mut self.room)?;
+    fn take(&mut self, released: Released, room: &mut Room) -> Result<String, Error> {
+        self.findings.take(released.findings, &mut room.0)?;
         self.masked |= released.masked;
         if let Some(rejection) = released.rejection {
             let error = rejected(&rejection.category);

@@ -2,7 +2,7 @@
 
 use crate::{
     ahead::{Ahead, Weight},
-    guard::{Guard, OutputGuard},
+    guard::{Guard, OutputGuard, Room},
     pass_through::Call,
 };
 use ambit_inference::{RawChunk, RawStream, TextKind};
@@ -35,6 +35,7 @@ pub(crate) struct Passing {
 pub(crate) struct PassingTexts {
     all: Vec<PassingText>,
     places: HashMap<(u32, TextKind), usize>,
+    room: Room,
 }
 
 /// One text of the answer, for example the content of choice 0.
@@ -173,7 +174,8 @@ impl Call {
             }
         }
         for (text, Pieces { whole, places }) in pieces {
-            let free = self.texts.all[text].guard.push(whole).await?;
+            let PassingTexts { all, room, .. } = &mut self.texts;
+            let free = all[text].guard.push(whole, room).await?;
             let sizes = places.iter().map(|(_, _, bytes)| *bytes);
             for ((at, span, _), part) in places.iter().zip(spread(&free, sizes)) {
                 released[*at][*span] = part.to_owned();
@@ -193,14 +195,13 @@ impl Call {
         mut chunk: Option<(&RawChunk, &mut Vec<String>)>,
         before: &mut BytesMut,
     ) -> Result<(), Error> {
-        for text in self
-            .texts
-            .all
+        let PassingTexts { all, room, .. } = &mut self.texts;
+        for text in all
             .iter_mut()
             .filter(|text| !text.finished && choice.is_none_or(|choice| text.of.0 == choice))
         {
             text.finished = true;
-            let rest = text.guard.finish().await?;
+            let rest = text.guard.finish(room).await?;
             if rest.is_empty() {
                 continue;
             }

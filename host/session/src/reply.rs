@@ -8,7 +8,7 @@ use crate::{
     chat::{Run, say},
     definition::ModelName,
     event::SessionEvent,
-    guard::OutputGuard,
+    guard::{OutputGuard, Room},
     observer::ModelCall,
     record::header,
     spending::{Over, spent},
@@ -48,6 +48,7 @@ pub(crate) struct Reply {
     /// What it is over as, should it be over now.
     pub(crate) over: Over,
     pub(crate) output: OutputGuard,
+    room: Room,
 }
 
 impl Weight for Delta {
@@ -118,6 +119,7 @@ impl Reply {
             called: 0,
             over: Over::Unheard,
             output,
+            room: Room::default(),
         }
     }
 
@@ -145,12 +147,14 @@ impl Reply {
                 }
             }
             if !said.is_empty() {
-                let released = deltas.during(self.output.push(said)).await?;
+                let released = deltas
+                    .during(self.output.push(said, &mut self.room))
+                    .await?;
                 self.release(released, caller).await;
             }
         }
         self.over = Over::Ended;
-        let released = self.output.finish().await?;
+        let released = self.output.finish(&mut self.room).await?;
         self.release(released, caller).await;
         self.complete()
     }

@@ -34,6 +34,14 @@ impl Sessions {
     ) -> Result<ChatEvents, Error> {
         at_rest(known)?;
         let key = turn.key.clone();
+        // Before the session's past is read, which is held for the turn: of that there may be more.
+        let before = match heard {
+            Some(notice) => {
+                let _turn = tenant.reading.turn().await?;
+                self.answered_since(known, notice).await?
+            }
+            None => Vec::new(),
+        };
         let (mut run, keys) = self.taken_up(known, context, tenant, turn).await?;
         let (sender, events) = mpsc::channel(CHANNEL);
         let session = known.id;
@@ -43,13 +51,6 @@ impl Sessions {
             let reason = FinishReason::Stop;
             let _ = sender.try_send(SessionEvent::Text(text));
             let _ = sender.try_send(SessionEvent::Finished { reason, usage });
-        };
-        let before = match heard {
-            Some(notice) => {
-                let _turn = run.tenant.reading.turn().await?;
-                self.answered_since(known, notice).await?
-            }
-            None => Vec::new(),
         };
         if run.pending().await?.is_some() {
             let all = before.into_iter().chain([run.notice().await]);

@@ -355,6 +355,25 @@ async fn an_answer_has_no_more_calls_than_there_is_room_for() {
     let told = fails("paid/mock-1", true).await;
     assert!(told.contains("more texts"), "{told}");
 
+    // However much is found in however many of them: the journal takes it.
+    let mails = json!({ "text": "a@b.co ".repeat(1000) }).to_string();
+    mock.follow(Script::tools(vec![Call::new("put", mails); 100], "Done."));
+    let said = [json!({ "role": "user", "content": "Hello?" })];
+    let chat = json!({ "model": "paid/mock-1", "stream": true, "messages": said });
+    let answer = ambit.ask(&acme, &chat).await.unwrap();
+    assert!(answer.complete, "{}", answer.error);
+    let id = answer.session.unwrap();
+    let events = ambit.events(&acme, &id).await.unwrap();
+    let verdicts = events.iter().filter(|event| event["kind"] == "verdict");
+    let places = |event: &Value| event["body"]["findings"].as_array().map_or(0, Vec::len);
+    let count = |event: &Value| event["header"]["facts"]["categories"]["pii/email"].as_u64();
+    let found: Vec<_> = verdicts
+        .map(|event| (places(event), count(event)))
+        .collect();
+    let kept: usize = found.iter().map(|(places, _)| places).sum();
+    let counted: u64 = found.iter().filter_map(|(_, count)| *count).sum();
+    assert_eq!((kept, counted), (4096, 100_000));
+
     mock.follow(Script::text("Good day."));
     let chat = json!({ "model": "plain", "messages": [{ "role": "user", "content": "Hello?" }] });
     assert_eq!(ambit.ask(&acme, &chat).await.unwrap().text, "Good day.");
