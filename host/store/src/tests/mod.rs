@@ -15,6 +15,7 @@ mod key_values;
 mod ledger;
 mod row_security;
 mod schema;
+mod statements;
 mod versions;
 
 use crate::{
