@@ -19,8 +19,9 @@ const MOST: usize = 4;
 const QUESTION_BYTES: usize = 64 << 10;
 /// Passages looked at: more are not retrieved in practice, and the work stays bounded.
 const PASSAGES: usize = 64;
-/// Bytes looked at in each.
+/// Bytes looked at in each, and in all: ten times what a search brings.
 const PASSAGE_BYTES: usize = 64 << 10;
+const BYTES: usize = 1 << 20;
 /// Most of them from the best passage.
 const MOST_OF_BEST: usize = 3;
 /// A further sentence must reach this part of the best one's value.
@@ -213,9 +214,10 @@ impl<'a> Ranking<'a> {
 fn candidates(stemmer: &Stemmer, question: &str, passages: &[Passage]) -> Vec<Candidate> {
     let question = spaced(question);
     let is_question = question.split(' ').count() >= REPEATED;
-    let mut found = Vec::new();
+    let (mut found, mut left) = (Vec::new(), BYTES);
     for (n, passage) in passages.iter().take(PASSAGES).enumerate() {
-        let text = &passage.text[..passage.text.floor_char_boundary(PASSAGE_BYTES)];
+        let text = &passage.text[..passage.text.floor_char_boundary(PASSAGE_BYTES.min(left))];
+        left -= text.len();
         let mut sentences = text::sentences(text).into_iter().peekable();
         let mut position = 0;
         while let Some(sentence) = sentences.next() {
