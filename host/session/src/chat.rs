@@ -9,7 +9,7 @@ use crate::{
     conversation::Conversation,
     ending::{Tasks, stopping},
     event::{ChatEvents, ChatTurn, Citation, ClientTool, SessionEvent},
-    guard::{Guard, Room},
+    guard::Guard,
     observer::Observer,
     past::Reading,
     platform::Platform,
@@ -21,7 +21,10 @@ use crate::{
     tools::Offer,
     turn::AtWork,
 };
-use ambit_capabilities::agent::{Answer, Decision, Definition, Finish, Move, Turn, TurnClock};
+use ambit_capabilities::{
+    agent::{Answer, Decision, Definition, Finish, Move, Turn, TurnClock},
+    guardrail::Room,
+};
 use ambit_inference::FinishReason;
 use ambit_policy::token::TokenError;
 use ambit_store::SessionState;

@@ -2,7 +2,7 @@
 
 use crate::{observer::Observer, record::Recorder};
 use ambit_capabilities::guardrail::{
-    Action, Checked, Findings, GuardStream, Guardrail, KEPT, Rejection, Released, Stage,
+    Action, Checked, Findings, GuardStream, Guardrail, Rejection, Released, Room, Stage,
 };
 use ambit_types::{CallContext, Error, ErrorKind};
 use serde::de::IgnoredAny;
@@ -100,15 +100,6 @@ impl Guard {
     }
 }
 
-/// For the places of findings: as many for all texts of an answer as for one.
-pub(crate) struct Room(usize);
-
-impl Default for Room {
-    fn default() -> Self {
-        Self(KEPT)
-    }
-}
-
 /// One streamed text on its way to the caller.
 pub(crate) struct OutputGuard {
     stream: GuardStream,
@@ -132,7 +123,7 @@ impl OutputGuard {
     }
 
     fn take(&mut self, released: Released, room: &mut Room) -> Result<String, Error> {
-        self.findings.take(released.findings, &mut room.0)?;
+        self.findings.take(released.findings, room)?;
         self.masked |= released.masked;
         if let Some(rejection) = released.rejection {
             let error = rejected(&rejection.category);

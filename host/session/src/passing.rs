@@ -2,9 +2,10 @@
 
 use crate::{
     ahead::{Ahead, Weight},
-    guard::{Guard, OutputGuard, Room},
+    guard::{Guard, OutputGuard},
     pass_through::Call,
 };
+use ambit_capabilities::guardrail::Room;
 use ambit_inference::{RawChunk, RawStream, TextKind};
 use ambit_types::{Error, ErrorKind};
 use bytes::{BufMut as _, Bytes, BytesMut};

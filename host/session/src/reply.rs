@@ -8,11 +8,12 @@ use crate::{
     chat::{Run, say},
     definition::ModelName,
     event::SessionEvent,
-    guard::{OutputGuard, Room},
+    guard::OutputGuard,
     observer::ModelCall,
     record::header,
     spending::{Over, spent},
 };
+use ambit_capabilities::guardrail::Room;
 use ambit_inference::{ChatStream, Delta, FinishReason, ToolCall, ToolCallFragment, Usage};
 use ambit_types::{Error, ErrorKind};
 use serde_json::{Value, json};

@@ -19,6 +19,11 @@ use serde_json::json;
 /// Bytes of a query that are searched for: a message may be megabytes long, and an agent may search for it many times.
 const QUERY_BYTES: usize = 64 << 10;
 
+/// What of it.
+fn searched(query: &str) -> &str {
+    &query[..query.floor_char_boundary(QUERY_BYTES)]
+}
+
 impl Run {
     pub(crate) async fn retrieve(&mut self, requests: &[RetrieveRequest]) -> Result<(), Error> {
         if self.tape.is_some() {
@@ -30,8 +35,7 @@ impl Run {
                 Query::Message(id) => self.progress.conversation.text(*id)?,
                 Query::Text(text) => text,
             };
-            let read = &text[..text.floor_char_boundary(QUERY_BYTES)];
-            queries.push(read.to_owned());
+            queries.push(searched(text).to_owned());
         }
         let found = join_all(
             requests
@@ -160,5 +164,18 @@ impl Run {
         let body: Vec<_> = found.iter().map(Passage::from).collect();
         self.recorder.note("outcome", &facts, &body)?;
         self.progress.retrieved(Ok(found))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_long_query_the_beginning_is_searched_for() {
+        assert_eq!(searched("where?"), "where?");
+        // Two bytes each, after one: the cut would fall into a character.
+        let long = format!("?{}", "ä".repeat(QUERY_BYTES));
+        assert_eq!(searched(&long).len(), QUERY_BYTES - 1);
     }
 }

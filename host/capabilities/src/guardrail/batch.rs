@@ -3,7 +3,7 @@
 //! A turn is one job of the executor. It ends after so much text that a thread goes from hand to hand within milliseconds however much
 //! a request brings, so nobody waits behind somebody else's eight megabytes.
 
-use super::{Checked, Findings, Inner, KEPT, Rejection, Stage, filter::Filter};
+use super::{Checked, Findings, Inner, Rejection, Room, Stage, filter::Filter};
 use crate::Failure;
 use ambit_runtime::{CallError, CallScope, Limit};
 use std::time::{Duration, Instant};
@@ -29,8 +29,7 @@ pub(super) struct Batch {
     /// Of the first texts.
     checked: Vec<Checked>,
     open: Open,
-    /// Findings that may still be kept with their places.
-    room: usize,
+    room: Room,
     spent: Duration,
 }
 
@@ -48,7 +47,7 @@ impl Batch {
             checked: Vec::with_capacity(texts.len()),
             texts,
             open: Open::new(),
-            room: KEPT,
+            room: Room::default(),
             spent: Duration::ZERO,
         }
     }
@@ -110,7 +109,7 @@ impl Open {
         scope: &CallScope,
         stage: Stage,
         text: &str,
-        room: &mut usize,
+        room: &mut Room,
     ) -> Result<(usize, bool), Failure> {
         if text.is_empty() {
             return Ok((0, true));

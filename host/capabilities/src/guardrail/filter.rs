@@ -125,7 +125,6 @@ impl Filter {
     /// The first `through` bytes held, masks applied, and how many masks were applied. Later masks wait: the component repeats them.
     fn masked(&mut self, through: usize, masks: Vec<Mask>) -> Result<(String, usize), Failure> {
         let (mut text, mut applied) = (String::with_capacity(through), 0);
-
         // Where the text of `held` that is copied ends, and where the last mask did.
         let (mut copied, mut masked) = (0, 0);
         for mask in masks {

@@ -4,11 +4,28 @@ use super::{Finding, filter::broken};
 use crate::{Failure, Severity};
 use std::collections::BTreeMap;
 
-/// Most findings that are kept with their places, of the texts judged together or of one stream. A page of addresses has them; beyond, each
-/// is counted in its category.
-pub const KEPT: usize = 4096;
+/// Most findings that are kept with their places. A page of addresses has them; beyond, each is counted in its category.
+const KEPT: usize = 4096;
 /// Most categories of one text: guardrails know a dozen.
 const CATEGORIES: usize = 64;
+
+/// For the places of findings: of all texts of a request or of an answer together, as of one.
+#[derive(Debug)]
+pub struct Room(usize);
+
+impl Room {
+    /// For so many.
+    #[must_use]
+    pub fn new(most: usize) -> Self {
+        Self(most)
+    }
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self::new(KEPT)
+    }
+}
 
 /// Everything found in a text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,7 +47,7 @@ impl Findings {
     /// # Errors
     ///
     /// When they are of more categories than guardrails have.
-    pub fn take(&mut self, found: Vec<Finding>, room: &mut usize) -> Result<(), Failure> {
+    pub fn take(&mut self, found: Vec<Finding>, room: &mut Room) -> Result<(), Failure> {
         for finding in found {
             let full = self.categories.len() == CATEGORIES;
             match self.categories.get_mut(&finding.category) {
@@ -49,8 +66,8 @@ impl Findings {
                     self.categories.insert(finding.category.clone(), found);
                 }
             }
-            if let Some(left) = room.checked_sub(1) {
-                *room = left;
+            if let Some(left) = room.0.checked_sub(1) {
+                room.0 = left;
                 self.kept.push(finding);
             }
         }
@@ -96,16 +113,24 @@ mod tests {
     }
 
     #[test]
+    fn the_first_thousands_are_kept() {
+        let (mut findings, mut room) = (Findings::default(), Room::default());
+        let many = vec![finding("pii", Severity::Low); KEPT + 1];
+        findings.take(many, &mut room).unwrap();
+        assert_eq!((findings.kept().len(), findings.more()), (4096, 1));
+    }
+
+    #[test]
     fn what_there_is_no_room_for_is_counted() {
-        let (mut findings, mut room) = (Findings::default(), 3);
+        let (mut findings, mut room) = (Findings::default(), Room(3));
         assert!(findings.is_empty());
         let pii = |severity| finding("pii", severity);
         let two = vec![pii(Severity::High), pii(Severity::Low)];
         findings.take(two, &mut room).unwrap();
-        assert_eq!((findings.kept().len(), findings.more(), room), (2, 0, 1));
+        assert_eq!((findings.kept().len(), findings.more(), room.0), (2, 0, 1));
         let more = vec![pii(Severity::Medium), finding("secret", Severity::Critical)];
         findings.take(more, &mut room).unwrap();
-        assert_eq!((findings.kept().len(), findings.more(), room), (3, 1, 0));
+        assert_eq!((findings.kept().len(), findings.more(), room.0), (3, 1, 0));
         let categories: Vec<_> = findings.categories().collect();
         let found = |count, worst| Found { count, worst };
         assert_eq!(
@@ -121,7 +146,7 @@ mod tests {
     #[test]
     fn categories_without_end_are_a_broken_judge() {
         let of = |number| finding(&format!("pii/{number}"), Severity::Low);
-        let (mut findings, mut room) = (Findings::default(), KEPT);
+        let (mut findings, mut room) = (Findings::default(), Room::default());
         let known = (0..CATEGORIES).map(of).collect();
         findings.take(known, &mut room).unwrap();
         findings.take(vec![of(0)], &mut room).unwrap();

@@ -11,7 +11,7 @@ mod host;
 mod policy;
 
 pub use crate::Severity;
-pub use findings::{Findings, Found, KEPT};
+pub use findings::{Findings, Found, Room};
 pub use policy::{Action, Rule, Rules, Stage};
 
 use crate::{Failure, LoadError};

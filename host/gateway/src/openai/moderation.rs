@@ -165,7 +165,7 @@ fn score(severity: Severity) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ambit_capabilities::guardrail::{Finding, Findings, Rejection};
+    use ambit_capabilities::guardrail::{Finding, Findings, Rejection, Room};
 
     fn param(body: &Value) -> String {
         match parse(body.to_string().as_bytes()).unwrap_err().kind() {
@@ -217,7 +217,7 @@ mod tests {
             category: "pii/email".to_owned(),
             severity: Severity::Medium,
         };
-        let (mut findings, mut room) = (Findings::default(), 1);
+        let (mut findings, mut room) = (Findings::default(), Room::new(1));
         findings
             .take(vec![email.clone(), email], &mut room)
             .unwrap();
